@@ -1,0 +1,536 @@
+//! Calls: two legs, one on each face, and what keeps them together (design, section 4).
+//!
+//! `Trying` → `Ringing` → `Confirmed` → `Ending`. Every way out leads to [`Border::end_call`], the only place
+//! that gives back the ports and the call slot.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sip::{Dialog, Hop, ServerId};
+use wire::clock::{Instant, WallTime};
+use wire::net::Side;
+use wire::sip::{Essentials, HeaderName, Message, NameAddr, Scheme, Uri};
+
+use crate::Border;
+use crate::answer::Ask;
+use crate::binding::BindingId;
+use crate::dialog_map::{DialogKey, DialogMap, DialogRef};
+use crate::digest;
+use crate::entry::{CallRefusal, EntryId};
+use crate::event::Code;
+use crate::forward::{ForwardId, Kind};
+use crate::media_plan::{MediaPlan, Paused};
+use crate::report::About;
+use crate::timers::{Deadline, Timer};
+
+/// A call; numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallState {
+    Trying,
+    Ringing,
+    Confirmed,
+    /// A BYE is on its way, or the caller gave up.
+    Ending,
+}
+
+impl CallState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Trying => "trying",
+            Self::Ringing => "ringing",
+            Self::Confirmed => "confirmed",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// One side of a call.
+pub(crate) struct Leg {
+    /// Where requests to this side go when the dialog says nothing better.
+    pub(crate) hop: Hop,
+    pub(crate) call_id: String,
+    /// The caller and the called party as this side knows them: name-addrs without tags.
+    pub(crate) caller: String,
+    pub(crate) callee: String,
+    /// Added to the CSeq of what we send to this side: requests that we repeated with credentials.
+    pub(crate) cseq_offset: u32,
+}
+
+/// A dialog on each side, with the same tags: one for each party that answered.
+pub(crate) struct DialogPair {
+    /// Of the party that answered.
+    pub(crate) callee_tag: String,
+    /// By [`Side::index`]: ours as UAS with the caller, ours as UAC with the called party.
+    pub(crate) sides: [Dialog; 2],
+    /// The ACK of its 2xx, repeated when the 2xx is.
+    pub(crate) ack: Option<(Hop, Bytes)>,
+    /// The INVITE whose 2xx waits for its ACK.
+    pub(crate) unacknowledged: Option<ServerId>,
+}
+
+/// A call.
+pub(crate) struct Call {
+    pub(crate) entry: EntryId,
+    pub(crate) binding: BindingId,
+    pub(crate) pbx: usize,
+    /// The face on which the caller is.
+    pub(crate) caller: Side,
+    pub(crate) caller_tag: String,
+    /// The number or name at the other end, for people.
+    pub(crate) peer: String,
+    /// The Request-URI of the INVITE that we send.
+    pub(crate) target: String,
+    /// The user part of our Contact, by the side that sees it.
+    pub(crate) contact_users: [String; 2],
+    pub(crate) legs: [Leg; 2],
+    pub(crate) dialogs: Vec<DialogPair>,
+    pub(crate) media: MediaPlan,
+    /// The INVITE, until it has its final answer.
+    pub(crate) invite: Option<ForwardId>,
+    pub(crate) paused: Vec<Paused>,
+    pub(crate) state: CallState,
+    pub(crate) started: WallTime,
+    pub(crate) began: Instant,
+    pub(crate) deadline: Deadline,
+}
+
+impl Call {
+    pub(crate) fn leg(&self, side: Side) -> &Leg {
+        &self.legs[side.index()]
+    }
+
+    pub(crate) fn leg_mut(&mut self, side: Side) -> &mut Leg {
+        &mut self.legs[side.index()]
+    }
+
+    /// The dialog pair as it stands on a side.
+    pub(crate) fn dialog(&self, index: usize, side: Side) -> Option<&Dialog> {
+        self.dialogs.get(index).map(|pair| &pair.sides[side.index()])
+    }
+
+    pub(crate) fn direction(&self) -> &'static str {
+        match self.caller {
+            Side::Outside => "out",
+            Side::Inside => "in",
+        }
+    }
+}
+
+/// All calls.
+#[derive(Default)]
+pub(crate) struct CallTable {
+    calls: BTreeMap<CallId, Call>,
+    pub(crate) relays: BTreeMap<media::RelayId, (CallId, usize)>,
+    /// Calls that the PBX challenged and whose phone will try again: they were counted.
+    challenged: BTreeMap<(String, String), Instant>,
+}
+
+/// Challenged calls that are remembered, and for how long.
+const CHALLENGED_MAX: usize = 4_096;
+const CHALLENGED_LIFE: Duration = Duration::from_secs(32);
+/// Ringing without any word of the called side (RFC 3261 §16.6 timer C).
+const RINGING_MAX: Duration = Duration::from_secs(300);
+/// A call whose media never falls silent still ends some day.
+const CONFIRMED_MAX: Duration = Duration::from_secs(86_400);
+/// Parties that may answer one INVITE.
+const FORKS_MAX: usize = 32;
+/// A BYE that nobody answers.
+const ENDING_MAX: Duration = Duration::from_secs(40);
+
+impl CallTable {
+    pub(crate) fn call(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(&id)
+    }
+
+    pub(crate) fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.calls.get_mut(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
+        self.calls.iter().map(|(id, call)| (*id, call))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Every dialog of every call can be found, and nothing else can.
+    pub(crate) fn check_invariants(&self, dialogs: &DialogMap) {
+        debug_assert!(
+            dialogs.len() <= self.calls.values().map(|call| 2 * call.dialogs.len()).sum(),
+            "a dialog without a call"
+        );
+    }
+
+    fn remember_challenged(&mut self, key: (String, String), now: Instant) {
+        self.challenged.retain(|_, until| *until > now);
+        if self.challenged.len() < CHALLENGED_MAX {
+            self.challenged.insert(key, now + CHALLENGED_LIFE);
+        }
+    }
+}
+
+impl Border {
+    /// An INVITE from a phone (style guide, route b).
+    pub(crate) fn on_call_out(
+        &mut self,
+        ask: &Ask,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        uri: &str,
+    ) {
+        let Some(binding) = self.calling_binding(&ask.hop, essentials) else { return self.refuse(ask, 403) };
+        let Some(number) = self.called_number(uri) else { return self.refuse(ask, 404) };
+        let Some(entry) = self.bindings.binding(binding).map(|binding| binding.entry) else {
+            return self.refuse(ask, 403);
+        };
+        if !self.admit(ask, message, essentials, entry) {
+            return;
+        }
+        let Some((pbx, hop)) = self.hop_for_call(binding) else {
+            self.report_call_failed(entry, ask, "no PBX answers", "look at `portcullis status`");
+            return self.answer(ask, 503, |writer| {
+                writer.header("Retry-After", 10);
+            });
+        };
+        let domain = self.config.pbx[pbx].domain.clone();
+        let caller = caller_inside(&essentials.from, self.entries.name(entry), &domain);
+        let token = self.bindings.binding(binding).map(|binding| binding.token.clone()).unwrap_or_default();
+        let inside = Leg {
+            hop,
+            call_id: self.keys.call_id_towards(Side::Inside, essentials.call_id),
+            caller,
+            callee: format!("<sip:{number}@{domain}>"),
+            cseq_offset: 0,
+        };
+        let outside = self.caller_leg(ask, essentials);
+        let target = format!("sip:{number}@{domain}");
+        let contact_users = [number.clone(), token];
+        let ends = Ends { entry, binding, pbx, peer: number, target, contact_users };
+        self.start_call(ask, essentials, ends, [outside, inside]);
+    }
+
+    /// An INVITE from the PBX to one of our contacts.
+    pub(crate) fn on_call_in(&mut self, ask: &Ask, message: &Message<'_>, uri: &str) {
+        let Ok(essentials) = message.essentials() else { return self.refuse(ask, 400) };
+        let token = Uri::parse(uri).ok().and_then(|uri| uri.user).unwrap_or_default();
+        let Some(id) = self.bindings.by_token(token) else { return self.refuse(ask, 404) };
+        let Some(binding) = self.bindings.binding(id) else { return self.refuse(ask, 404) };
+        let (entry, contact, pbx) = (binding.entry, binding.contact.clone(), binding.pbx);
+        let Some(hop) = binding.hop else {
+            self.report_call_failed(
+                entry,
+                ask,
+                "the phone's connection is lost and it has not come back yet",
+                "if it happens often: look at the phone's network",
+            );
+            return self.refuse(ask, 480);
+        };
+        let domain = self.config.pbx[pbx].domain.clone();
+        let name = self.entries.name(entry).to_owned();
+        let (peer, caller) = self.caller_outside(&essentials.from, &domain);
+        let outside = Leg {
+            hop,
+            call_id: self.keys.call_id_towards(Side::Outside, essentials.call_id),
+            caller,
+            callee: format!("<sip:{name}@{domain}>"),
+            cseq_offset: 0,
+        };
+        let token = token.to_owned();
+        let inside = self.caller_leg(ask, &essentials);
+        let ends =
+            Ends { entry, binding: id, pbx, target: contact, contact_users: [peer.clone(), token], peer };
+        self.start_call(ask, &essentials, ends, [outside, inside]);
+    }
+
+    /// The leg of whoever calls, as the INVITE shows it.
+    fn caller_leg(&self, ask: &Ask, essentials: &Essentials<'_>) -> Leg {
+        Leg {
+            hop: ask.hop,
+            call_id: essentials.call_id.to_owned(),
+            caller: bare_name_addr(&essentials.from),
+            callee: bare_name_addr(&essentials.to),
+            cseq_offset: 0,
+        }
+    }
+
+    fn start_call(&mut self, ask: &Ask, essentials: &Essentials<'_>, ends: Ends, legs: [Leg; 2]) {
+        let Some(tag) = essentials.from.tag() else { return self.refuse(ask, 400) };
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        let Ends { entry, binding, pbx, peer, target, contact_users } = ends;
+        let call = Call {
+            entry,
+            binding,
+            pbx,
+            caller: ask.side,
+            caller_tag: tag.to_owned(),
+            peer,
+            target,
+            contact_users,
+            legs,
+            dialogs: Vec::new(),
+            media: MediaPlan::default(),
+            invite: None,
+            paused: Vec::new(),
+            state: CallState::Trying,
+            started: self.now.wall,
+            began: self.now.mono,
+            deadline: Deadline::default(),
+        };
+        self.entries.entry_mut(entry).calls += 1;
+        self.calls.calls.insert(id, call);
+        self.prolong_call(id, RINGING_MAX);
+        let forward = self.new_forward(ask.clone(), Kind::Invite { call: id });
+        if let Some(call) = self.calls.call_mut(id) {
+            call.invite = Some(forward);
+        }
+        self.dispatch(forward);
+    }
+
+    /// Which binding calls: the one that From names, or the only one of a phone that hides its name.
+    fn calling_binding(&mut self, hop: &Hop, essentials: &Essentials<'_>) -> Option<BindingId> {
+        let ids = self.bindings.by_hop(hop).to_vec();
+        let from = Uri::parse(essentials.from.uri).ok()?;
+        let user = from.user_unescaped();
+        let named = ids.iter().copied().find(|id| {
+            let name = self.bindings.binding(*id).map(|binding| self.entries.name(binding.entry));
+            name.is_some() && name == user.as_deref()
+        });
+        let anonymous = from.host.to_string().eq_ignore_ascii_case("anonymous.invalid");
+        if named.is_none() && !anonymous && !ids.is_empty() {
+            let asked = user.as_deref().unwrap_or("nobody").to_owned();
+            let about = About::default().extension(asked);
+            self.offence(hop, false, Code::FlowNotRegistered, about, || {
+                (
+                    "a call in the name of another than those registered on this flow".into(),
+                    "let the phone call under the name that it registers".into(),
+                )
+            });
+        }
+        named.or_else(|| ids.first().copied().filter(|_| anonymous && ids.len() == 1))
+    }
+
+    /// The user part that is called, where the host means us.
+    fn called_number(&self, uri: &str) -> Option<String> {
+        let uri = Uri::parse(uri).ok()?;
+        let ours = uri.scheme == Scheme::Tel || self.topology.is_ours(&uri.host);
+        uri.user.filter(|user| ours && !user.is_empty()).map(str::to_owned)
+    }
+
+    /// Frequency and number of calls; a call that the PBX challenged was counted before.
+    fn admit(
+        &mut self,
+        ask: &Ask,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        entry: EntryId,
+    ) -> bool {
+        let now = self.now.mono;
+        let key = (essentials.call_id.to_owned(), essentials.from.tag().unwrap_or_default().to_owned());
+        let again = digest::credentials_of(message).next().is_some()
+            && self.calls.challenged.remove(&key).is_some_and(|until| until > now);
+        let config = &self.entries.entry(entry).config;
+        let (name, restriction, max) = (config.name.clone(), config.frequency.clone(), config.max_calls);
+        let refusal = if again {
+            (self.entries.entry(entry).calls >= max).then_some(CallRefusal::MaxCalls)
+        } else {
+            self.entries.entry_mut(entry).admit_call(now).err()
+        };
+        let Some(refusal) = refusal else { return true };
+        let (rule, retry) = match refusal {
+            CallRefusal::Frequency { rule, retry_after } => (format!("{restriction} {rule}"), retry_after),
+            CallRefusal::MaxCalls => ("max_calls".to_owned(), Duration::from_secs(5)),
+        };
+        let about = About::source(ask.hop.remote).extension(name).rule(rule.clone());
+        self.event(Code::CallLimited, about, || {
+            (
+                format!("a call was refused by {rule}; the PBX has not seen it"),
+                "raise the rule, or ask the extension's owner: many calls at once can be toll fraud".into(),
+            )
+        });
+        let host = self.config.outside.public_address;
+        self.answer(ask, 480, |writer| {
+            writer.header("Retry-After", retry.as_millis().div_ceil(1000).max(1));
+            writer.header("Warning", format_args!("399 {host} \"{rule}\""));
+        });
+        false
+    }
+
+    fn hop_for_call(&mut self, binding: BindingId) -> Option<(usize, Hop)> {
+        let own = self.bindings.binding(binding).map(|binding| binding.pbx);
+        let pbx = own.filter(|pbx| self.pbxs[*pbx].is_up()).or_else(|| self.preferred_pbx())?;
+        Some((pbx, self.hop_to_pbx(pbx)?))
+    }
+
+    /// The caller as a phone may see him: his number at our domain.
+    fn caller_outside(&self, from: &NameAddr<'_>, domain: &str) -> (String, String) {
+        let uri = Uri::parse(from.uri).ok();
+        let anonymous = uri.as_ref().is_some_and(|uri| uri.host.to_string().ends_with(".invalid"));
+        let user = uri.and_then(|uri| uri.user).filter(|user| !self.topology.names_hidden(user));
+        let user = user.unwrap_or("anonymous").to_owned();
+        let host = if anonymous { "anonymous.invalid" } else { domain };
+        let display = from.display.filter(|display| !self.topology.names_hidden(display));
+        (user.clone(), named(display, &format!("sip:{user}@{host}")))
+    }
+
+    /// A dialog pair for the party that answered with this tag: made with its first answer.
+    pub(crate) fn dialog_for(
+        &mut self,
+        id: CallId,
+        tag: &str,
+        response: &Message<'_>,
+        invite: &Message<'_>,
+    ) -> Option<usize> {
+        let call = self.calls.call_mut(id)?;
+        if let Some(index) = call.dialogs.iter().position(|pair| pair.callee_tag == tag) {
+            return Some(index);
+        }
+        if call.dialogs.len() >= FORKS_MAX {
+            return None;
+        }
+        let caller = Dialog::uas(invite, tag).ok()?;
+        let mut callee = Dialog::uac(invite, response).ok()?;
+        if response.value(HeaderName::Contact).is_none() {
+            callee.remote_target.clone_from(&call.target);
+        }
+        let sides = match call.caller {
+            Side::Outside => [caller, callee],
+            Side::Inside => [callee, caller],
+        };
+        let index = call.dialogs.len();
+        for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&sides) {
+            self.dialogs.insert(DialogKey::between(side, &dialog.id), DialogRef { call: id, index });
+        }
+        call.dialogs.push(DialogPair { callee_tag: tag.to_owned(), sides, ack: None, unacknowledged: None });
+        Some(index)
+    }
+
+    pub(crate) fn prolong_call(&mut self, id: CallId, time: Duration) {
+        if let Some(call) = self.calls.call_mut(id) {
+            call.deadline.clear(Timer::Call(id), &mut self.timers);
+            call.deadline.set(self.now.mono + time, Timer::Call(id), &mut self.timers);
+        }
+    }
+
+    pub(crate) fn set_call_state(&mut self, id: CallId, state: CallState) {
+        if let Some(call) = self.calls.call_mut(id) {
+            call.state = state;
+        }
+        self.prolong_call(
+            id,
+            match state {
+                CallState::Trying | CallState::Ringing => RINGING_MAX,
+                CallState::Confirmed => CONFIRMED_MAX,
+                CallState::Ending => ENDING_MAX,
+            },
+        );
+    }
+
+    pub(crate) fn on_call_timer(&mut self, id: CallId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        if !call.deadline.fired(self.now.mono, Timer::Call(id), &mut self.timers) {
+            return;
+        }
+        match call.state {
+            CallState::Ending => self.end_call(id),
+            CallState::Trying | CallState::Ringing => self.terminate_call(id, 408, "nobody answered in time"),
+            CallState::Confirmed => self.terminate_call(id, 408, "it has lasted for a day"),
+        }
+    }
+
+    /// Ends a call of our own accord, on both sides.
+    pub(crate) fn terminate_call(&mut self, id: CallId, status: u16, why: &str) {
+        let Some(call) = self.calls.call(id) else { return };
+        let (entry, invite) = (call.entry, call.invite);
+        let remote = call.leg(Side::Outside).hop.remote;
+        let peer = call.peer.clone();
+        let about = About::source(remote).extension(self.entries.name(entry));
+        let why = why.to_owned();
+        self.event(Code::CallFailed, about, || {
+            (
+                format!("the call with {peer} was ended by the border: {why}"),
+                "see `portcullis calls` for others".into(),
+            )
+        });
+        if let Some(invite) = invite {
+            self.give_up_forward(invite, status);
+        }
+        let confirmed: Vec<usize> = match self.calls.call(id) {
+            Some(call) => {
+                let confirmed = |index: &usize| call.dialog(*index, call.caller).is_some_and(|d| d.confirmed);
+                (0..call.dialogs.len()).filter(confirmed).collect()
+            }
+            None => Vec::new(),
+        };
+        for index in confirmed {
+            self.send_bye(id, index, Side::Outside);
+            self.send_bye(id, index, Side::Inside);
+        }
+        self.end_call(id);
+    }
+
+    /// The one exit of a call: its ports, its slot, its dialogs.
+    pub(crate) fn end_call(&mut self, id: CallId) {
+        self.release_media(id);
+        let Some(mut call) = self.calls.calls.remove(&id) else { return };
+        call.deadline.clear(Timer::Call(id), &mut self.timers);
+        for pair in &call.dialogs {
+            for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&pair.sides) {
+                self.dialogs.remove(&DialogKey::between(side, &dialog.id));
+            }
+        }
+        let entry = self.entries.entry_mut(call.entry);
+        debug_assert!(entry.calls > 0, "a call that was never counted ended");
+        entry.calls = entry.calls.saturating_sub(1);
+    }
+
+    /// The phone will come again with credentials: that is the same call.
+    pub(crate) fn remember_challenged(&mut self, id: CallId) {
+        let Some(call) = self.calls.call(id) else { return };
+        let key = (call.leg(call.caller).call_id.clone(), call.caller_tag.clone());
+        self.calls.remember_challenged(key, self.now.mono);
+    }
+
+    pub(crate) fn report_call_failed(&mut self, entry: EntryId, ask: &Ask, why: &str, next_step: &str) {
+        let about = About::source(ask.hop.remote).extension(self.entries.name(entry));
+        let (why, next_step) = (why.to_owned(), next_step.to_owned());
+        self.event(Code::CallFailed, about, || (format!("the call failed: {why}"), next_step));
+    }
+}
+
+/// Who talks to whom in a call that begins.
+struct Ends {
+    entry: EntryId,
+    binding: BindingId,
+    pbx: usize,
+    peer: String,
+    target: String,
+    contact_users: [String; 2],
+}
+
+/// The caller as the PBX knows him: the extension at its domain; who hides his name stays hidden.
+fn caller_inside(from: &NameAddr<'_>, extension: &str, domain: &str) -> String {
+    let anonymous = Uri::parse(from.uri).is_ok_and(|uri| uri.host.to_string().ends_with(".invalid"));
+    if anonymous {
+        return named(from.display, "sip:anonymous@anonymous.invalid");
+    }
+    named(from.display, &format!("sip:{extension}@{domain}"))
+}
+
+/// A name-addr without parameters.
+fn bare_name_addr(value: &NameAddr<'_>) -> String {
+    named(value.display, value.uri)
+}
+
+fn named(display: Option<&str>, uri: &str) -> String {
+    match display.map(|display| display.trim().trim_matches('"')).filter(|display| !display.is_empty()) {
+        Some(display) => format!("\"{display}\" <{uri}>"),
+        None => format!("<{uri}>"),
+    }
+}

@@ -1,0 +1,219 @@
+//! The operator's commands (contract section 7; grammar in design section 4).
+
+use std::time::Duration;
+
+use guard::{AllowEntry, BlockEntry, GuardError};
+use wire::net::Prefix;
+
+use crate::Border;
+use crate::command::{AllowView, Answer, BlockView, CallView, Command, RegistrationView, StatusView};
+use crate::event::Code;
+use crate::interface::Output;
+use crate::report::About;
+
+impl Border {
+    pub(crate) fn on_command(&mut self, id: u64, command: Command) {
+        let answer = match command {
+            Command::Registrations => Answer::Registrations(self.registration_views()),
+            Command::Calls => Answer::Calls(self.call_views()),
+            Command::Status => Answer::Status(self.status_view()),
+            Command::BlockList => Answer::Blocks(self.block_views()),
+            Command::AllowList => Answer::Allowed(self.allow_views()),
+            Command::BlockAdd { prefix, time, why } => return self.block_add(id, prefix, time, why),
+            Command::BlockRemove { prefixes } => self.block_remove(&prefixes),
+            Command::BlockAllow { prefix } => return self.block_allow(id, prefix),
+            Command::AllowAdd { prefix, name, description } => {
+                return self.allow_add(id, prefix, name, description);
+            }
+            Command::AllowRemove { name } => return self.allow_remove(id, &name),
+        };
+        self.outputs.push_back(Output::Answer { id, answer });
+    }
+
+    fn refuse_command(&mut self, id: u64, error: &GuardError) {
+        self.outputs.push_back(Output::Answer { id, answer: Answer::Refused(error.to_string()) });
+    }
+
+    fn block_add(&mut self, id: u64, prefix: Prefix, time: Option<Duration>, why: String) {
+        match self.guard.block(prefix, time, why, self.now) {
+            Ok(entry) => {
+                let seconds = entry.length.as_secs();
+                let answer = Answer::Done(format!("{prefix} is blocked for {seconds} s"));
+                self.persist_block_for(&entry, id, answer);
+                self.drop_displaced_block();
+                self.event(Code::Blocked, About::default().rule("operator"), || {
+                    (format!("{prefix} is blocked for {seconds} s by the operator"), "nothing to do".into())
+                });
+                self.lists_changed(false);
+            }
+            Err(error) => self.refuse_command(id, &error),
+        }
+    }
+
+    fn block_remove(&mut self, prefixes: &[Prefix]) -> Answer {
+        let mut removed = Vec::new();
+        for prefix in prefixes {
+            match self.guard.unblock(prefix) {
+                Ok(entry) => {
+                    self.report_unblocked(&entry, "by the operator");
+                    removed.push(prefix.to_string());
+                }
+                Err(error) if removed.is_empty() => return Answer::Refused(error.to_string()),
+                Err(error) => {
+                    self.lists_changed(true);
+                    return Answer::Refused(format!("{} removed, but: {error}", removed.join(", ")));
+                }
+            }
+        }
+        self.lists_changed(true);
+        Answer::Done(format!("{} removed from the block list", removed.join(", ")))
+    }
+
+    /// Moves an entry to the allow list: the name is its address, until the operator gives a better one.
+    fn block_allow(&mut self, id: u64, prefix: Prefix) {
+        match self.guard.unblock(&prefix) {
+            Ok(entry) => {
+                self.report_unblocked(&entry, "moved to the allow list");
+                self.allow_add(id, prefix, prefix.to_string(), format!("was blocked: {}", entry.evidence));
+            }
+            Err(error) => self.refuse_command(id, &error),
+        }
+    }
+
+    fn allow_add(&mut self, id: u64, prefix: Prefix, name: String, description: String) {
+        let entry = AllowEntry {
+            name,
+            description,
+            address: prefix.to_string(),
+            prefixes: vec![prefix],
+            from_config: false,
+        };
+        match self.guard.allow(entry.clone()) {
+            Ok(()) => {
+                let answer = Answer::Done(format!("{prefix} is allowed as \"{}\"", entry.name));
+                self.persist_allowed(&entry, id, answer);
+                self.lists_changed(true);
+            }
+            Err(error) => {
+                self.lists_changed(true);
+                self.refuse_command(id, &error);
+            }
+        }
+    }
+
+    fn allow_remove(&mut self, id: u64, name: &str) {
+        match self.guard.disallow(name) {
+            Ok(entry) => {
+                let answer =
+                    Answer::Done(format!("\"{}\" ({}) is no longer allowed", entry.name, entry.address));
+                self.persist_allowed_end(name, id, answer);
+                self.lists_changed(true);
+            }
+            Err(error) => self.refuse_command(id, &error),
+        }
+    }
+
+    fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) {
+        let prefix = entry.prefix;
+        self.persist_block_end(prefix);
+        self.event(Code::Unblocked, About::default().rule(entry.code.clone()), || {
+            (format!("{prefix} is no longer blocked: {how}"), "nothing to do".into())
+        });
+    }
+
+    /// Blocks whose time is over.
+    pub(crate) fn on_blocks_ended(&mut self) {
+        let ended = self.guard.handle_timeout(self.now);
+        if ended.is_empty() {
+            return;
+        }
+        for entry in ended {
+            self.report_unblocked(&entry, "its time is over");
+        }
+        self.lists_changed(true);
+    }
+
+    fn registration_views(&self) -> Vec<RegistrationView> {
+        let now = self.now.mono;
+        self.bindings
+            .iter()
+            .map(|(_, binding)| {
+                let pbx_expires = match binding.inside {
+                    crate::binding::Inside::Registered { expires, .. } => expires - now,
+                    _ => Duration::ZERO,
+                };
+                let seen = binding.last_seen_at;
+                RegistrationView {
+                    extension: self.entries.name(binding.entry).to_owned(),
+                    hardware_id: binding.hardware_id.map(|id| id.to_string()),
+                    source: seen.map(|hop| hop.remote.to_string()).unwrap_or_default(),
+                    transport: seen.map_or(wire::net::Transport::Tls, |hop| hop.transport),
+                    expires: binding.expires - now,
+                    pbx: self.pbx_name(binding.pbx),
+                    pbx_state: binding.state(),
+                    pbx_expires,
+                }
+            })
+            .collect()
+    }
+
+    fn call_views(&self) -> Vec<CallView> {
+        self.calls
+            .iter()
+            .map(|(id, call)| {
+                let [packets_in, packets_out] = call.media.packets();
+                CallView {
+                    id: id.0,
+                    extension: self.entries.name(call.entry).to_owned(),
+                    direction: call.direction(),
+                    peer: call.peer.clone(),
+                    state: call.state.as_str(),
+                    started: call.started,
+                    duration: self.now.mono - call.began,
+                    packets_in,
+                    packets_out,
+                }
+            })
+            .collect()
+    }
+
+    fn status_view(&self) -> StatusView {
+        StatusView {
+            pbx: (0..self.pbxs.len()).map(|pbx| (self.pbx_name(pbx), self.pbxs[pbx].is_up())).collect(),
+            registrations: self.bindings.len(),
+            calls: self.calls.len(),
+            blocks: self.guard.blocks().count(),
+            relays: self.calls.relays.len(),
+        }
+    }
+
+    fn block_views(&self) -> Vec<BlockView> {
+        self.guard
+            .blocks()
+            .map(|entry| BlockView {
+                address: entry.source,
+                range: entry.prefix,
+                defense_type: entry.code.clone(),
+                block_type: entry.kind.as_str(),
+                protocol: entry.transport.map_or("all", |transport| transport.as_str()).to_owned(),
+                port: entry.port,
+                since: entry.since,
+                expires: entry.expires,
+                remaining: self.guard.remaining(&entry.prefix, self.now.mono).unwrap_or_default(),
+                evidence: entry.evidence.clone(),
+            })
+            .collect()
+    }
+
+    fn allow_views(&self) -> Vec<AllowView> {
+        self.guard
+            .allowed()
+            .map(|entry| AllowView {
+                name: entry.name.clone(),
+                address: entry.address.clone(),
+                description: entry.description.clone(),
+                from_config: entry.from_config,
+            })
+            .collect()
+    }
+}

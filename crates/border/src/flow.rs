@@ -1,0 +1,177 @@
+//! The flows that are open: who is at the other end, and how long it may stay without a word
+//! (contract section 6, limits).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sip::Hop;
+use wire::clock::Instant;
+use wire::net::{FiveTuple, FlowId, Side, Transport, VerifiedDevice};
+use wire::sip::Framer;
+
+use crate::timers::{Deadline, Timer, Timers};
+
+/// A listener of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener {
+    pub(crate) flow: FlowId,
+    pub(crate) side: Side,
+    pub(crate) transport: Transport,
+    pub(crate) local: SocketAddr,
+}
+
+/// What an outside connection is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Its first whole message.
+    FirstMessage,
+    /// The rest of a message that has begun; further bytes do not prolong it.
+    WholeMessage,
+    /// Anything at all.
+    Idle,
+}
+
+/// An open connection.
+pub(crate) struct Flow {
+    pub(crate) side: Side,
+    pub(crate) tuple: FiveTuple,
+    pub(crate) device: Option<VerifiedDevice>,
+    /// How many bindings are reached by it.
+    pub(crate) bindings: usize,
+    /// A device registered on it by its certificate: automatic blocks spare it.
+    pub(crate) authenticated: bool,
+    pub(crate) framer: Framer,
+    patience: Patience,
+    last_ping: Option<Instant>,
+    longest_gap: Duration,
+    deadline: Deadline,
+}
+
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+const WHOLE_MESSAGE: Duration = Duration::from_secs(10);
+const UNREGISTERED_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVES_MISSED: u32 = 3;
+
+impl Flow {
+    pub(crate) fn hop(&self, id: FlowId) -> Hop {
+        Hop { flow: id, remote: self.tuple.remote, transport: self.tuple.transport }
+    }
+
+    /// A CRLF keepalive came (RFC 5626 §3.5.1).
+    pub(crate) fn pinged(&mut self, now: Instant) {
+        if let Some(last) = self.last_ping.replace(now) {
+            self.longest_gap = self.longest_gap.max(now - last).min(KEEPALIVE * 4);
+        }
+    }
+
+    /// Bytes came and every whole message among them was taken out: how long may it be silent now?
+    pub(crate) fn heard(&mut self, id: FlowId, whole_message: bool, now: Instant, timers: &mut Timers) {
+        if self.side == Side::Inside {
+            return;
+        }
+        let (patience, at) = if self.framer.is_partial() {
+            if self.patience == Patience::WholeMessage && !whole_message {
+                return;
+            }
+            (Patience::WholeMessage, now + WHOLE_MESSAGE)
+        } else if self.patience == Patience::FirstMessage && !whole_message {
+            return;
+        } else {
+            (Patience::Idle, now + self.idle_allowed())
+        };
+        self.patience = patience;
+        self.deadline.set(at, Timer::Flow(id), timers);
+    }
+
+    /// Silence that a flow at rest may keep. A registered phone that sends keepalives may miss three; one
+    /// that sends none is judged by the expiry of its bindings alone.
+    fn idle_allowed(&self) -> Duration {
+        match (self.bindings, self.last_ping) {
+            (0, _) => UNREGISTERED_IDLE,
+            (_, Some(_)) => self.longest_gap.max(KEEPALIVE) * KEEPALIVES_MISSED,
+            (_, None) => Duration::from_secs(u64::from(u32::MAX)),
+        }
+    }
+
+    /// The number of bindings changed.
+    pub(crate) fn rebound(&mut self, id: FlowId, now: Instant, timers: &mut Timers) {
+        if self.side == Side::Outside && self.patience == Patience::Idle {
+            // Shrinks and grows: a deadline that moves later needs no word, one that moves earlier does.
+            self.deadline.set(now + self.idle_allowed(), Timer::Flow(id), timers);
+        }
+    }
+}
+
+/// Every listener and connection.
+#[derive(Default)]
+pub(crate) struct Flows {
+    listeners: Vec<Listener>,
+    open: BTreeMap<FlowId, Flow>,
+}
+
+impl Flows {
+    pub(crate) fn listen(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
+    /// The port we answer on, for Via and Contact.
+    pub(crate) fn listener(&self, side: Side, transport: Transport) -> Option<Listener> {
+        self.listeners.iter().copied().find(|l| l.side == side && l.transport == transport)
+    }
+
+    /// The UDP listener that a flow number means.
+    pub(crate) fn udp(&self, flow: FlowId) -> Option<Listener> {
+        self.listeners.iter().copied().find(|l| l.flow == flow && l.transport == Transport::Udp)
+    }
+
+    pub(crate) fn opened(
+        &mut self,
+        id: FlowId,
+        side: Side,
+        tuple: FiveTuple,
+        device: Option<VerifiedDevice>,
+        (now, timers): (Instant, &mut Timers),
+    ) {
+        let mut flow = Flow {
+            side,
+            tuple,
+            device,
+            bindings: 0,
+            authenticated: false,
+            framer: Framer::default(),
+            patience: Patience::FirstMessage,
+            last_ping: None,
+            longest_gap: Duration::ZERO,
+            deadline: Deadline::default(),
+        };
+        if side == Side::Outside {
+            flow.deadline.set(now + FIRST_MESSAGE, Timer::Flow(id), timers);
+        }
+        self.open.insert(id, flow);
+    }
+
+    pub(crate) fn closed(&mut self, id: FlowId, timers: &mut Timers) -> Option<Flow> {
+        let mut flow = self.open.remove(&id)?;
+        flow.deadline.clear(Timer::Flow(id), timers);
+        Some(flow)
+    }
+
+    pub(crate) fn flow(&self, id: FlowId) -> Option<&Flow> {
+        self.open.get(&id)
+    }
+
+    pub(crate) fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.open.get_mut(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowId, &Flow)> {
+        self.open.iter().map(|(id, flow)| (*id, flow))
+    }
+
+    /// A flow's timer fired; true where it has really been silent for too long.
+    pub(crate) fn timed_out(&mut self, id: FlowId, now: Instant, timers: &mut Timers) -> bool {
+        self.open.get_mut(&id).is_some_and(|flow| flow.deadline.fired(now, Timer::Flow(id), timers))
+    }
+}

@@ -1,0 +1,540 @@
+//! A request of one side on its way to the other. Its answers come back by `forward_response.rs`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sip::dialog::Route;
+use sip::{ClientId, Hop, ServerId};
+use wire::net::Side;
+use wire::sip::{Essentials, HeaderName, Message, Method, Uri, Writer};
+
+use crate::Border;
+use crate::answer::Ask;
+use crate::binding::BindingId;
+use crate::call::{CallId, CallState};
+use crate::config::Authentication;
+use crate::dialog_map::{DialogKey, DialogRef};
+use crate::digest::AuthState;
+use crate::interface::Output;
+use crate::media_plan::{Paused, Plan};
+use crate::response::ClientUse;
+
+/// A forwarded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ForwardId(u64);
+
+/// What kind of request it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// The INVITE that begins a call.
+    Invite { call: CallId },
+    /// A request inside a dialog.
+    InDialog { dialog: DialogRef },
+    /// A request that stands alone: MESSAGE, NOTIFY, OPTIONS.
+    Single(Box<Single>),
+}
+
+/// Where a request that stands alone goes, and how the other side knows its ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Single {
+    pub(crate) hop: Hop,
+    binding: BindingId,
+    pub(crate) pbx: usize,
+    uri: String,
+    from: String,
+    to: String,
+    call_id: String,
+    pub(crate) cseq: u32,
+}
+
+/// A request under way.
+pub(crate) struct Forward {
+    pub(crate) ask: Ask,
+    pub(crate) kind: Kind,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) auth: AuthState,
+    pub(crate) cancelled: bool,
+    pub(crate) answered: bool,
+}
+
+/// All of them; as many as there are transactions.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    forwards: BTreeMap<ForwardId, Forward>,
+    pub(crate) by_server: BTreeMap<ServerId, ForwardId>,
+    next: u64,
+}
+
+/// What the head of the forwarded request says.
+struct Head {
+    hop: Hop,
+    uri: String,
+    routes: Vec<String>,
+    from: String,
+    to: String,
+    call_id: String,
+    cseq: u32,
+    contact_user: String,
+    pbx: usize,
+}
+
+impl Border {
+    pub(crate) fn new_forward(&mut self, ask: Ask, kind: Kind) -> ForwardId {
+        let id = ForwardId(self.forwards.next);
+        self.forwards.next += 1;
+        self.forwards.by_server.insert(ask.server, id);
+        let forward = Forward {
+            ask,
+            kind,
+            client: None,
+            auth: AuthState::default(),
+            cancelled: false,
+            answered: false,
+        };
+        self.forwards.forwards.insert(id, forward);
+        id
+    }
+
+    pub(crate) fn forward(&self, id: ForwardId) -> Option<&Forward> {
+        self.forwards.forwards.get(&id)
+    }
+
+    pub(crate) fn forward_mut(&mut self, id: ForwardId) -> Option<&mut Forward> {
+        self.forwards.forwards.get_mut(&id)
+    }
+
+    pub(crate) fn drop_forward(&mut self, id: ForwardId) {
+        if let Some(forward) = self.forwards.forwards.remove(&id) {
+            self.forwards.by_server.remove(&forward.ask.server);
+        }
+    }
+
+    pub(crate) fn call_of(&self, id: ForwardId) -> Option<CallId> {
+        match &self.forward(id)?.kind {
+            Kind::Invite { call } => Some(*call),
+            Kind::InDialog { dialog } => Some(dialog.call),
+            Kind::Single(_) => None,
+        }
+    }
+
+    /// A request inside a dialog.
+    pub(crate) fn on_in_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>) {
+        let dialog = DialogKey::of(ask.side, essentials).and_then(|key| self.dialogs.find(&key));
+        let Some(dialog) = dialog.filter(|dialog| self.belongs(ask, dialog.call)) else {
+            return self.refuse(ask, 481);
+        };
+        let Some(call) = self.calls.call_mut(dialog.call) else { return self.refuse(ask, 481) };
+        let pair = call.dialogs.get_mut(dialog.index);
+        if !pair.is_some_and(|pair| pair.sides[ask.side.index()].accept_cseq(essentials.cseq)) {
+            return self.refuse(ask, 500);
+        }
+        call.leg_mut(ask.side).hop = ask.hop;
+        if essentials.cseq.method == Method::Bye {
+            self.set_call_state(dialog.call, CallState::Ending);
+        }
+        let forward = self.new_forward(ask.clone(), Kind::InDialog { dialog });
+        self.dispatch(forward);
+        if essentials.cseq.method == Method::Bye {
+            self.release_media(dialog.call);
+        }
+    }
+
+    /// An outside request belongs to a call if it comes by the call's flow, or by the newest flow of the
+    /// same binding (contract section 4: the phone may have come back).
+    fn belongs(&self, ask: &Ask, call: CallId) -> bool {
+        let Some(call) = self.calls.call(call) else { return false };
+        ask.side == Side::Inside
+            || call.leg(Side::Outside).hop == ask.hop
+            || self.bindings.by_hop(&ask.hop).contains(&call.binding)
+    }
+
+    /// MESSAGE and NOTIFY outside any dialog.
+    pub(crate) fn on_out_of_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) {
+        let single = match ask.side {
+            Side::Outside => self.single_inward(ask, essentials, uri),
+            Side::Inside => self.single_outward(essentials, uri),
+        };
+        match single {
+            Ok(single) => {
+                let forward = self.new_forward(ask.clone(), Kind::Single(Box::new(single)));
+                self.dispatch(forward);
+            }
+            Err(status) => self.refuse(ask, status),
+        }
+    }
+
+    fn single_inward(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
+        let from = crate::ingress::user_of(essentials.from.uri);
+        let ids = self.bindings.by_hop(&ask.hop).to_vec();
+        let binding = ids
+            .into_iter()
+            .find(|id| self.bindings.binding(*id).map(|b| self.entries.name(b.entry)) == from.as_deref())
+            .ok_or(403_u16)?;
+        let parsed = Uri::parse(uri).map_err(|_| 400_u16)?;
+        let number = parsed.user.filter(|_| self.topology.is_ours(&parsed.host)).ok_or(404_u16)?;
+        let pbx = self.bindings.binding(binding).map(|binding| binding.pbx).ok_or(403_u16)?;
+        let hop = self.hop_to_pbx(pbx).ok_or(503_u16)?;
+        let domain = &self.config.pbx[pbx].domain;
+        let name = from.unwrap_or_default();
+        Ok(Single {
+            hop,
+            binding,
+            pbx,
+            uri: format!("sip:{number}@{domain}"),
+            from: tagged(&format!("<sip:{name}@{domain}>"), essentials.from.tag()),
+            to: format!("<sip:{number}@{domain}>"),
+            call_id: self.keys.call_id_towards(Side::Inside, essentials.call_id),
+            cseq: essentials.cseq.number,
+        })
+    }
+
+    pub(crate) fn single_outward(&mut self, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
+        let token = Uri::parse(uri).ok().and_then(|uri| uri.user).ok_or(404_u16)?;
+        let id = self.bindings.by_token(token).ok_or(404_u16)?;
+        let binding = self.bindings.binding(id).ok_or(404_u16)?;
+        let hop = binding.hop.ok_or(480_u16)?;
+        let domain = &self.config.pbx[binding.pbx].domain;
+        let user =
+            crate::ingress::user_of(essentials.from.uri).filter(|user| !self.topology.names_hidden(user));
+        let from = match user {
+            Some(user) => format!("<sip:{user}@{domain}>"),
+            None => format!("<sip:{domain}>"),
+        };
+        let name = self.entries.name(binding.entry);
+        Ok(Single {
+            hop,
+            binding: id,
+            pbx: binding.pbx,
+            uri: binding.contact.clone(),
+            from: tagged(&from, essentials.from.tag()),
+            to: format!("<sip:{name}@{domain}>"),
+            call_id: self.keys.call_id_towards(Side::Outside, essentials.call_id),
+            cseq: essentials.cseq.number,
+        })
+    }
+
+    /// OPTIONS: to a contact of ours it is for the phone; all else is for us.
+    pub(crate) fn on_options(&mut self, ask: &Ask, uri: &str) {
+        let to_phone = ask.side == Side::Inside && Uri::parse(uri).is_ok_and(|uri| uri.user.is_some());
+        if to_phone {
+            let bytes = ask.bytes.clone();
+            let Ok(message) = Message::parse(&bytes) else { return };
+            let Ok(essentials) = message.essentials() else { return };
+            return self.on_out_of_dialog(ask, &essentials, uri);
+        }
+        self.answer(ask, 200, |writer| {
+            writer.header("Allow", crate::ingress::ALLOW);
+            writer.header("Accept", "application/sdp");
+        });
+    }
+
+    /// Sends a forwarded request, or waits for its ports.
+    pub(crate) fn dispatch(&mut self, id: ForwardId) {
+        let Some(forward) = self.forward(id) else { return };
+        if forward.cancelled {
+            return;
+        }
+        let (bytes, from) = (forward.ask.bytes.clone(), forward.ask.side);
+        let Ok(message) = Message::parse(&bytes) else { return };
+        let body = match self.call_of(id) {
+            None => message.body().to_vec(),
+            Some(call) => match self.plan_body(call, from, &message) {
+                Plan::Send(body) => body,
+                Plan::Wait => {
+                    if let Some(call) = self.calls.call_mut(call) {
+                        call.paused.push(Paused::Request(id));
+                    }
+                    return;
+                }
+                Plan::Refuse(status) => return self.fail_forward(id, status, "its media cannot be carried"),
+            },
+        };
+        if !self.transmit(id, &message, &body) {
+            let status = if from == Side::Outside { 503 } else { 480 };
+            self.fail_forward(id, status, "the other side cannot be reached");
+        }
+    }
+
+    fn transmit(&mut self, id: ForwardId, message: &Message<'_>, body: &[u8]) -> bool {
+        let Ok(essentials) = message.essentials() else { return false };
+        let Some(head) = self.head(id, &essentials) else { return false };
+        let Some(forward) = self.forward(id) else { return false };
+        let (from, remote) = (forward.ask.side, forward.ask.hop.remote.ip());
+        let branch = self.entropy.branch();
+        let method = essentials.cseq.method;
+        let mut writer = self.begin_request(&head, from.other(), method, &branch, essentials.max_forwards);
+        if let Some(rack) = message.value(HeaderName::RAck) {
+            writer.header("RAck", self.rack_towards(id, rack));
+        }
+        self.write_credentials(&mut writer, id, message, method, &head);
+        let private = if from == Side::Outside {
+            crate::topology::Topology::private_names(message, remote)
+        } else {
+            Vec::new()
+        };
+        let domain = self.config.pbx[head.pbx].domain.clone();
+        self.topology.pass_headers(message, from.other(), &domain, &private, &mut writer);
+        let bytes = Bytes::from(writer.finish(body));
+        let client = self.transactions.request(head.hop, method, &branch, bytes, self.now.mono);
+        let Some(client) = client else { return false };
+        self.clients.insert(client, ClientUse::Forward(id));
+        if let Some(forward) = self.forward_mut(id) {
+            forward.client = Some(client);
+        }
+        true
+    }
+
+    /// The credentials of a request: ours for a certificate device, the phone's own for a digest one.
+    fn write_credentials(
+        &mut self,
+        writer: &mut Writer,
+        id: ForwardId,
+        message: &Message<'_>,
+        method: Method<'_>,
+        head: &Head,
+    ) {
+        let Some(forward) = self.forward(id) else { return };
+        let (side, remote) = (forward.ask.side, forward.ask.hop.remote.ip());
+        if side == Side::Inside {
+            return;
+        }
+        match self.surrogate_entry(id) {
+            None => self.pass_credentials(writer, message, remote),
+            Some(entry) => {
+                let Some(forward) = self.forward_mut(id) else { return };
+                let mut auth = std::mem::take(&mut forward.auth);
+                let credentials = self.credentials(entry, &mut auth, method.as_str(), &head.uri);
+                if let Some(forward) = self.forward_mut(id) {
+                    forward.auth = auth;
+                }
+                if let Some((name, value)) = credentials {
+                    writer.header(name, value);
+                }
+            }
+        }
+    }
+
+    /// The extension whose stored password answers for this request; none for digest extensions.
+    pub(crate) fn surrogate_entry(&self, id: ForwardId) -> Option<crate::entry::EntryId> {
+        let entry = match &self.forward(id)?.kind {
+            Kind::Single(single) => self.bindings.binding(single.binding)?.entry,
+            Kind::Invite { call } => self.calls.call(*call)?.entry,
+            Kind::InDialog { dialog } => self.calls.call(dialog.call)?.entry,
+        };
+        let certificate = self.entries.entry(entry).config.authentication == Authentication::Certificate;
+        certificate.then_some(entry)
+    }
+
+    fn begin_request(
+        &self,
+        head: &Head,
+        to: Side,
+        method: Method<'_>,
+        branch: &str,
+        max_forwards: Option<u8>,
+    ) -> Writer {
+        let mut writer = Writer::request(method.as_str(), &head.uri);
+        self.via(&mut writer, to, &head.hop, branch);
+        writer.header("Max-Forwards", max_forwards.unwrap_or(70).saturating_sub(1));
+        for route in &head.routes {
+            writer.header("Route", route);
+        }
+        writer.header("From", &head.from);
+        writer.header("To", &head.to);
+        writer.header("Call-ID", &head.call_id);
+        writer.header("CSeq", format_args!("{} {}", head.cseq, method.as_str()));
+        if !matches!(method, Method::Bye | Method::Cancel | Method::Message) {
+            writer.header("Contact", self.contact(to, &head.hop, &head.contact_user));
+        }
+        writer
+    }
+
+    fn head(&mut self, id: ForwardId, essentials: &Essentials<'_>) -> Option<Head> {
+        let forward = self.forward(id)?;
+        let to = forward.ask.side.other();
+        match forward.kind.clone() {
+            Kind::Invite { call } => {
+                let call = self.calls.call(call)?;
+                let leg = call.leg(to);
+                Some(Head {
+                    hop: leg.hop,
+                    uri: call.target.clone(),
+                    routes: Vec::new(),
+                    from: tagged(&leg.caller, Some(&call.caller_tag)),
+                    to: leg.callee.clone(),
+                    call_id: leg.call_id.clone(),
+                    cseq: essentials.cseq.number.wrapping_add(leg.cseq_offset),
+                    contact_user: call.contact_users[to.index()].clone(),
+                    pbx: call.pbx,
+                })
+            }
+            Kind::InDialog { dialog } => self.dialog_head(dialog, to, essentials.cseq.number),
+            Kind::Single(single) => {
+                let contact_user = self.bindings.binding(single.binding).map(|binding| match to {
+                    Side::Inside => binding.token.clone(),
+                    Side::Outside => "border".to_owned(),
+                })?;
+                Some(Head {
+                    hop: single.hop,
+                    uri: single.uri,
+                    routes: Vec::new(),
+                    from: single.from,
+                    to: single.to,
+                    call_id: single.call_id,
+                    cseq: single.cseq,
+                    contact_user,
+                    pbx: single.pbx,
+                })
+            }
+        }
+    }
+
+    /// The head of a request to one peer of a dialog. `cseq` is the other side's number.
+    fn dialog_head(&mut self, dialog: DialogRef, to: Side, cseq: u32) -> Option<Head> {
+        let call = self.calls.call(dialog.call)?;
+        let side = call.dialog(dialog.index, to)?;
+        let leg = call.leg(to);
+        let (local, remote) =
+            if call.caller == to { (&leg.callee, &leg.caller) } else { (&leg.caller, &leg.callee) };
+        let (from, to_header) =
+            (tagged(local, Some(&side.id.local_tag)), tagged(remote, Some(&side.id.remote_tag)));
+        let (uri, routes) = side.route();
+        let (uri, routes) = (uri.to_owned(), routes.iter().map(route_value).collect());
+        let next = side.next_hop().to_owned();
+        let mut head = Head {
+            hop: leg.hop,
+            uri,
+            routes,
+            from,
+            to: to_header,
+            call_id: leg.call_id.clone(),
+            cseq: cseq.wrapping_add(leg.cseq_offset),
+            contact_user: call.contact_users[to.index()].clone(),
+            pbx: call.pbx,
+        };
+        let (binding, pbx) = (call.binding, call.pbx);
+        head.hop = match to {
+            // The phone is where it registered last; its own idea of its address means nothing behind NAT.
+            Side::Outside => self.binding_hop(binding).unwrap_or(head.hop),
+            Side::Inside => self.hop_for_uri(&next, pbx)?,
+        };
+        Some(head)
+    }
+
+    /// RAck names the INVITE's CSeq, which differs on the other side once we repeated it (RFC 3262 §7.2).
+    fn rack_towards(&self, id: ForwardId, rack: &str) -> String {
+        let offset = self.forward(id).and_then(|forward| {
+            let call = self.calls.call(self.call_of(id)?)?;
+            Some(call.leg(forward.ask.side.other()).cseq_offset)
+        });
+        let mut words = rack.split_ascii_whitespace();
+        match (words.next(), words.next().and_then(|word| word.parse::<u32>().ok()), words.next()) {
+            (Some(response), Some(cseq), Some(method)) => {
+                format!("{response} {} {method}", cseq.wrapping_add(offset.unwrap_or(0)))
+            }
+            _ => rack.to_owned(),
+        }
+    }
+
+    /// The ACK of a 2xx: end to end, so it crosses us (RFC 3261 §13.2.2.4).
+    pub(crate) fn on_ack(&mut self, side: Side, message: &Message<'_>, essentials: &Essentials<'_>) {
+        let Some(dialog) = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key)) else {
+            return;
+        };
+        let Some(head) = self.dialog_head(dialog, side.other(), essentials.cseq.number) else { return };
+        let Plan::Send(body) = self.plan_body(dialog.call, side, message) else { return };
+        self.settle_media(dialog.call);
+        let branch = self.entropy.branch();
+        let mut writer =
+            self.begin_request(&head, side.other(), Method::Ack, &branch, essentials.max_forwards);
+        if !body.is_empty() {
+            writer
+                .header("Content-Type", message.value(HeaderName::ContentType).unwrap_or("application/sdp"));
+        }
+        let bytes = Bytes::from(writer.finish(&body));
+        let now = self.now.mono;
+        let Some(call) = self.calls.call_mut(dialog.call) else { return };
+        let Some(pair) = call.dialogs.get_mut(dialog.index) else { return };
+        pair.ack = Some((head.hop, bytes.clone()));
+        if let Some(server) = pair.unacknowledged.take() {
+            self.transactions.acknowledged(server, now);
+        }
+        self.outputs.push_back(Output::Send { flow: head.hop.flow, to: head.hop.remote, bytes });
+    }
+
+    /// A BYE of our own to one peer of a dialog.
+    pub(crate) fn send_bye(&mut self, call: CallId, index: usize, to: Side) {
+        // The next number of the other side, whom we speak for.
+        let seen = self.calls.call(call).and_then(|call| call.dialog(index, to.other())?.remote_cseq);
+        let cseq = seen.unwrap_or(0).wrapping_add(1);
+        let Some(head) = self.dialog_head(DialogRef { call, index }, to, cseq) else { return };
+        let branch = self.entropy.branch();
+        let writer = self.begin_request(&head, to, Method::Bye, &branch, None);
+        let bytes = Bytes::from(writer.finish(b""));
+        let prepared = crate::response::Prepared { hop: head.hop, method: "BYE", branch, bytes };
+        self.send_request(prepared, ClientUse::Ending);
+    }
+
+    /// A CANCEL (RFC 3261 §9.2): the INVITE is given up on the other side, whose 487 then comes back.
+    pub(crate) fn on_cancel(&mut self, ask: &Ask, invite: Option<ServerId>) {
+        let forward = invite.and_then(|invite| self.forwards.by_server.get(&invite).copied());
+        self.refuse(ask, if invite.is_some() { 200 } else { 481 });
+        if let Some(id) = forward {
+            self.give_up_forward(id, 487);
+        }
+    }
+
+    /// Gives an INVITE up: CANCEL on the other side where it was sent, else a final answer at once.
+    pub(crate) fn give_up_forward(&mut self, id: ForwardId, status: u16) {
+        let Some(forward) = self.forward_mut(id) else { return };
+        if forward.answered || std::mem::replace(&mut forward.cancelled, true) {
+            return;
+        }
+        match forward.client {
+            Some(client) => {
+                self.transactions.cancel(client, self.now.mono);
+            }
+            None => self.fail_forward(id, status, "it was given up before it was sent"),
+        }
+    }
+
+    /// Answers a forwarded request ourselves, finally.
+    pub(crate) fn fail_forward(&mut self, id: ForwardId, status: u16, why: &str) {
+        let Some(forward) = self.forward_mut(id) else { return };
+        if std::mem::replace(&mut forward.answered, true) {
+            return;
+        }
+        let (ask, kind, client) = (forward.ask.clone(), forward.kind.clone(), forward.client);
+        if (status >= 500 || matches!(status, 408 | 415 | 488))
+            && let Some(entry) =
+                self.call_of(id).and_then(|call| self.calls.call(call)).map(|call| call.entry)
+        {
+            self.report_call_failed(entry, &ask, why, "see the PBX's log for the same moment");
+        }
+        self.refuse(&ask, status);
+        match kind {
+            Kind::Invite { call } => self.end_call(call),
+            Kind::InDialog { dialog } => self.roll_back_media(dialog.call),
+            Kind::Single(_) => {}
+        }
+        if client.is_none() {
+            self.drop_forward(id);
+        }
+    }
+}
+
+/// A name-addr with a tag.
+fn tagged(name_addr: &str, tag: Option<&str>) -> String {
+    match tag {
+        Some(tag) => format!("{name_addr};tag={tag}"),
+        None => name_addr.to_owned(),
+    }
+}
+
+/// A route as its header writes it.
+fn route_value(route: &Route<'_>) -> String {
+    match route {
+        Route::Kept(text) => (*text).to_owned(),
+        Route::Target(uri) => format!("<{uri}>"),
+    }
+}

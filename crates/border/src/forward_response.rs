@@ -1,0 +1,340 @@
+//! The answers to a forwarded request on their way back: dialog, media, head, headers (RFC 3261 §16.7 in
+//! manner, §12 and §13 in effect).
+
+use bytes::Bytes;
+use sip::{ClientId, ServerId};
+use wire::net::Side;
+use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
+
+use crate::Border;
+use crate::answer::{Ask, reason_phrase};
+use crate::call::{CallId, CallState, DialogPair};
+use crate::dialog_map::DialogRef;
+use crate::digest::Challenged;
+use crate::forward::{ForwardId, Kind};
+use crate::interface::Output;
+use crate::media_plan::{Paused, Plan};
+use crate::response::Reply;
+use crate::topology::Topology;
+
+impl Border {
+    pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {
+        let status = reply.status;
+        let Some(forward) = self.forward(id) else { return };
+        if status == 100 || (forward.answered && !(200..300).contains(&status)) {
+            return;
+        }
+        if matches!(status, 401 | 407)
+            && forward.ask.side == Side::Outside
+            && self.try_credentials(id, reply.message)
+        {
+            return;
+        }
+        self.pass_response(id, reply);
+    }
+
+    /// Answers the PBX's challenge for a certificate device; true where the request is on its way again.
+    fn try_credentials(&mut self, id: ForwardId, message: &Message<'_>) -> bool {
+        let Some(entry) = self.surrogate_entry(id) else { return false };
+        let pbx = match self.call_of(id).and_then(|call| self.calls.call(call)) {
+            Some(call) => call.pbx,
+            None => match self.forward(id).map(|forward| &forward.kind) {
+                Some(Kind::Single(single)) => single.pbx,
+                _ => return false,
+            },
+        };
+        let Some(forward) = self.forward_mut(id).filter(|forward| !forward.cancelled) else { return false };
+        let mut auth = std::mem::take(&mut forward.auth);
+        let challenged = self.take_challenge(pbx, entry, &mut auth, message);
+        if let Some(forward) = self.forward_mut(id) {
+            forward.auth = auth;
+        }
+        if !matches!(challenged, Challenged::Retry) {
+            return false;
+        }
+        match self.forward_mut(id).map(|forward| &mut forward.kind) {
+            Some(Kind::Single(single)) => single.cseq = single.cseq.wrapping_add(1),
+            Some(Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } }) => {
+                let call = *call;
+                if let Some(call) = self.calls.call_mut(call) {
+                    let leg = call.leg_mut(Side::Inside);
+                    leg.cseq_offset = leg.cseq_offset.wrapping_add(1);
+                }
+            }
+            None => return false,
+        }
+        self.dispatch(id);
+        true
+    }
+
+    /// Passes a response on: dialog, media, head, headers.
+    pub(crate) fn pass_response(&mut self, id: ForwardId, reply: Reply<'_>) {
+        let Reply { message, essentials, status, .. } = reply;
+        let Some(forward) = self.forward(id) else { return };
+        let ask = forward.ask.clone();
+        let Ok(request) = Message::parse(&ask.bytes) else { return };
+        let Ok(asked) = request.essentials() else { return };
+        let method = asked.cseq.method;
+        let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
+        let dialog = call.and_then(|call| self.note_dialog(id, call, reply, &request));
+        if let (Some(dialog), Method::Invite, 200..=299) = (dialog, method, status)
+            && self.repeats_ack(dialog)
+        {
+            return;
+        }
+        let body = match call {
+            Some(call) => match self.plan_body(call, ask.side.other(), message) {
+                Plan::Send(body) => body,
+                Plan::Wait => {
+                    if let Some(call) = self.calls.call_mut(call) {
+                        let bytes = reply.bytes.clone();
+                        call.paused.push(Paused::Response { forward: id, bytes, status });
+                    }
+                    return;
+                }
+                Plan::Refuse(_) => return self.refuse_answer(id, call, dialog),
+            },
+            None => message.body().to_vec(),
+        };
+        let mut writer = sip::response::response(
+            &request,
+            ask.hop.remote,
+            status,
+            reason_phrase(status),
+            essentials.to.tag(),
+        );
+        self.write_response_headers(&mut writer, id, message, &request, status);
+        let bytes = Bytes::from(writer.finish(&body));
+        self.transactions.respond(ask.server, status, bytes, self.now.mono);
+        self.after_response(id, call, dialog, method, status);
+    }
+
+    fn write_response_headers(
+        &mut self,
+        writer: &mut Writer,
+        id: ForwardId,
+        message: &Message<'_>,
+        request: &Message<'_>,
+        status: u16,
+    ) {
+        let Some(forward) = self.forward(id) else { return };
+        let (side, hop) = (forward.ask.side, forward.ask.hop);
+        let method = request.method();
+        let pbx = self.call_of(id).and_then(|call| self.calls.call(call)).map_or(0, |call| call.pbx);
+        let domain = self.config.pbx[pbx].domain.clone();
+        if method == Some(Method::Invite) && (101..300).contains(&status) {
+            for route in request.values(HeaderName::RecordRoute) {
+                writer.header("Record-Route", wire::sip::unfold(route));
+            }
+        }
+        let user = self
+            .call_of(id)
+            .and_then(|call| self.calls.call(call))
+            .map(|call| call.contact_users[side.index()].clone());
+        if let (Some(user), 101..=299) = (user, status)
+            && !matches!(method, Some(Method::Bye | Method::Message | Method::Info))
+        {
+            writer.header("Contact", self.contact(side, &hop, &user));
+        }
+        if (300..400).contains(&status) {
+            for contact in redirects(message, &domain) {
+                writer.header("Contact", contact);
+            }
+        }
+        if matches!(status, 401 | 407) && side == Side::Outside {
+            self.pass_challenges(writer, message, hop.remote.ip());
+        }
+        let private = match side {
+            Side::Inside => Topology::private_names(message, self.phone_address(id)),
+            Side::Outside => Vec::new(),
+        };
+        self.topology.pass_headers(message, side, &domain, &private, writer);
+    }
+
+    /// The address of the phone that answered.
+    fn phone_address(&self, id: ForwardId) -> std::net::IpAddr {
+        let call = self.call_of(id).and_then(|call| self.calls.call(call));
+        let single = match self.forward(id).map(|forward| &forward.kind) {
+            Some(Kind::Single(single)) => Some(single.hop),
+            _ => None,
+        };
+        call.map(|call| call.leg(Side::Outside).hop)
+            .or(single)
+            .map_or(std::net::IpAddr::from([0, 0, 0, 0]), |hop| hop.remote.ip())
+    }
+
+    /// Keeps what a response says about its dialog: a new one, a new target.
+    fn note_dialog(
+        &mut self,
+        id: ForwardId,
+        call: CallId,
+        reply: Reply<'_>,
+        request: &Message<'_>,
+    ) -> Option<DialogRef> {
+        let Reply { message, essentials, status, .. } = reply;
+        let forward = self.forward(id)?;
+        let from = forward.ask.side;
+        match forward.kind {
+            Kind::Invite { .. } => {
+                let tag = essentials.to.tag().filter(|_| (101..300).contains(&status))?;
+                let index = self.dialog_for(call, tag, message, request)?;
+                let pair = self.calls.call_mut(call)?.dialogs.get_mut(index)?;
+                if (200..300).contains(&status) {
+                    pair.sides[from.index()].confirm();
+                    pair.sides[from.other().index()].on_success(message).ok()?;
+                }
+                Some(DialogRef { call, index })
+            }
+            Kind::InDialog { dialog } => {
+                let pair = self.calls.call_mut(call)?.dialogs.get_mut(dialog.index)?;
+                pair.sides[from.index()].on_answered(request, status);
+                if (200..300).contains(&status) {
+                    pair.sides[from.other().index()].on_success(message).ok()?;
+                }
+                Some(dialog)
+            }
+            Kind::Single(_) => None,
+        }
+    }
+
+    /// A 2xx that was acknowledged before is a repetition: its ACK is sent again.
+    fn repeats_ack(&mut self, dialog: DialogRef) -> bool {
+        let pair = self.calls.call(dialog.call).and_then(|call| call.dialogs.get(dialog.index));
+        let Some((hop, bytes)) = pair.and_then(|pair| pair.ack.clone()) else { return false };
+        self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+        true
+    }
+
+    /// An answer that we cannot carry: the side that sent it is told by BYE, the other by 488.
+    fn refuse_answer(&mut self, id: ForwardId, call: CallId, dialog: Option<DialogRef>) {
+        if let (Some(dialog), Some(forward)) = (dialog, self.forward(id)) {
+            let to = forward.ask.side.other();
+            self.send_bye(call, dialog.index, to);
+        }
+        self.fail_forward(id, 488, "the answer's media cannot be carried");
+    }
+
+    /// What follows from a response that was passed on.
+    fn after_response(
+        &mut self,
+        id: ForwardId,
+        call: Option<CallId>,
+        dialog: Option<DialogRef>,
+        method: Method<'_>,
+        status: u16,
+    ) {
+        let is_final = status >= 200;
+        let Some(forward) = self.forward_mut(id) else { return };
+        forward.answered |= is_final;
+        let server = forward.ask.server;
+        let initial = matches!(forward.kind, Kind::Invite { .. });
+        let Some(call) = call else { return };
+        match (method, status) {
+            (Method::Invite, 200..=299) => {
+                self.settle_media(call);
+                if let Some(pair) = dialog.and_then(|dialog| self.pair_mut(dialog)) {
+                    pair.ack = None;
+                    pair.unacknowledged = Some(server);
+                }
+                if initial {
+                    self.confirm_call(call);
+                }
+            }
+            (Method::Update | Method::Prack, 200..=299) => self.settle_media(call),
+            (Method::Invite, 101..=199) if initial => self.set_call_state(call, CallState::Ringing),
+            (Method::Invite, 300..) if initial => self.on_call_refused(id, call, status),
+            (Method::Invite | Method::Update, 300..) => self.roll_back_media(call),
+            (Method::Bye, 200..) => self.end_call(call),
+            _ => {}
+        }
+    }
+
+    fn pair_mut(&mut self, dialog: DialogRef) -> Option<&mut DialogPair> {
+        self.calls.call_mut(dialog.call)?.dialogs.get_mut(dialog.index)
+    }
+
+    fn confirm_call(&mut self, id: CallId) {
+        if self.calls.call(id).is_some_and(|call| call.state != CallState::Ending) {
+            self.set_call_state(id, CallState::Confirmed);
+        }
+        if let Some(call) = self.calls.call_mut(id) {
+            call.invite = None;
+        }
+    }
+
+    /// The INVITE was refused by the other side.
+    fn on_call_refused(&mut self, id: ForwardId, call: CallId, status: u16) {
+        if matches!(status, 401 | 407) {
+            self.remember_challenged(call);
+        }
+        let wished = matches!(status, 300..=399 | 401 | 404 | 407 | 480 | 484 | 486 | 487 | 600 | 603 | 604);
+        let entry = self.calls.call(call).map(|call| call.entry);
+        let ask: Option<Ask> = self.forward(id).map(|forward| forward.ask.clone());
+        if let Some((entry, ask)) = entry.zip(ask).filter(|_| !wished) {
+            let why = format!("the other side answered {status} {}", reason_phrase(status));
+            self.report_call_failed(entry, &ask, &why, "see the PBX's log for the same moment");
+        }
+        self.end_call(call);
+    }
+
+    /// No answer came.
+    pub(crate) fn on_forward_lost(&mut self, id: ForwardId, why: &str) {
+        let Some(forward) = self.forward_mut(id) else { return };
+        forward.client = None;
+        let (side, kind, cancelled) = (forward.ask.side, forward.kind.clone(), forward.cancelled);
+        let bye =
+            Message::parse(&forward.ask.bytes).is_ok_and(|message| message.method() == Some(Method::Bye));
+        let status = match side {
+            _ if bye => 200,
+            _ if cancelled => 487,
+            Side::Outside if why.contains("connection") => 503,
+            Side::Inside if why.contains("connection") => 480,
+            _ => 408,
+        };
+        self.fail_forward(id, status, why);
+        match kind {
+            Kind::InDialog { dialog } if bye => self.end_call(dialog.call),
+            _ => {}
+        }
+        self.drop_forward(id);
+    }
+
+    pub(crate) fn on_forward_client_ended(&mut self, id: ForwardId, client: ClientId) {
+        let done = self.forward(id).is_some_and(|forward| forward.client == Some(client));
+        if done {
+            self.drop_forward(id);
+        }
+    }
+
+    /// The one who asked is gone, or his transaction is over. Without an answer nobody waits for one.
+    pub(crate) fn on_server_ended(&mut self, server: ServerId) {
+        let Some(id) = self.forwards.by_server.get(&server).copied() else { return };
+        let Some(forward) = self.forward(id) else { return };
+        if !forward.answered {
+            self.give_up_forward(id, 487);
+        }
+    }
+
+    /// A 2xx was never acknowledged: the caller is gone (RFC 3261 §13.3.1.4).
+    pub(crate) fn on_ack_missing(&mut self, server: ServerId) {
+        let call = self
+            .calls
+            .iter()
+            .find(|(_, call)| call.dialogs.iter().any(|pair| pair.unacknowledged == Some(server)))
+            .map(|(id, _)| id);
+        if let Some(call) = call {
+            self.terminate_call(call, 408, "the ACK of its answer never came");
+        }
+    }
+}
+
+/// The Contacts of a 3xx as the other side may use them: the same users at our domain.
+fn redirects(message: &Message<'_>, domain: &str) -> Vec<String> {
+    message
+        .values(HeaderName::Contact)
+        .flat_map(wire::sip::split_list)
+        .filter_map(|value| crate::ingress::user_of(NameAddr::parse(value).ok()?.uri))
+        .take(8)
+        .map(|user| format!("<sip:{user}@{domain}>"))
+        .collect()
+}

@@ -1,0 +1,324 @@
+//! Bytes from a flow to the part of the border that they concern, refusing in the order of cost: block
+//! list, framing, grammar, transaction, registered flow (design, section 1).
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use sip::{Hop, RequestOutcome, ResponseOutcome};
+use wire::net::{FiveTuple, FlowId, HandshakeFault, Side, Transport, VerifiedDevice};
+use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseError, StartLine, Uri};
+
+use crate::Border;
+use crate::answer::Ask;
+use crate::event::Code;
+use crate::interface::Output;
+use crate::report::About;
+use crate::response::Reply;
+
+impl Border {
+    pub(crate) fn on_flow_opened(
+        &mut self,
+        flow: FlowId,
+        side: Side,
+        tuple: FiveTuple,
+        device: Option<VerifiedDevice>,
+    ) {
+        if side == Side::Outside && self.is_blocked(flow, tuple.remote) {
+            self.outputs.push_back(Output::CloseFlow { flow });
+            return;
+        }
+        self.flows.opened(flow, side, tuple, device, (self.now.mono, &mut self.timers));
+        if side == Side::Inside {
+            self.on_inside_flow_opened(flow, tuple);
+        }
+    }
+
+    pub(crate) fn on_handshake_failed(&mut self, tuple: FiveTuple, fault: HandshakeFault, detail: &str) {
+        let (code, next_step) = match fault {
+            HandshakeFault::CertUntrusted => (
+                Code::CertUntrusted,
+                "if the device is yours, add its CA to device_ca; else nothing: it was refused",
+            ),
+            HandshakeFault::CertExpired => (Code::CertExpired, "give the device a new certificate"),
+            HandshakeFault::CertNotYetValid => {
+                (Code::CertNotYetValid, "check the device's certificate and the clock of this machine")
+            }
+            HandshakeFault::CertPurpose => (
+                Code::CertPurpose,
+                "give the device a certificate with clientAuth, or without extended key usage",
+            ),
+            HandshakeFault::CertMissing => (
+                Code::CertMissing,
+                "give the device a certificate, or set authentication = \"digest\" for an extension",
+            ),
+            // A handshake that only breaks off is no offence; `net` counts it for the flood.
+            HandshakeFault::Broken | HandshakeFault::TimedOut => return,
+        };
+        let about = About::default().extension("not asked");
+        let port = tuple.local.port();
+        self.offence_at(tuple.remote, tuple.transport, port, true, code, about, || {
+            (detail.to_owned(), next_step.to_owned())
+        });
+    }
+
+    pub(crate) fn on_flood(&mut self, source: SocketAddr, transport: Transport, port: u16, refused: u64) {
+        let about = About::default().extension("not asked");
+        self.offence_at(source, transport, port, false, Code::Flood, about, || {
+            (
+                format!("{refused} refused within a second: too many at once by {transport}"),
+                "if many phones share this address, add it to [[allowed]]".into(),
+            )
+        });
+    }
+
+    pub(crate) fn on_flow_timer(&mut self, flow: FlowId) {
+        if self.flows.timed_out(flow, self.now.mono, &mut self.timers) {
+            self.close_flow(flow);
+        }
+    }
+
+    /// Closes a connection of our own accord; all that hangs on it learns of it as if the peer had.
+    pub(crate) fn close_flow(&mut self, flow: FlowId) {
+        if self.flows.flow(flow).is_some() {
+            self.outputs.push_back(Output::CloseFlow { flow });
+            self.on_flow_closed(flow);
+        }
+    }
+
+    pub(crate) fn on_flow_closed(&mut self, flow: FlowId) {
+        self.spared.remove(&flow);
+        self.flows.closed(flow, &mut self.timers);
+        self.transactions.flow_failed(flow, self.now.mono);
+        self.on_bindings_flow_lost(flow);
+        self.on_pbx_flow_lost(flow);
+    }
+
+    pub(crate) fn on_bytes(&mut self, flow: FlowId, from: SocketAddr, bytes: &[u8]) {
+        if self.is_blocked(flow, from) {
+            return;
+        }
+        if let Some(listener) = self.flows.udp(flow) {
+            let hop = Hop { flow, remote: from, transport: Transport::Udp };
+            self.on_datagram(hop, listener.side, bytes);
+        } else {
+            self.on_stream(flow, bytes);
+        }
+    }
+
+    fn on_datagram(&mut self, hop: Hop, side: Side, bytes: &[u8]) {
+        // Keepalives of RFC 5626 §3.5.1 and of older phones: a blank line, or a NUL.
+        if bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
+            return;
+        }
+        self.on_message(hop, side, Bytes::copy_from_slice(bytes));
+    }
+
+    fn on_stream(&mut self, id: FlowId, bytes: &[u8]) {
+        let Some(flow) = self.flows.flow_mut(id) else { return };
+        let (hop, side) = (flow.hop(id), flow.side);
+        let mut framer = std::mem::take(&mut flow.framer);
+        let mut fault = framer.push(bytes).err();
+        let mut whole = false;
+        while fault.is_none() {
+            match framer.next() {
+                Some(Ok(Frame::Message(message))) => {
+                    whole = true;
+                    self.on_message(hop, side, Bytes::from(message));
+                    if self.flows.flow(id).is_none() {
+                        return;
+                    }
+                }
+                Some(Ok(Frame::Ping)) => {
+                    whole = true;
+                    self.on_ping(id, hop);
+                }
+                Some(Ok(Frame::Pong)) => whole = true,
+                Some(Err(error)) => fault = Some(error),
+                None => break,
+            }
+        }
+        if let Some(error) = fault {
+            self.on_malformed(&hop, side, &error.to_string());
+            self.close_flow(id);
+            return;
+        }
+        let Some(flow) = self.flows.flow_mut(id) else { return };
+        flow.framer = framer;
+        flow.heard(id, whole, self.now.mono, &mut self.timers);
+    }
+
+    /// A double CRLF is answered by a single one (RFC 5626 §4.4.1).
+    fn on_ping(&mut self, id: FlowId, hop: Hop) {
+        if let Some(flow) = self.flows.flow_mut(id) {
+            flow.pinged(self.now.mono);
+            self.outputs.push_back(Output::Send {
+                flow: id,
+                to: hop.remote,
+                bytes: Bytes::from_static(b"\r\n"),
+            });
+        }
+    }
+
+    fn on_malformed(&mut self, hop: &Hop, side: Side, what: &str) {
+        let words = || {
+            (
+                format!("no valid SIP: {what}"),
+                "nothing to do where it is a scanner; a phone of yours that does this needs new firmware"
+                    .into(),
+            )
+        };
+        match side {
+            Side::Outside => self.offence(hop, false, Code::Malformed, About::default(), words),
+            Side::Inside => self.event(Code::Malformed, About::source(hop.remote), words),
+        }
+    }
+
+    fn on_message(&mut self, hop: Hop, side: Side, bytes: Bytes) {
+        let owned = bytes.clone();
+        let parsed = Message::parse(&owned).and_then(|message| Ok((message.essentials()?, message)));
+        let (essentials, message) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return self.on_unreadable(hop, side, &bytes, error),
+        };
+        match message.start() {
+            StartLine::Request { method, uri } => {
+                if side == Side::Inside && !self.inside_source_known(&hop, &essentials) {
+                    self.on_inside_stranger(&hop, method);
+                    return;
+                }
+                self.on_request(hop, side, bytes, (&message, &essentials, method, uri));
+            }
+            StartLine::Status { code, .. } => {
+                let outcome = self.transactions.receive_response(hop, &message, &essentials, self.now.mono);
+                match outcome {
+                    ResponseOutcome::Deliver(client) => {
+                        let reply =
+                            Reply { message: &message, essentials: &essentials, bytes: &bytes, status: code };
+                        self.on_response(client, reply);
+                    }
+                    ResponseOutcome::Absorbed | ResponseOutcome::Stray => {}
+                }
+            }
+        }
+    }
+
+    /// What cannot be read: an offence, and a 400 where enough of it can be read to answer somebody who is
+    /// registered. Strangers get nothing.
+    fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, error: ParseError) {
+        self.on_malformed(&hop, side, &error.to_string());
+        if side == Side::Outside && self.bindings.by_hop(&hop).is_empty() {
+            if hop.transport.is_reliable() {
+                self.close_flow(hop.flow);
+            }
+            return;
+        }
+        let Ok(message) = Message::parse(bytes) else { return };
+        let answerable = matches!(message.start(), StartLine::Request { method, .. } if method != Method::Ack)
+            && message.value(HeaderName::Via).is_some()
+            && message.value(HeaderName::CSeq).is_some();
+        if answerable {
+            let writer =
+                sip::response::response(&message, hop.remote, 400, crate::answer::reason_phrase(400), None);
+            let bytes = Bytes::from(writer.finish(b""));
+            self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        hop: Hop,
+        side: Side,
+        bytes: Bytes,
+        (message, essentials, method, uri): (&Message<'_>, &Essentials<'_>, Method<'_>, &str),
+    ) {
+        if side == Side::Outside && !self.may_speak(&hop, method, essentials) {
+            return;
+        }
+        let outcome = self.transactions.receive_request(hop, message, essentials, self.now.mono);
+        let server = match outcome {
+            RequestOutcome::New(server) => server,
+            RequestOutcome::Cancel { cancel, invite } => {
+                let ask = Ask { server: cancel, hop, side, bytes };
+                return self.on_cancel(&ask, invite);
+            }
+            RequestOutcome::Ack2xx => return self.on_ack(side, message, essentials),
+            RequestOutcome::Retransmission | RequestOutcome::Ack(_) => return,
+            RequestOutcome::Full => return self.on_transactions_full(&hop),
+        };
+        let ask = Ask { server, hop, side, bytes };
+        if essentials.max_forwards == Some(0) && method != Method::Options {
+            return self.refuse(&ask, 483);
+        }
+        match (side, method) {
+            (Side::Outside, Method::Register) => self.on_register(&ask, message, essentials),
+            (Side::Inside, Method::Register) => self.refuse(&ask, 405),
+            _ if essentials.to.tag().is_some() => self.on_in_dialog(&ask, essentials),
+            (Side::Outside, Method::Invite) => self.on_call_out(&ask, message, essentials, uri),
+            (Side::Inside, Method::Invite) => self.on_call_in(&ask, message, uri),
+            (_, Method::Options) => self.on_options(&ask, uri),
+            (_, Method::Message | Method::Notify) => self.on_out_of_dialog(&ask, essentials, uri),
+            (_, Method::Bye | Method::Prack | Method::Update | Method::Info) => self.refuse(&ask, 481),
+            _ => self.answer(&ask, 405, |writer| {
+                writer.header("Allow", ALLOW);
+            }),
+        }
+    }
+
+    /// Only REGISTER is for everybody; all else comes from a registered flow (contract section 2).
+    fn may_speak(&mut self, hop: &Hop, method: Method<'_>, essentials: &Essentials<'_>) -> bool {
+        if method == Method::Register || !self.bindings.by_hop(hop).is_empty() {
+            return true;
+        }
+        match method {
+            Method::Invite => {
+                let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
+                let about = About::default().extension(name);
+                self.offence(hop, false, Code::FlowNotRegistered, about, || {
+                    (
+                        "a call from a flow on which no phone is registered".into(),
+                        "nothing to do where it is a scanner; a phone of yours must register first".into(),
+                    )
+                });
+                !self.is_blocked(hop.flow, hop.remote)
+            }
+            // The ACK of our 403, which the transaction layer absorbs.
+            Method::Ack => true,
+            _ => false,
+        }
+    }
+
+    fn on_inside_stranger(&mut self, hop: &Hop, method: Method<'_>) {
+        let minute = std::time::Duration::from_secs(60);
+        if self.inside_strangers_until.is_some_and(|until| self.now.mono < until) {
+            return;
+        }
+        self.inside_strangers_until = Some(self.now.mono + minute);
+        let method = method.as_str().to_owned();
+        self.event(Code::InsideStranger, About::source(hop.remote), || {
+            (
+                format!(
+                    "{method} on the inside face from an address that is neither PBX nor trusted; dropped"
+                ),
+                "if it is a server of yours, name it in trusted of [inside]".into(),
+            )
+        });
+    }
+
+    fn on_transactions_full(&mut self, hop: &Hop) {
+        self.event(Code::SourceLimited, About::source(hop.remote), || {
+            (
+                "a request was dropped: as many transactions are open as may be".into(),
+                "look for a flood in `portcullis events`".into(),
+            )
+        });
+    }
+}
+
+/// What we understand, for 405 and OPTIONS.
+pub(crate) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE";
+
+/// The user part of a name-addr or URI, with escapes undone.
+pub(crate) fn user_of(uri: &str) -> Option<String> {
+    Uri::parse(uri).ok()?.user_unescaped().map(|user| user.into_owned())
+}

@@ -1,0 +1,325 @@
+//! Our REGISTER at the PBX for each binding (contract section 3): sent, challenged, refreshed, ended.
+//!
+//! One series for each binding: its own Call-ID, From-tag and Contact token, and a CSeq that rises over
+//! everything we send (RFC 3261 §10.2).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sip::Hop;
+use wire::net::Side;
+use wire::sip::{HeaderName, Message, NameAddr, Uri, Writer, split_list};
+
+use crate::Border;
+use crate::binding::{Binding, BindingId, Inside};
+use crate::digest::{AuthState, Challenged};
+use crate::entry::EntryId;
+use crate::event::Code;
+use crate::record::Then;
+use crate::report::About;
+use crate::response::{ClientUse, Prepared};
+
+/// How long we wait before we ask a PBX again that refused a registration it had accepted before.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
+
+/// A registration that ends: the binding is gone already.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    pub(crate) entry: EntryId,
+    pub(crate) key: String,
+    pub(crate) pbx: usize,
+    pub(crate) token: String,
+    auth: AuthState,
+}
+
+/// One REGISTER of ours.
+pub(crate) struct Registration<'a> {
+    pub(crate) entry: EntryId,
+    pub(crate) pbx: usize,
+    /// Distinguishes series: a binding's key, or `query`.
+    pub(crate) series: &'a str,
+    /// Token and lifetime; none asks what the PBX has.
+    pub(crate) contact: Option<(&'a str, Duration)>,
+    pub(crate) user_agent: Option<&'a str>,
+}
+
+impl Border {
+    /// Takes its turn at the PBX.
+    pub(crate) fn queue_registration(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        if binding.queued || binding.pass_through || binding.inside == Inside::Registering {
+            return;
+        }
+        binding.queued = true;
+        match &mut binding.inside {
+            // It stays registered while it waits for its refresh.
+            Inside::Registered { refresh, .. } => *refresh = None,
+            other => *other = Inside::Waiting { until: None },
+        }
+        let pbx = binding.pbx;
+        self.pbxs[pbx].queue.push_back(id);
+        self.pump_registrations(pbx);
+    }
+
+    /// Sends as many as the pace of the PBX allows now.
+    pub(crate) fn pump_registrations(&mut self, pbx: usize) {
+        while self.pbxs[pbx].is_up() {
+            let Some(id) = self.pbxs[pbx].queue.pop_front() else { return };
+            let Some(binding) = self.bindings.binding_mut(id).filter(|binding| binding.queued) else {
+                continue;
+            };
+            if let Err(wait) = self.pbxs[pbx].pacing.admit(self.now.mono) {
+                self.pbxs[pbx].queue.push_front(id);
+                self.timers.arm(self.now.mono + wait.retry_after, crate::timers::Timer::Pacing(pbx));
+                return;
+            }
+            binding.queued = false;
+            self.send_registration(id);
+        }
+    }
+
+    fn send_registration(&mut self, id: BindingId) {
+        let expires = self.config.registration.pbx_expires;
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        if !binding.is_registered() {
+            binding.inside = Inside::Registering;
+        }
+        let (entry, pbx, key) = (binding.entry, binding.pbx, binding.key.clone());
+        let (token, user_agent) = (binding.token.clone(), binding.user_agent.clone());
+        let mut auth = std::mem::take(&mut binding.auth);
+        let registration = Registration {
+            entry,
+            pbx,
+            series: &key,
+            contact: Some((&token, expires)),
+            user_agent: user_agent.as_deref(),
+        };
+        let prepared = self.build_register(&registration, &mut auth);
+        if let Some(binding) = self.bindings.binding_mut(id) {
+            binding.auth = auth;
+        }
+        let using = ClientUse::Registration { binding: id, sent: self.now.mono };
+        if !prepared.is_some_and(|prepared| self.send_request(prepared, using)) {
+            self.on_registration_failed(id, "it cannot be reached");
+        }
+        self.arm_binding(id);
+    }
+
+    /// Builds one REGISTER; none where there is no way to the PBX now.
+    pub(crate) fn build_register(
+        &mut self,
+        registration: &Registration<'_>,
+        auth: &mut AuthState,
+    ) -> Option<Prepared> {
+        let hop = self.hop_to_pbx(registration.pbx)?;
+        let domain = self.config.pbx[registration.pbx].domain.clone();
+        let uri = format!("sip:{domain}");
+        let name = self.entries.name(registration.entry).to_owned();
+        let (call_id, tag) = self.keys.series(&name, registration.series);
+        let cseq = self.next_cseq();
+        let branch = self.entropy.branch();
+        let credentials = self.credentials(registration.entry, auth, "REGISTER", &uri);
+        let mut writer = Writer::request("REGISTER", &uri);
+        self.via(&mut writer, Side::Inside, &hop, &branch);
+        writer.header("Max-Forwards", 70);
+        writer.header("From", format_args!("<sip:{name}@{domain}>;tag={tag}"));
+        writer.header("To", format_args!("<sip:{name}@{domain}>"));
+        writer.header("Call-ID", call_id);
+        writer.header("CSeq", format_args!("{cseq} REGISTER"));
+        if let Some((token, expires)) = registration.contact {
+            let contact = self.contact(Side::Inside, &hop, token);
+            writer.header("Contact", format_args!("{contact};expires={}", expires.as_secs()));
+        }
+        if let Some((header, value)) = credentials {
+            writer.header(header, value);
+        }
+        if let Some(user_agent) = registration.user_agent {
+            writer.header("User-Agent", user_agent);
+        }
+        Some(Prepared { hop, method: "REGISTER", branch, bytes: Bytes::from(writer.finish(b"")) })
+    }
+
+    pub(crate) fn on_registration_response(&mut self, id: BindingId, message: &Message<'_>, status: u16) {
+        let Some(binding) = self.bindings.binding(id) else { return };
+        let (entry, pbx) = (binding.entry, binding.pbx);
+        match status {
+            100..=199 => {}
+            200..=299 => self.on_registration_confirmed(id, message),
+            401 | 407 => {
+                let Some(binding) = self.bindings.binding_mut(id) else { return };
+                let mut auth = std::mem::take(&mut binding.auth);
+                let challenged = self.take_challenge(pbx, entry, &mut auth, message);
+                if let Some(binding) = self.bindings.binding_mut(id) {
+                    binding.auth = auth;
+                }
+                match challenged {
+                    Challenged::Retry => self.send_registration(id),
+                    Challenged::Refused(why) => self.on_registration_refused(id, status, &why),
+                }
+            }
+            500..=599 | 408 | 480 => self.on_registration_failed(id, &format!("it answered {status}")),
+            _ => self.on_registration_refused(id, status, &format!("it answered {status}")),
+        }
+    }
+
+    fn on_registration_confirmed(&mut self, id: BindingId, message: &Message<'_>) {
+        let asked = self.config.registration.pbx_expires;
+        let Some(binding) = self.bindings.binding(id) else { return };
+        let (entry, pbx) = (binding.entry, binding.pbx);
+        let contacts = listed_contacts(message, asked);
+        let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
+        else {
+            return self.on_registration_refused(id, 200, "its answer does not list our contact");
+        };
+        self.report_single_contact(entry, pbx, id, &contacts);
+        let now = self.now.mono;
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let first = !std::mem::replace(&mut binding.was_registered, true);
+        let repaired = !first && !binding.is_registered();
+        binding.auth.succeeded();
+        binding.inside = Inside::Registered { expires: now + granted, refresh: Some(now + granted * 3 / 4) };
+        let asks: Vec<_> = std::mem::take(&mut binding.waiting).into();
+        self.arm_binding(id);
+        if first {
+            self.report_registered(id, Code::Registered, "for the first time");
+        } else if repaired {
+            self.report_registered(id, Code::Reregistered, "again");
+        }
+        self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
+    }
+
+    /// With two devices registered, a PBX whose 200 lists but one of them keeps one contact only.
+    fn report_single_contact(
+        &mut self,
+        entry: EntryId,
+        pbx: usize,
+        this: BindingId,
+        contacts: &[(String, Duration)],
+    ) {
+        let missing = self.bindings.of_entry(entry).any(|(id, other)| {
+            id != this
+                && other.pbx == pbx
+                && other.is_registered()
+                && !contacts.iter().any(|(token, _)| *token == other.token)
+        });
+        if missing && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true) {
+            let name = self.entries.name(entry).to_owned();
+            let pbx = self.pbx_name(pbx);
+            self.event(Code::PbxSingleContact, About::default().extension(name), || {
+                (
+                    format!("PBX {pbx} keeps one contact only: the newest device displaced the other"),
+                    "allow several contacts for the extension at the PBX (max contacts, no overwrite)".into(),
+                )
+            });
+        }
+    }
+
+    /// The PBX said no: a new phone is refused, a known one is tried again later.
+    fn on_registration_refused(&mut self, id: BindingId, status: u16, why: &str) {
+        let Some(binding) = self.bindings.binding(id) else { return };
+        let name = self.entries.name(binding.entry).to_owned();
+        let about = About { source: binding.last_seen_at.map(|hop| hop.remote), ..About::default() };
+        let (pbx, code) =
+            (self.pbx_name(binding.pbx), if status == 404 { Code::NameUnknown } else { Code::DigestFailed });
+        self.event(code, about.extension(name), || {
+            (
+                format!("PBX {pbx} refused the registration: {why}"),
+                "compare pbx_user and password of the extension with the PBX's".into(),
+            )
+        });
+        self.give_up_registration(id, 503, REFUSED_RETRY);
+    }
+
+    /// There was no answer, or none that decides anything.
+    pub(crate) fn on_registration_failed(&mut self, id: BindingId, why: &str) {
+        let Some(binding) = self.bindings.binding(id) else { return };
+        let (pbx, retry) = (binding.pbx, self.config.pbx[binding.pbx].health_check);
+        self.pbx_missed(pbx, why);
+        self.give_up_registration(id, 503, retry);
+    }
+
+    fn give_up_registration(&mut self, id: BindingId, status: u16, retry: Duration) {
+        let now = self.now.mono;
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let asks = std::mem::take(&mut binding.waiting);
+        let known = binding.was_registered;
+        match &mut binding.inside {
+            Inside::Registered { expires, refresh } if *expires > now => *refresh = Some(now + retry),
+            other => *other = Inside::Waiting { until: Some(now + retry) },
+        }
+        for ask in asks {
+            self.answer(&ask, status, |writer| {
+                writer.header("Retry-After", retry.as_secs().max(1));
+            });
+        }
+        if known {
+            self.arm_binding(id);
+        } else {
+            self.end_binding(id, "the PBX did not accept it");
+        }
+    }
+
+    /// Takes our contact back from the PBX, for a binding that is gone.
+    pub(crate) fn deregister_inside(&mut self, binding: Binding) {
+        if binding.is_registered() && self.pbxs[binding.pbx].is_up() {
+            let Binding { entry, key, pbx, token, auth, .. } = binding;
+            self.send_leaving(Leaving { entry, key, pbx, token, auth });
+        }
+    }
+
+    fn send_leaving(&mut self, mut leaving: Leaving) {
+        let registration = Registration {
+            entry: leaving.entry,
+            pbx: leaving.pbx,
+            series: &leaving.key,
+            contact: Some((&leaving.token, Duration::ZERO)),
+            user_agent: None,
+        };
+        // What cannot be sent runs out at the PBX by itself.
+        if let Some(prepared) = self.build_register(&registration, &mut leaving.auth) {
+            self.send_request(prepared, ClientUse::Deregistration(Box::new(leaving)));
+        }
+    }
+
+    pub(crate) fn on_deregistration_response(
+        &mut self,
+        mut leaving: Leaving,
+        message: &Message<'_>,
+        status: u16,
+    ) {
+        // A phone that is back by now has a newer registration of the same series: leave that alone.
+        if !matches!(status, 401 | 407) || self.bindings.by_token(&leaving.token).is_some() {
+            return;
+        }
+        let challenged = self.take_challenge(leaving.pbx, leaving.entry, &mut leaving.auth, message);
+        if matches!(challenged, Challenged::Retry) {
+            self.send_leaving(leaving);
+        }
+    }
+
+    /// Our hop's Contact on a side, with `user` in it.
+    pub(crate) fn contact(&self, side: Side, hop: &Hop, user: &str) -> String {
+        let authority = self.authority(side, hop.transport);
+        match hop.transport {
+            wire::net::Transport::Udp => format!("<sip:{user}@{authority}>"),
+            other => format!("<sip:{user}@{authority};transport={other}>"),
+        }
+    }
+}
+
+/// The contacts of a REGISTER's 200: user part and lifetime.
+pub(crate) fn listed_contacts(message: &Message<'_>, asked: Duration) -> Vec<(String, Duration)> {
+    let header = message.value(HeaderName::Expires).and_then(|value| value.trim().parse::<u32>().ok());
+    message
+        .values(HeaderName::Contact)
+        .flat_map(split_list)
+        .filter_map(|value| {
+            let contact = NameAddr::parse(value).ok()?;
+            let user = Uri::parse(contact.uri).ok()?.user?.to_owned();
+            let own =
+                contact.params.value("expires").and_then(|text| text.trim_matches('"').parse::<u32>().ok());
+            let secs = own.or(header).map_or(asked, |secs| Duration::from_secs(u64::from(secs)));
+            Some((user, secs))
+        })
+        .collect()
+}

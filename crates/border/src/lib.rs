@@ -1,0 +1,235 @@
+//! Decides: registrar to the phones, user agent to the PBX, calls as pairs of legs, the inside hidden.
+//!
+//! Owns every extension's state: bindings, calls, limits. Never does I/O, never reads a clock, never lets an
+//! inside address or header leave on the outside, never holds a call without a timer. A peer cannot make it
+//! return an error: what is wrong with a message becomes an answer, an event, or nothing.
+//!
+//! ```text
+//! let mut border = Border::new(config, seed, restored_records, now);
+//! border.handle_input(input, now);          // something happened
+//! border.handle_timeout(now);               // poll_timeout() has come
+//! while let Some(output) = border.poll_output() { … }
+//! ```
+//!
+//! Start reading at `ingress.rs`, then `registrar.rs` for a REGISTER and `call.rs` for an INVITE.
+//! RFC 3261, 3264, 3581, 5626, 7616.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod binding;
+mod call;
+pub mod command;
+pub mod config;
+mod control;
+mod decoy;
+mod dialog_map;
+mod digest;
+mod entropy;
+mod entry;
+pub mod event;
+mod flow;
+mod forward;
+mod forward_response;
+mod ingress;
+mod inside_registration;
+pub mod interface;
+mod keys;
+mod media_plan;
+mod pass_through;
+mod pbx;
+mod record;
+mod registrar;
+mod report;
+mod response;
+mod timers;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use guard::{AllowEntry, Guard};
+use sip::TransactionLayer;
+use wire::clock::{Instant, Now};
+use wire::net::FlowId;
+
+pub use command::{Answer, Command};
+pub use config::Config;
+pub use event::{Code, Event, Severity};
+pub use interface::{Input, Output, Record, ResolvedName, Table, Target};
+
+use crate::timers::{Timer, Timers};
+
+/// Transactions at once, both faces together.
+const TRANSACTIONS_MAX: usize = 200_000;
+
+/// The whole border: one value, one owner thread.
+pub struct Border {
+    config: Config,
+    now: Now,
+    outputs: VecDeque<Output>,
+    timers: Timers,
+    entropy: entropy::Entropy,
+    keys: keys::Keys,
+    transactions: TransactionLayer,
+    clients: BTreeMap<sip::ClientId, response::ClientUse>,
+    flows: flow::Flows,
+    guard: Guard,
+    /// Flows of blocked sources that go on, because their device proved itself.
+    spared: BTreeSet<FlowId>,
+    entries: entry::Entries,
+    bindings: binding::BindingTable,
+    pbxs: Vec<pbx::PbxState>,
+    forwards: forward::Forwards,
+    calls: call::CallTable,
+    dialogs: dialog_map::DialogMap,
+    decoys: decoy::Decoys,
+    writes: record::Writes,
+    reports: report::Reports,
+    topology: topology::Topology,
+    /// Connections that we asked for and that are not open yet.
+    opening: BTreeMap<FlowId, SocketAddr>,
+    /// When the next health check of each PBX is due.
+    health_checks: BTreeMap<usize, Instant>,
+    /// Until when strangers on the inside face are not reported again.
+    inside_strangers_until: Option<Instant>,
+    next_flow: u64,
+    next_call: u64,
+    next_relay: u64,
+}
+
+impl Border {
+    /// A border with the facts that its store had kept. `seed` comes from the operating system's generator;
+    /// the same seed and inputs give the same outputs.
+    pub fn new(config: Config, seed: [u8; 32], restored: Vec<Record>, now: Now) -> Self {
+        let mut entropy = entropy::Entropy::new(seed);
+        let kept = record::Kept::read(restored);
+        let secret = kept.secret.unwrap_or_else(|| entropy.bytes());
+        let mut border = Self {
+            topology: topology::Topology::new(&config),
+            entries: entry::Entries::new(&config.extensions),
+            pbxs: config.pbx.iter().map(pbx::PbxState::new).collect(),
+            guard: Guard::new(config.block),
+            now,
+            outputs: VecDeque::new(),
+            timers: Timers::default(),
+            entropy,
+            keys: keys::Keys::new(&secret),
+            transactions: TransactionLayer::new(TRANSACTIONS_MAX),
+            clients: BTreeMap::new(),
+            flows: flow::Flows::default(),
+            spared: BTreeSet::new(),
+            bindings: binding::BindingTable::default(),
+            forwards: forward::Forwards::default(),
+            calls: call::CallTable::default(),
+            dialogs: dialog_map::DialogMap::default(),
+            decoys: decoy::Decoys::default(),
+            writes: record::Writes::new(kept.cseq),
+            reports: report::Reports::default(),
+            opening: BTreeMap::new(),
+            health_checks: BTreeMap::new(),
+            inside_strangers_until: None,
+            next_flow: FlowId::OPENED_BY_BORDER,
+            next_call: 1,
+            next_relay: 1,
+            config,
+        };
+        border.restore(kept, &secret);
+        border
+    }
+
+    /// Takes in one thing that happened. Never fails: a peer cannot cause an error here.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Now) {
+        self.now = now;
+        match input {
+            Input::Listening { flow, side, transport, local } => {
+                self.flows.listen(flow::Listener { flow, side, transport, local });
+            }
+            Input::FlowOpened { flow, side, tuple, device } => self.on_flow_opened(flow, side, tuple, device),
+            Input::HandshakeFailed { tuple, fault, detail } => {
+                self.on_handshake_failed(tuple, fault, &detail)
+            }
+            Input::Flood { source, transport, port, refused } => {
+                self.on_flood(source, transport, port, refused);
+            }
+            Input::Bytes { flow, from, bytes } => self.on_bytes(flow, from, bytes),
+            Input::FlowFailed { flow } | Input::FlowClosed { flow } => self.on_flow_closed(flow),
+            Input::Media(event) => self.on_relay_event(event),
+            Input::Stored { ticket, ok } => self.on_stored(ticket, ok),
+            Input::Resolved { name, targets } => self.on_resolved(name, &targets),
+            Input::Command { id, command } => self.on_command(id, command),
+        }
+        self.settle();
+    }
+
+    /// Does what is due by `now`.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        self.transactions.handle_timeout(now.mono);
+        self.settle();
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            self.on_timer(timer);
+            self.settle();
+        }
+        if self.guard.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.on_blocks_ended();
+        }
+    }
+
+    /// The next thing for the shell to do, until none is left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Border::handle_timeout`] is wanted next; strictly later than `now` after it was called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.transactions.poll_timeout(), self.timers.next(), self.guard.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Flow(flow) => self.on_flow_timer(flow),
+            Timer::Binding(binding) => self.on_binding_timer(binding),
+            Timer::HealthCheck(pbx) => self.on_health_check(pbx),
+            Timer::Pacing(pbx) => self.pump_registrations(pbx),
+            Timer::Decoy(number) => self.on_decoy_timer(number),
+            Timer::Store(ticket) => self.on_store_timer(ticket),
+            Timer::Call(call) => self.on_call_timer(call),
+            Timer::Report => self.on_report_timer(),
+        }
+    }
+
+    /// Carries out what the transaction layer wants, until it wants nothing more.
+    fn settle(&mut self) {
+        while let Some(event) = self.transactions.poll() {
+            self.on_transaction_event(event);
+        }
+        self.check_invariants();
+    }
+
+    /// What must hold between inputs; costs nothing in release.
+    fn check_invariants(&self) {
+        if cfg!(debug_assertions) {
+            self.bindings.check_invariants();
+            self.transactions.check_invariants();
+            self.calls.check_invariants(&self.dialogs);
+        }
+    }
+
+    fn allow_configured(&mut self) {
+        for allowed in self.config.allowed.clone() {
+            let entry = AllowEntry {
+                name: allowed.name,
+                description: allowed.description,
+                address: allowed.address,
+                prefixes: allowed.prefixes,
+                from_config: true,
+            };
+            if self.guard.allow(entry).is_err() {
+                self.outputs.push_back(Output::Fault("the configured allow list does not fit the guard"));
+            }
+        }
+    }
+}

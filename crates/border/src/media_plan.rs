@@ -1,0 +1,336 @@
+//! Offer and answer (RFC 3264): one relay for each m-line, our addresses in every description.
+//!
+//! The border says what it wants (`media::Order`); the media plane owns the ports. A message whose ports are
+//! not there yet is paused and goes on when they are.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec};
+use wire::net::Side;
+use wire::sdp::{Direction, SessionDescription};
+use wire::sip::{HeaderName, Message};
+
+use crate::Border;
+use crate::call::{CallId, CallState};
+use crate::forward::ForwardId;
+use crate::interface::Output;
+use crate::response::Reply;
+
+/// The media of a call, by m-line.
+#[derive(Default)]
+pub(crate) struct MediaPlan {
+    pub(crate) lines: Vec<Option<Line>>,
+    /// Packets forwarded, by the side they came from, of relays that are closed or still open.
+    pub(crate) packets: [u64; 2],
+}
+
+/// One m-line's relay.
+pub(crate) struct Line {
+    pub(crate) relay: RelayId,
+    ports: Option<[u16; 2]>,
+    /// What was ordered last.
+    spec: RelaySpec,
+    /// What holds when a change fails (RFC 3261 §14.1).
+    settled: RelaySpec,
+    /// Packets of this relay, by side of arrival.
+    packets: [u64; 2],
+}
+
+/// A message that waits for ports.
+pub(crate) enum Paused {
+    Request(ForwardId),
+    Response { forward: ForwardId, bytes: Bytes, status: u16 },
+}
+
+/// What the body of a message asks for.
+pub(crate) enum Plan {
+    /// It can be sent with this body.
+    Send(Vec<u8>),
+    /// Ports were asked for.
+    Wait,
+    /// It cannot be carried.
+    Refuse(u16),
+}
+
+/// A held call has no media to be judged by; its dialog still ends it.
+const HELD_IDLE: Duration = Duration::from_secs(4 * 3600);
+
+/// Whether a message carries a session description.
+pub(crate) fn carries_sdp(message: &Message<'_>) -> bool {
+    let kind = message.value(HeaderName::ContentType).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    !message.body().is_empty() && kind.eq_ignore_ascii_case("application/sdp")
+}
+
+fn is_multipart(message: &Message<'_>) -> bool {
+    let kind = message.value(HeaderName::ContentType).unwrap_or_default();
+    kind.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
+}
+
+impl Border {
+    /// Plans the body of a message that came from `from`: takes in what it advertises, orders what it
+    /// needs, and gives the body for the other side.
+    pub(crate) fn plan_body(&mut self, call: CallId, from: Side, message: &Message<'_>) -> Plan {
+        if is_multipart(message) {
+            return Plan::Refuse(415);
+        }
+        if !carries_sdp(message) {
+            return Plan::Send(message.body().to_vec());
+        }
+        let Ok(description) = SessionDescription::parse(message.body()) else { return Plan::Refuse(488) };
+        let mut waiting = false;
+        for index in 0..description.media.len() {
+            match self.plan_line(call, from, &description, index) {
+                Ok(ready) => waiting |= !ready,
+                Err(status) => return Plan::Refuse(status),
+            }
+        }
+        if waiting {
+            return Plan::Wait;
+        }
+        let to = from.other();
+        let Some(ports) = self.calls.call(call).map(|call| call.media.ports_on(to, description.media.len()))
+        else {
+            return Plan::Refuse(481);
+        };
+        Plan::Send(description.rewritten(self.media_address(to), &ports))
+    }
+
+    /// What a phone or a PBX is told as the address of our ports.
+    fn media_address(&self, side: Side) -> IpAddr {
+        match side {
+            Side::Outside => self.config.outside.public_address,
+            Side::Inside => self.config.inside.address,
+        }
+    }
+
+    /// Takes in one m-line; `Ok(false)`: its ports are on their way.
+    fn plan_line(
+        &mut self,
+        id: CallId,
+        from: Side,
+        description: &SessionDescription<'_>,
+        index: usize,
+    ) -> Result<bool, u16> {
+        let relays_open = self.calls.relays.len();
+        let Some(call) = self.calls.call_mut(id) else { return Err(481) };
+        if call.media.lines.len() <= index {
+            call.media.lines.resize_with(index + 1, || None);
+        }
+        let source = call.leg(Side::Outside).hop.remote.ip();
+        let Some(media) = description.media.get(index) else { return Ok(true) };
+        let (rtp, rtcp) = (description.rtp_address(index), description.rtcp_address(index));
+        let wish = Advertised { rtp, rtcp, mux: media.rtcp_mux, refused: media.port == 0, source };
+        let idle = match (media.direction, rtp) {
+            (Direction::SendRecv, Some(_)) => self.config.silence_timeout,
+            _ => HELD_IDLE,
+        };
+        let Some(slot) = call.media.lines.get_mut(index) else { return Ok(true) };
+        match slot {
+            None if wish.refused => Ok(true),
+            Some(line) => {
+                line.advertise(from, &wish, idle);
+                let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+                let ready = line.ports.is_some();
+                if ready {
+                    self.outputs.push_back(Output::Media(order));
+                }
+                Ok(ready)
+            }
+            None => {
+                if relays_open >= self.config.relays_max {
+                    return Err(503);
+                }
+                let relay = RelayId(self.next_relay);
+                self.next_relay += 1;
+                let line = Line::new(relay, from, &wish, idle, payload(media.proto));
+                self.outputs.push_back(Output::Media(Order::Open { relay, spec: line.spec.clone() }));
+                *slot = Some(line);
+                self.calls.relays.insert(relay, (id, index));
+                Ok(false)
+            }
+        }
+    }
+
+    /// What was agreed holds from now on.
+    pub(crate) fn settle_media(&mut self, id: CallId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        for line in call.media.lines.iter_mut().flatten() {
+            line.settled = line.spec.clone();
+        }
+    }
+
+    /// A change was refused: what held before holds again.
+    pub(crate) fn roll_back_media(&mut self, id: CallId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        for line in call.media.lines.iter_mut().flatten() {
+            if line.spec != line.settled {
+                let generation = line.spec.generation + 1;
+                line.spec = RelaySpec { generation, ..line.settled.clone() };
+                line.settled = line.spec.clone();
+                let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+                self.outputs.push_back(Output::Media(order));
+            }
+        }
+    }
+
+    /// Gives all ports of a call back.
+    pub(crate) fn release_media(&mut self, id: CallId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        for line in std::mem::take(&mut call.media.lines).into_iter().flatten() {
+            call.media.packets[0] += line.packets[0];
+            call.media.packets[1] += line.packets[1];
+            self.outputs.push_back(Output::Media(Order::Close { relay: line.relay }));
+        }
+    }
+
+    pub(crate) fn on_relay_event(&mut self, event: RelayEvent) {
+        match event {
+            RelayEvent::Ready { relay, ports } => self.on_relay_ready(relay, ports),
+            RelayEvent::Failed { relay, .. } => {
+                if let Some((call, _)) = self.calls.relays.remove(&relay) {
+                    self.on_relay_failed(call, relay);
+                }
+            }
+            RelayEvent::Silent { relay, idle } => self.on_relay_silent(relay, idle),
+            RelayEvent::Stats { relay, received } => {
+                self.count_packets(relay, [received[0].packets, received[1].packets]);
+            }
+            RelayEvent::Closed { relay, received } => {
+                self.count_packets(relay, [received[0].packets, received[1].packets]);
+                self.calls.relays.remove(&relay);
+            }
+            RelayEvent::Updated { .. } | RelayEvent::Learned { .. } | RelayEvent::Strangers { .. } => {}
+        }
+    }
+
+    fn count_packets(&mut self, relay: RelayId, packets: [u64; 2]) {
+        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some(call) = self.calls.call_mut(id) else { return };
+        if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
+            line.packets = packets;
+        }
+    }
+
+    fn on_relay_ready(&mut self, relay: RelayId, ports: [u16; 2]) {
+        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some(call) = self.calls.call_mut(id) else { return };
+        if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
+            line.ports = Some(ports);
+        }
+        if call.media.lines.iter().flatten().all(|line| line.ports.is_some()) {
+            for paused in std::mem::take(&mut call.paused) {
+                self.resume(paused);
+            }
+        }
+    }
+
+    fn resume(&mut self, paused: Paused) {
+        match paused {
+            Paused::Request(forward) => self.dispatch(forward),
+            Paused::Response { forward, bytes, status } => {
+                let Ok(message) = Message::parse(&bytes) else { return };
+                let Ok(essentials) = message.essentials() else { return };
+                let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
+                self.pass_response(forward, reply);
+            }
+        }
+    }
+
+    fn on_relay_failed(&mut self, id: CallId, relay: RelayId) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        for slot in &mut call.media.lines {
+            if slot.as_ref().is_some_and(|line| line.relay == relay) {
+                *slot = None;
+            }
+        }
+        self.terminate_call(id, 503, "no media ports could be had");
+    }
+
+    fn on_relay_silent(&mut self, relay: RelayId, idle: Duration) {
+        let Some((id, _)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some(call) = self.calls.call(id) else { return };
+        let others_alive = call.media.lines.iter().flatten().filter(|line| line.relay != relay).count() > 0;
+        if call.state == CallState::Confirmed && !others_alive {
+            self.terminate_call(id, 408, &format!("no media for {} s", idle.as_secs()));
+        }
+    }
+}
+
+impl MediaPlan {
+    /// Our ports on a side, for as many m-lines as a description has.
+    fn ports_on(&self, side: Side, count: usize) -> Vec<Option<u16>> {
+        (0..count)
+            .map(|index| {
+                let line = self.lines.get(index)?.as_ref()?;
+                line.ports.map(|ports| ports[side.index()])
+            })
+            .collect()
+    }
+
+    /// Packets forwarded so far, by the side they came from.
+    pub(crate) fn packets(&self) -> [u64; 2] {
+        let mut sum = self.packets;
+        for line in self.lines.iter().flatten() {
+            sum[0] += line.packets[0];
+            sum[1] += line.packets[1];
+        }
+        sum
+    }
+}
+
+/// What one m-line says about its sender.
+struct Advertised {
+    rtp: Option<SocketAddr>,
+    rtcp: Option<SocketAddr>,
+    mux: bool,
+    refused: bool,
+    /// Where the phone signals from.
+    source: IpAddr,
+}
+
+impl Line {
+    fn new(relay: RelayId, from: Side, wish: &Advertised, idle: Duration, payload: Payload) -> Self {
+        let leg = |side: Side| LegSpec {
+            advertised_rtp: None,
+            advertised_rtcp: None,
+            rtcp_mux: false,
+            signalling_source: (side == Side::Outside).then_some(wish.source),
+            latch: match side {
+                Side::Outside => LatchPolicy::Ranked,
+                Side::Inside => LatchPolicy::Advertised,
+            },
+            send: side == Side::Outside,
+            relatch: 0,
+        };
+        let legs = [leg(Side::Outside), leg(Side::Inside)];
+        let spec = RelaySpec { legs, payload, idle, generation: 0 };
+        let mut line = Self { relay, ports: None, settled: spec.clone(), spec, packets: [0; 2] };
+        line.advertise(from, wish, idle);
+        line
+    }
+
+    fn advertise(&mut self, from: Side, wish: &Advertised, idle: Duration) {
+        let leg = &mut self.spec.legs[from.index()];
+        let moved = leg.advertised_rtp != wish.rtp;
+        // A hold by 0.0.0.0 names no address: the one before stays for those who only stop sending.
+        if wish.rtp.is_some() {
+            leg.advertised_rtp = wish.rtp;
+            leg.advertised_rtcp = wish.rtcp;
+        }
+        leg.rtcp_mux = wish.mux;
+        leg.send = !wish.refused && (leg.advertised_rtp.is_some() || leg.latch == LatchPolicy::Ranked);
+        if from == Side::Outside {
+            leg.signalling_source = Some(wish.source);
+            leg.relatch += u32::from(moved && self.spec.generation > 0);
+        }
+        self.spec.idle = idle;
+        self.spec.generation += 1;
+    }
+}
+
+fn payload(proto: &str) -> Payload {
+    if proto.to_ascii_uppercase().contains("RTP/") { Payload::Rtp } else { Payload::Datagram }
+}

@@ -1,0 +1,306 @@
+//! REGISTER whose challenge is the PBX's matter (contract section 3, pass-through).
+//!
+//! Every REGISTER goes to the PBX under one stable series for each binding. `realm`, `nonce` and the
+//! credentials pass unchanged; `opaque` is replaced by ours around the PBX's, and its return proves the
+//! address of a UDP source without a table.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use guard::HardwareId;
+use wire::clock::Instant;
+use wire::net::Side;
+use wire::sip::{Essentials, HeaderName, Message, Writer};
+
+use crate::Border;
+use crate::answer::{Ask, reason_phrase};
+use crate::binding::Inside;
+use crate::digest;
+use crate::entry::EntryId;
+use crate::event::Code;
+use crate::inside_registration::listed_contacts;
+use crate::keys::OpenedOpaque;
+use crate::record::Then;
+use crate::registrar::{OWNER, Phone, Wish, WishedContact};
+use crate::report::About;
+use crate::response::{ClientUse, Prepared};
+
+/// A phone's REGISTER on its way to the PBX.
+#[derive(Debug)]
+pub(crate) struct PassedRegister {
+    ask: Ask,
+    entry: EntryId,
+    pub(crate) pbx: usize,
+    pub(crate) sent: Instant,
+    hardware_id: Option<HardwareId>,
+    wish: Wish,
+    series: (String, u32),
+    user_agent: Option<String>,
+    /// It carried credentials: a challenge in answer to them is a failure.
+    had_credentials: bool,
+    /// It returned an `opaque` that we had given to this source.
+    proved: bool,
+}
+
+/// Asked of the PBX where the phone names no lifetime.
+const DEFAULT_EXPIRES: Duration = Duration::from_secs(3600);
+
+impl Border {
+    /// The `opaque` of ours that a request's credentials return.
+    pub(crate) fn returned_opaque(&self, source: IpAddr, message: &Message<'_>) -> Option<OpenedOpaque> {
+        digest::credentials_of(message)
+            .filter_map(|(_, value)| digest::returned_opaque(value))
+            .find_map(|opaque| self.keys.open_opaque(source, self.now.wall, &opaque))
+    }
+
+    pub(crate) fn register_pass_through(
+        &mut self,
+        ask: &Ask,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        entry: EntryId,
+        hardware_id: Option<HardwareId>,
+    ) {
+        let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
+        let Some(pbx) = self.preferred_pbx() else {
+            return self.answer(ask, 503, |writer| {
+                writer.header("Retry-After", 10);
+            });
+        };
+        let opened = self.returned_opaque(ask.hop.remote.ip(), message);
+        let passed = PassedRegister {
+            ask: ask.clone(),
+            entry,
+            pbx,
+            sent: self.now.mono,
+            hardware_id,
+            wish,
+            series: (essentials.call_id.to_owned(), essentials.cseq.number),
+            user_agent: message
+                .value(HeaderName::UserAgent)
+                .map(|value| wire::sip::unfold(value).into_owned()),
+            had_credentials: digest::credentials_of(message).next().is_some(),
+            proved: opened.is_some_and(|opened| opened.proves_source),
+        };
+        let Some(prepared) = self.build_passed_register(&passed, message) else {
+            return self.refuse(ask, 503);
+        };
+        self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed)));
+    }
+
+    fn build_passed_register(&mut self, passed: &PassedRegister, message: &Message<'_>) -> Option<Prepared> {
+        let hop = self.hop_to_pbx(passed.pbx)?;
+        let domain = self.config.pbx[passed.pbx].domain.clone();
+        let name = self.entries.name(passed.entry).to_owned();
+        // One series for each binding; a phone that only asks, or ends all, speaks for its address.
+        let keys = passed.wish.keys();
+        let series = keys.first().cloned().unwrap_or_else(|| format!("a:{}", passed.ask.hop.remote.ip()));
+        let (call_id, tag) = self.keys.series(&name, &series);
+        let cseq = self.next_cseq();
+        let branch = self.entropy.branch();
+        let mut writer = Writer::request("REGISTER", &format!("sip:{domain}"));
+        self.via(&mut writer, Side::Inside, &hop, &branch);
+        writer.header("Max-Forwards", 70);
+        writer.header("From", format_args!("<sip:{name}@{domain}>;tag={tag}"));
+        writer.header("To", format_args!("<sip:{name}@{domain}>"));
+        writer.header("Call-ID", call_id);
+        writer.header("CSeq", format_args!("{cseq} REGISTER"));
+        self.write_passed_contacts(&mut writer, passed, &hop, &name);
+        self.pass_credentials(&mut writer, message, passed.ask.hop.remote.ip());
+        if let Some(user_agent) = &passed.user_agent {
+            writer.header("User-Agent", user_agent);
+        }
+        Some(Prepared { hop, method: "REGISTER", branch, bytes: Bytes::from(writer.finish(b"")) })
+    }
+
+    fn write_passed_contacts(
+        &self,
+        writer: &mut Writer,
+        passed: &PassedRegister,
+        hop: &sip::Hop,
+        name: &str,
+    ) {
+        let mut removed = passed.wish.remove.clone();
+        if passed.wish.remove_all {
+            removed.extend(self.keys_at(passed));
+        }
+        for key in removed {
+            let contact = self.contact(Side::Inside, hop, &self.keys.token(OWNER, name, &key));
+            writer.header("Contact", format_args!("{contact};expires=0"));
+        }
+        if let Some(add) = &passed.wish.add {
+            let contact = self.contact(Side::Inside, hop, &self.keys.token(OWNER, name, &add.key));
+            let expires = add.expires.unwrap_or(DEFAULT_EXPIRES).as_secs();
+            writer.header("Contact", format_args!("{contact};expires={expires}"));
+        }
+    }
+
+    /// The bindings of this extension that the phone at this address has.
+    fn keys_at(&self, passed: &PassedRegister) -> Vec<String> {
+        self.bindings
+            .of_entry(passed.entry)
+            .filter(|(_, binding)| binding.hop == Some(passed.ask.hop))
+            .map(|(_, binding)| binding.key.clone())
+            .collect()
+    }
+
+    /// Copies the phone's credentials, with the PBX's own `opaque` back in its place.
+    pub(crate) fn pass_credentials(&self, writer: &mut Writer, message: &Message<'_>, source: IpAddr) {
+        for (name, value) in digest::credentials_of(message) {
+            let opened = digest::returned_opaque(value)
+                .and_then(|opaque| self.keys.open_opaque(source, self.now.wall, &opaque));
+            let value = match opened {
+                Some(opened) => digest::with_opaque(value, opened.inner.as_deref()),
+                None => wire::sip::unfold(value).into_owned(),
+            };
+            writer.header(name, value);
+        }
+    }
+
+    /// Copies the PBX's challenges, with our `opaque` around its own and without `auth-int`, whose body we
+    /// may have to change.
+    pub(crate) fn pass_challenges(&self, writer: &mut Writer, message: &Message<'_>, source: IpAddr) {
+        for (name, value) in digest::challenges_of(message) {
+            let opaque = self.keys.seal_opaque(source, self.now.wall, digest::given_opaque(value).as_deref());
+            if let Some(value) = sip::auth::challenge_with(value, &opaque) {
+                writer.header(name, value);
+            }
+        }
+    }
+
+    pub(crate) fn on_passed_register_response(
+        &mut self,
+        passed: PassedRegister,
+        message: &Message<'_>,
+        status: u16,
+    ) {
+        let challenged = matches!(status, 401 | 407);
+        let stale = challenged && digest::challenges_of(message).any(|(_, value)| digest::is_stale(value));
+        if status == 403 || (challenged && passed.had_credentials && !stale) {
+            self.on_credentials_refused(&passed, status);
+            if self.is_blocked(passed.ask.hop.flow, passed.ask.hop.remote) {
+                return self.transactions.abandon(passed.ask.server);
+            }
+        }
+        match status {
+            200..=299 => self.on_passed_register_accepted(passed, message),
+            401 | 407 => self.answer_with_challenge(&passed.ask, message, status, passed.pbx),
+            _ => self.answer(&passed.ask, status, |writer| {
+                for name in [HeaderName::RetryAfter, HeaderName::MinExpires] {
+                    if let Some(value) = message.value(name) {
+                        writer.header(name.as_str(), value);
+                    }
+                }
+            }),
+        }
+    }
+
+    fn on_credentials_refused(&mut self, passed: &PassedRegister, status: u16) {
+        let about = About::default()
+            .extension(self.entries.name(passed.entry))
+            .hardware_id(passed.hardware_id)
+            .rule(format!("PBX {}", self.pbx_name(passed.pbx)));
+        self.offence(&passed.ask.hop, passed.proved, Code::DigestFailed, about, || {
+            (
+                format!("the PBX refused the phone's user name or password ({status})"),
+                "enter the extension's password in the phone again".into(),
+            )
+        });
+    }
+
+    /// The PBX's 401 as the phone sees it; a decoy is written by the same code from what was learned here.
+    fn answer_with_challenge(&mut self, ask: &Ask, message: &Message<'_>, status: u16, pbx: usize) {
+        let Ok(request) = Message::parse(&ask.bytes) else { return };
+        let tag = self.entropy.word();
+        let mut writer =
+            sip::response::response(&request, ask.hop.remote, status, reason_phrase(status), Some(&tag));
+        self.pass_challenges(&mut writer, message, ask.hop.remote.ip());
+        let domain = self.config.pbx[pbx].domain.clone();
+        self.topology.pass_headers(message, Side::Outside, &domain, &[], &mut writer);
+        let bytes = Bytes::from(writer.finish(b""));
+        self.transactions.respond(ask.server, status, bytes, self.now.mono);
+    }
+
+    fn on_passed_register_accepted(&mut self, passed: PassedRegister, message: &Message<'_>) {
+        self.guard.success(passed.ask.hop.remote.ip());
+        let mut ended = passed.wish.remove.clone();
+        if passed.wish.remove_all {
+            ended.extend(self.keys_at(&passed));
+        }
+        for key in ended {
+            if let Some(id) = self.bindings.by_key(passed.entry, &key) {
+                self.end_binding(id, "the phone de-registered");
+            }
+        }
+        let PassedRegister { ask, entry, pbx, hardware_id, wish, series, user_agent, .. } = passed;
+        let Some(contact) = wish.add else { return self.answer_registered(&ask, &[]) };
+        let asked = contact.expires.unwrap_or(DEFAULT_EXPIRES);
+        let token = self.keys.token(OWNER, self.entries.name(entry), &contact.key);
+        let granted = listed_contacts(message, asked).into_iter().find(|(t, _)| *t == token).map(|(_, e)| e);
+        let Some(granted) = granted.filter(|granted| !granted.is_zero()) else {
+            return self.refuse(&ask, 503);
+        };
+        let phone = Phone { contact, series, user_agent, hardware_id, granted };
+        self.keep_passed_binding(ask, entry, pbx, phone);
+    }
+
+    /// The PBX has it: so have we, for as long as the PBX says.
+    fn keep_passed_binding(&mut self, ask: Ask, entry: EntryId, pbx: usize, phone: Phone) {
+        let granted = phone.granted;
+        let (now, wall) = (self.now.mono, self.now.wall);
+        let known = self.bindings.by_key(entry, &phone.contact.key);
+        if known.is_none() {
+            self.displace_oldest(entry);
+        }
+        let moved = known.and_then(|id| self.bindings.binding(id)).is_none_or(|b| b.hop != Some(ask.hop));
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let binding = self.make_binding(entry, pbx, &ask.hop, phone, true);
+                self.insert_binding(binding)
+            }
+        };
+        if let Some(binding) = self.bindings.binding_mut(id) {
+            binding.pbx = pbx;
+            binding.was_registered = true;
+            binding.expires = now + granted;
+            binding.expires_wall = wall + granted;
+            binding.inside = Inside::Registered { expires: now + granted, refresh: None };
+        }
+        self.move_binding(id, ask.hop);
+        self.arm_binding(id);
+        if moved {
+            self.report_registered(id, Code::Registered, "by its password");
+            self.persist_binding(id, Then::AnswerRegister { binding: id, asks: vec![ask] });
+        } else {
+            self.answer_registered(&ask, &[id]);
+        }
+    }
+
+    /// With as many bindings as may be, the one that ends first goes: the PBX has accepted the new one.
+    fn displace_oldest(&mut self, entry: EntryId) {
+        if self.bindings.of_entry(entry).count() < self.config.registration.max_contacts {
+            return;
+        }
+        let oldest = self.bindings.of_entry(entry).min_by_key(|(_, b)| b.expires).map(|(id, _)| id);
+        if let Some(id) = oldest {
+            self.end_binding(id, "a newer device took its place (max_contacts)");
+        }
+    }
+
+    pub(crate) fn on_passed_register_lost(&mut self, passed: &PassedRegister, why: &str) {
+        self.pbx_missed(passed.pbx, why);
+        self.answer(&passed.ask, 503, |writer| {
+            writer.header("Retry-After", 10);
+        });
+    }
+}
+
+impl Wish {
+    /// The keys that it speaks of, the wished one first.
+    fn keys(&self) -> Vec<String> {
+        let added = self.add.as_ref().map(|WishedContact { key, .. }| key.clone());
+        added.into_iter().chain(self.remove.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,471 @@
+//! The PBXs: reached how, up or down, asked how often, forgetful or not (contract section 3, PBX watch).
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use guard::CallLimit;
+use sip::Hop;
+use wire::clock::Instant;
+use wire::net::{FiveTuple, FlowId, Side, Transport};
+use wire::sip::{Essentials, HeaderName, Host, Message, Uri, Writer};
+
+use crate::Border;
+use crate::binding::{BindingId, Inside};
+use crate::config::{self, Authentication};
+use crate::decoy::ChallengeShape;
+use crate::digest::{AuthState, Challenged};
+use crate::entry::EntryId;
+use crate::event::Code;
+use crate::inside_registration::{Registration, listed_contacts};
+use crate::interface::{Output, ResolvedName, Target};
+use crate::report::About;
+use crate::response::{ClientUse, Prepared};
+use crate::timers::Timer;
+
+/// Answer times that are remembered, for the delay of decoys.
+const ANSWER_TIMES: usize = 16;
+/// Health checks without any answer after which a PBX is down.
+const MISSES_DOWN: u32 = 2;
+
+/// Whether a PBX answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// Nothing was asked yet.
+    Unknown,
+    Up,
+    Down,
+}
+
+/// A PBX as it is now.
+pub(crate) struct PbxState {
+    pub(crate) targets: Vec<Target>,
+    /// Our connection to it, where it is reached by TCP.
+    connection: Option<(FlowId, SocketAddr)>,
+    health: Health,
+    misses: u32,
+    watched: bool,
+    /// Registrations that wait for their turn.
+    pub(crate) queue: VecDeque<BindingId>,
+    pub(crate) pacing: CallLimit,
+    /// The realm that may be answered: configured, or the first one seen.
+    pub(crate) realm: Option<String>,
+    /// What its challenges look like, for decoys.
+    pub(crate) shape: Option<ChallengeShape>,
+    answer_times: VecDeque<Duration>,
+    /// Whose turn it is to be asked for its contacts.
+    turn: usize,
+    query_auth: AuthState,
+}
+
+impl PbxState {
+    pub(crate) fn new(config: &config::Pbx) -> Self {
+        Self {
+            targets: Vec::new(),
+            connection: None,
+            health: Health::Unknown,
+            misses: 0,
+            watched: false,
+            queue: VecDeque::new(),
+            pacing: CallLimit::new(vec![config.registrations]),
+            realm: config.realm.clone(),
+            shape: None,
+            answer_times: VecDeque::new(),
+            turn: 0,
+            query_auth: AuthState::default(),
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.health == Health::Up
+    }
+
+    fn answered_in(&mut self, time: Duration) {
+        if self.answer_times.len() == ANSWER_TIMES {
+            self.answer_times.pop_front();
+        }
+        self.answer_times.push_back(time);
+    }
+
+    /// One of the recent answer times.
+    pub(crate) fn answer_time(&self, entropy: &mut crate::entropy::Entropy) -> Duration {
+        let index = entropy.below(self.answer_times.len() as u64) as usize;
+        self.answer_times.get(index).copied().unwrap_or_default()
+    }
+
+    fn has_address(&self, ip: IpAddr) -> bool {
+        self.targets.iter().any(|target| target.address.ip().to_canonical() == ip)
+    }
+}
+
+impl Border {
+    pub(crate) fn pbx_name(&self, pbx: usize) -> String {
+        self.config.pbx.get(pbx).map_or_else(String::new, |pbx| pbx.name.clone())
+    }
+
+    /// The PBX that new registrations go to: the first by priority that answers.
+    pub(crate) fn preferred_pbx(&self) -> Option<usize> {
+        (0..self.pbxs.len())
+            .filter(|pbx| self.pbxs[*pbx].is_up())
+            .min_by_key(|pbx| (self.config.pbx[*pbx].priority, *pbx))
+    }
+
+    pub(crate) fn on_resolved(&mut self, name: ResolvedName, targets: &[Target]) {
+        if targets.is_empty() {
+            return;
+        }
+        match name {
+            ResolvedName::Allowed(index) => {
+                let Some(allowed) = self.config.allowed.get(index) else { return };
+                let prefixes = targets.iter().map(|target| wire::net::Prefix::single(target.address.ip()));
+                if self.guard.set_allowed_addresses(&allowed.name, prefixes.collect()) {
+                    self.lists_changed(true);
+                }
+            }
+            ResolvedName::Pbx(pbx) if pbx < self.pbxs.len() => {
+                self.pbxs[pbx].targets = targets.to_vec();
+                for target in targets {
+                    self.topology.hide(&target.address.ip().to_canonical().to_string());
+                }
+                if !std::mem::replace(&mut self.pbxs[pbx].watched, true) {
+                    self.on_health_check(pbx);
+                }
+            }
+            ResolvedName::Pbx(_) => {}
+        }
+    }
+
+    /// Whether a request on the inside face comes from whom it may: a PBX, a trusted server, or in a dialog
+    /// the route set or remote target of that dialog (contract section 4).
+    pub(crate) fn inside_source_known(&self, hop: &Hop, essentials: &Essentials<'_>) -> bool {
+        let ip = hop.remote.ip().to_canonical();
+        self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
+            || self.pbxs.iter().any(|pbx| pbx.has_address(ip))
+            || self.dialog_knows_address(essentials, ip)
+    }
+
+    /// How a PBX is reached now. By TCP one connection is kept, opened when it is first needed: bytes sent
+    /// before it is open wait in its writer.
+    pub(crate) fn hop_to_pbx(&mut self, pbx: usize) -> Option<Hop> {
+        let target = *self.pbxs.get(pbx)?.targets.first()?;
+        self.hop_inside(target, Some(pbx))
+    }
+
+    /// A hop to any inside target.
+    pub(crate) fn hop_inside(&mut self, target: Target, pbx: Option<usize>) -> Option<Hop> {
+        if target.transport == Transport::Udp {
+            let flow = self.flows.listener(Side::Inside, Transport::Udp)?.flow;
+            return Some(Hop { flow, remote: target.address, transport: Transport::Udp });
+        }
+        let known = self.inside_connection(target.address);
+        let flow = match known {
+            Some(flow) => flow,
+            None => {
+                let flow = FlowId(self.next_flow);
+                self.next_flow += 1;
+                self.outputs.push_back(Output::OpenFlow {
+                    flow,
+                    transport: Transport::Tcp,
+                    to: target.address,
+                });
+                self.opening.insert(flow, target.address);
+                flow
+            }
+        };
+        if let Some(pbx) = pbx {
+            self.pbxs[pbx].connection = Some((flow, target.address));
+        }
+        Some(Hop { flow, remote: target.address, transport: Transport::Tcp })
+    }
+
+    fn inside_connection(&self, to: SocketAddr) -> Option<FlowId> {
+        let opening = self.opening.iter().find(|(_, address)| **address == to).map(|(flow, _)| *flow);
+        let open = || {
+            self.flows
+                .iter()
+                .find(|(_, flow)| flow.side == Side::Inside && flow.tuple.remote == to)
+                .map(|(flow, _)| flow)
+        };
+        opening.or_else(open)
+    }
+
+    pub(crate) fn on_inside_flow_opened(&mut self, flow: FlowId, _tuple: FiveTuple) {
+        self.opening.remove(&flow);
+    }
+
+    /// A connection to a PBX that ends may mean that it restarted: ask it at once.
+    pub(crate) fn on_pbx_flow_lost(&mut self, flow: FlowId) {
+        self.opening.remove(&flow);
+        for pbx in 0..self.pbxs.len() {
+            if self.pbxs[pbx].connection.is_some_and(|(connection, _)| connection == flow) {
+                self.pbxs[pbx].connection = None;
+                if self.pbxs[pbx].is_up() {
+                    self.timers.arm(self.now.mono + Duration::from_millis(100), Timer::HealthCheck(pbx));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_health_check(&mut self, pbx: usize) {
+        let next = self.now.mono + self.config.pbx[pbx].health_check;
+        if self.health_checks.get(&pbx).is_none_or(|at| *at <= self.now.mono) {
+            self.health_checks.insert(pbx, next);
+            self.timers.arm(next, Timer::HealthCheck(pbx));
+        }
+        self.send_options(pbx);
+        if self.pbxs[pbx].is_up() {
+            self.send_query(pbx);
+        }
+    }
+
+    fn send_options(&mut self, pbx: usize) {
+        if self.pbxs[pbx].misses >= MISSES_DOWN {
+            self.pbx_down(pbx, "it does not answer");
+        }
+        self.pbxs[pbx].misses += 1;
+        let Some(hop) = self.hop_to_pbx(pbx) else { return };
+        let domain = self.config.pbx[pbx].domain.clone();
+        let cseq = self.next_cseq();
+        let (branch, call_id, tag) = (self.entropy.branch(), self.entropy.word(), self.entropy.word());
+        let uri = format!("sip:{domain}");
+        let mut writer = Writer::request("OPTIONS", &uri);
+        self.via(&mut writer, Side::Inside, &hop, &branch);
+        writer.header("Max-Forwards", 70);
+        writer
+            .header("From", format_args!("<sip:{}>;tag={tag}", self.authority(Side::Inside, hop.transport)));
+        writer.header("To", format_args!("<{uri}>"));
+        writer.header("Call-ID", call_id);
+        writer.header("CSeq", format_args!("{cseq} OPTIONS"));
+        writer.header("Contact", format_args!("<sip:{}>", self.authority(Side::Inside, hop.transport)));
+        writer.header("Accept", "application/sdp");
+        let bytes = Bytes::from(writer.finish(b""));
+        let using = ClientUse::Options { pbx, sent: self.now.mono };
+        self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, using);
+    }
+
+    /// Asks the PBX which contacts it has for one extension, in turn. Without any that we registered, it is
+    /// asked for a digest extension, to learn what its challenges look like.
+    fn send_query(&mut self, pbx: usize) {
+        let entries: Vec<EntryId> = {
+            let mut ids: Vec<EntryId> = self
+                .bindings
+                .iter()
+                .filter(|(_, binding)| binding.pbx == pbx && binding.is_registered() && !binding.pass_through)
+                .map(|(_, binding)| binding.entry)
+                .collect();
+            ids.dedup();
+            ids
+        };
+        let entry = match entries.len() {
+            0 if self.pbxs[pbx].shape.is_none() => self.entries.any_digest(),
+            0 => None,
+            count => {
+                let turn = self.pbxs[pbx].turn % count;
+                self.pbxs[pbx].turn = turn + 1;
+                Some(entries[turn])
+            }
+        };
+        if let Some(entry) = entry {
+            self.send_query_for(pbx, entry);
+        }
+    }
+
+    fn send_query_for(&mut self, pbx: usize, entry: EntryId) {
+        let mut auth = std::mem::take(&mut self.pbxs[pbx].query_auth);
+        let registration = Registration { entry, pbx, series: "query", contact: None, user_agent: None };
+        let prepared = self.build_register(&registration, &mut auth);
+        self.pbxs[pbx].query_auth = auth;
+        if let Some(prepared) = prepared {
+            self.send_request(prepared, ClientUse::Query { pbx, entry, sent: self.now.mono });
+        }
+    }
+
+    pub(crate) fn on_query_response(
+        &mut self,
+        pbx: usize,
+        entry: EntryId,
+        message: &Message<'_>,
+        status: u16,
+    ) {
+        match status {
+            200..=299 => {
+                self.pbxs[pbx].query_auth.succeeded();
+                self.compare_contacts(pbx, entry, message);
+            }
+            401 | 407 if self.entries.entry(entry).config.authentication != Authentication::Digest => {
+                let mut auth = std::mem::take(&mut self.pbxs[pbx].query_auth);
+                let challenged = self.take_challenge(pbx, entry, &mut auth, message);
+                self.pbxs[pbx].query_auth = auth;
+                if matches!(challenged, Challenged::Retry) {
+                    self.send_query_for(pbx, entry);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn compare_contacts(&mut self, pbx: usize, entry: EntryId, message: &Message<'_>) {
+        let listed = listed_contacts(message, Duration::ZERO);
+        let lost = self.bindings.of_entry(entry).any(|(_, binding)| {
+            binding.pbx == pbx
+                && !binding.pass_through
+                && binding.is_registered()
+                && !listed.iter().any(|(token, _)| *token == binding.token)
+        });
+        // A PBX of one contact has lost nothing: the newest device displaced the others.
+        let displaced = self.entries.entry(entry).single_contact_reported && !listed.is_empty();
+        if lost && !displaced {
+            self.pbx_lost_bindings(pbx);
+        }
+    }
+
+    /// All that we had registered there is made again, at the pace that the PBX stands.
+    pub(crate) fn pbx_lost_bindings(&mut self, pbx: usize) {
+        let lost: Vec<BindingId> = self
+            .bindings
+            .iter()
+            .filter(|(_, binding)| binding.pbx == pbx && !binding.pass_through && binding.is_registered())
+            .map(|(id, _)| id)
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let name = self.pbx_name(pbx);
+        let count = lost.len();
+        self.event(Code::PbxLostBindings, About::default(), || {
+            (
+                format!("PBX {name} has forgotten its registrations; {count} are made again"),
+                "nothing to do, unless it happens again: then look whether the PBX keeps its bindings".into(),
+            )
+        });
+        for id in lost {
+            if let Some(binding) = self.bindings.binding_mut(id) {
+                binding.inside = Inside::Waiting { until: None };
+            }
+            self.queue_registration(id);
+        }
+    }
+
+    /// The PBX answered something: it is there.
+    pub(crate) fn pbx_heard(&mut self, pbx: usize, sent: Instant) {
+        let now = self.now.mono;
+        self.pbxs[pbx].answered_in(now - sent);
+        self.pbxs[pbx].misses = 0;
+        let before = std::mem::replace(&mut self.pbxs[pbx].health, Health::Up);
+        if before == Health::Up {
+            return;
+        }
+        let name = self.pbx_name(pbx);
+        self.event(Code::PbxUp, About::default(), || (format!("PBX {name} answers"), "nothing to do".into()));
+        self.requeue_after_return(pbx, before == Health::Down);
+        self.send_query(pbx);
+        self.pump_registrations(pbx);
+    }
+
+    fn requeue_after_return(&mut self, pbx: usize, was_down: bool) {
+        let waiting: Vec<BindingId> = self
+            .bindings
+            .iter()
+            .filter(|(_, binding)| binding.pbx == pbx && !binding.pass_through && !binding.queued)
+            .filter(|(_, binding)| was_down || matches!(binding.inside, Inside::Waiting { .. }))
+            .map(|(id, _)| id)
+            .collect();
+        for id in waiting {
+            self.queue_registration(id);
+        }
+    }
+
+    /// A request was not answered, or could not be sent.
+    pub(crate) fn pbx_missed(&mut self, pbx: usize, why: &str) {
+        if self.pbxs[pbx].misses >= MISSES_DOWN || !self.pbxs[pbx].is_up() {
+            self.pbx_down(pbx, why);
+        } else {
+            self.pbxs[pbx].misses += 1;
+        }
+    }
+
+    fn pbx_down(&mut self, pbx: usize, why: &str) {
+        if std::mem::replace(&mut self.pbxs[pbx].health, Health::Down) == Health::Down {
+            return;
+        }
+        let name = self.pbx_name(pbx);
+        let why = why.to_owned();
+        self.event(Code::PbxDown, About::default(), || {
+            (
+                format!("PBX {name} is down: {why}; phones that are registered stay so"),
+                "look whether the PBX runs and can be reached from the inside address".into(),
+            )
+        });
+        if let Some(other) = self.preferred_pbx() {
+            self.move_bindings(pbx, other);
+        }
+    }
+
+    /// The standby takes over what the other had.
+    fn move_bindings(&mut self, from: usize, to: usize) {
+        let moving: Vec<BindingId> = self
+            .bindings
+            .iter()
+            .filter(|(_, binding)| binding.pbx == from && !binding.pass_through)
+            .map(|(id, _)| id)
+            .collect();
+        for id in moving {
+            if let Some(binding) = self.bindings.binding_mut(id) {
+                binding.pbx = to;
+                binding.queued = false;
+                binding.inside = Inside::Waiting { until: None };
+                binding.auth = AuthState::default();
+            }
+            self.queue_registration(id);
+        }
+    }
+
+    /// Where an in-dialog request inside is sent: the address in the URI, or the PBX of the call.
+    pub(crate) fn hop_for_uri(&mut self, uri: &str, pbx: usize) -> Option<Hop> {
+        let default = self.pbxs.get(pbx).and_then(|pbx| pbx.targets.first().copied());
+        let Ok(parsed) = Uri::parse(uri) else { return self.hop_to_pbx(pbx) };
+        let Host::Ip(ip) = parsed.host else { return self.hop_to_pbx(pbx) };
+        let transport = match parsed.params.value("transport") {
+            Some(name) if name.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+            Some(_) => Transport::Udp,
+            None => default
+                .filter(|target| target.address.ip().to_canonical() == ip.to_canonical())
+                .map_or(Transport::Udp, |target| target.transport),
+        };
+        let address = SocketAddr::new(ip, parsed.port.unwrap_or(5060));
+        if default.is_some_and(|target| target.address == address && target.transport == transport) {
+            return self.hop_to_pbx(pbx);
+        }
+        self.hop_inside(Target { transport, address }, None)
+    }
+
+    /// `host:port` of ours on a side, as others are told.
+    pub(crate) fn authority(&self, side: Side, transport: Transport) -> String {
+        let ip = match side {
+            Side::Outside => self.config.outside.public_address,
+            Side::Inside => self.config.inside.address,
+        };
+        let listener =
+            self.flows.listener(side, transport).or_else(|| self.flows.listener(side, Transport::Udp));
+        SocketAddr::new(ip, listener.map_or(5060, |listener| listener.local.port())).to_string()
+    }
+
+    /// The Via of a request of ours (RFC 3261 §8.1.1.7, RFC 3581).
+    pub(crate) fn via(&self, writer: &mut Writer, side: Side, hop: &Hop, branch: &str) {
+        let authority = self.authority(side, hop.transport);
+        let rport = if hop.transport == Transport::Udp { ";rport" } else { "" };
+        writer.header(
+            "Via",
+            format_args!("SIP/2.0/{} {authority};branch={branch}{rport}", hop.transport.via_name()),
+        );
+    }
+
+    /// Keeps what the challenges of a PBX look like.
+    pub(crate) fn learn_challenge(&mut self, pbx: usize, message: &Message<'_>) {
+        if message.value(HeaderName::WwwAuthenticate).is_some() {
+            let domain = self.config.pbx[pbx].domain.clone();
+            self.pbxs[pbx].shape = Some(ChallengeShape::of(message, &self.topology, &domain));
+        }
+    }
+}

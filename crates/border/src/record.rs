@@ -1,0 +1,476 @@
+//! What outlives a restart (contract section 5), and what waits until it is on disk.
+//!
+//! Records are versioned and hand-written: a number of one byte, then fields of length and bytes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use guard::{AllowEntry, BlockEntry, BlockKind, HardwareId};
+use wire::clock::{Instant, Now, WallTime};
+use wire::net::{FlowId, Prefix, Transport};
+
+use crate::Border;
+use crate::answer::Ask;
+use crate::binding::{Binding, BindingId, Inside};
+use crate::command::Answer;
+use crate::digest::AuthState;
+use crate::event::Code;
+use crate::interface::{Output, Record, Table};
+use crate::report::About;
+use crate::timers::{Deadline, Timer};
+
+const VERSION: u8 = 1;
+/// CSeqs that are reserved at once.
+const CSEQ_BLOCK: u32 = 1_000;
+/// The longest an answer waits for the disk.
+const STORE_PATIENCE: Duration = Duration::from_millis(250);
+const SECRET: &[u8] = b"secret";
+const CSEQ: &[u8] = b"cseq";
+
+/// What is done when a record is on disk, or could not be put there in time.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// The phones get their 200.
+    AnswerRegister {
+        binding: BindingId,
+        asks: Vec<Ask>,
+    },
+    /// The operator gets his answer.
+    AnswerCommand {
+        id: u64,
+        answer: Answer,
+    },
+    Nothing,
+}
+
+/// Writes under way, and the CSeqs that are ours.
+pub(crate) struct Writes {
+    pending: BTreeMap<u64, (Then, Instant)>,
+    next_ticket: u64,
+    cseq: u32,
+    reserved: u32,
+    failing: bool,
+}
+
+impl Writes {
+    /// `reserved`: up to where CSeqs may have been used before the restart.
+    pub(crate) fn new(reserved: u32) -> Self {
+        Self { pending: BTreeMap::new(), next_ticket: 1, cseq: reserved, reserved, failing: false }
+    }
+}
+
+/// The facts of a store, read.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) secret: Option<[u8; 32]>,
+    pub(crate) cseq: u32,
+    bindings: Vec<KeptBinding>,
+    blocks: Vec<BlockEntry>,
+    allowed: Vec<AllowEntry>,
+    realms: Vec<(String, String)>,
+    unreadable: usize,
+}
+
+struct KeptBinding {
+    extension: String,
+    key: String,
+    contact: String,
+    contact_value: String,
+    user_agent: Option<String>,
+    hardware_id: Option<HardwareId>,
+    pbx: String,
+    pass_through: bool,
+    expires: WallTime,
+    inside_expires: WallTime,
+    last_transport: Transport,
+    last_remote: Option<SocketAddr>,
+}
+
+impl Kept {
+    pub(crate) fn read(records: Vec<Record>) -> Self {
+        let mut kept = Self::default();
+        for record in records {
+            let Some(value) = &record.value else { continue };
+            if kept.read_one(&record, value).is_none() {
+                kept.unreadable += 1;
+            }
+        }
+        kept
+    }
+
+    fn read_one(&mut self, record: &Record, value: &[u8]) -> Option<()> {
+        let mut fields = Fields::open(value)?;
+        match record.table {
+            Table::Node if record.key == SECRET => self.secret = Some(fields.bytes()?.try_into().ok()?),
+            Table::Node => self.cseq = fields.number()?.try_into().ok()?,
+            Table::Realms => self.realms.push((String::from_utf8(record.key.clone()).ok()?, fields.text()?)),
+            Table::Allowed => self.allowed.push(read_allowed(&mut fields)?),
+            Table::Blocks => self.blocks.push(read_block(&mut fields)?),
+            Table::Bindings => self.bindings.push(read_binding(&mut fields)?),
+        }
+        Some(())
+    }
+}
+
+fn read_allowed(fields: &mut Fields<'_>) -> Option<AllowEntry> {
+    let (name, address, description) = (fields.text()?, fields.text()?, fields.text()?);
+    let prefixes = vec![address.parse().ok()?];
+    Some(AllowEntry { name, description, address, prefixes, from_config: false })
+}
+
+fn write_allowed(entry: &AllowEntry) -> Vec<u8> {
+    FieldWriter::new().text(&entry.name).text(&entry.address).text(&entry.description).done()
+}
+
+fn read_block(fields: &mut Fields<'_>) -> Option<BlockEntry> {
+    Some(BlockEntry {
+        prefix: fields.text()?.parse::<Prefix>().ok()?,
+        source: fields.text()?.parse::<IpAddr>().ok()?,
+        kind: if fields.number()? == 0 { BlockKind::Automatic } else { BlockKind::Manual },
+        code: fields.text()?,
+        transport: read_transport(fields.number()?),
+        port: fields.number()?.try_into().ok().filter(|port| *port != 0),
+        since: WallTime(fields.number()?),
+        expires: WallTime(fields.number()?),
+        length: Duration::from_millis(fields.number()?),
+        evidence: fields.text()?,
+    })
+}
+
+fn write_block(entry: &BlockEntry) -> Vec<u8> {
+    FieldWriter::new()
+        .text(&entry.prefix.to_string())
+        .text(&entry.source.to_string())
+        .number(u64::from(entry.kind == BlockKind::Manual))
+        .text(&entry.code)
+        .number(entry.transport.map_or(0, transport_number))
+        .number(entry.port.map_or(0, u64::from))
+        .number(entry.since.0)
+        .number(entry.expires.0)
+        .number(u64::try_from(entry.length.as_millis()).unwrap_or(u64::MAX))
+        .text(&entry.evidence)
+        .done()
+}
+
+fn transport_number(transport: Transport) -> u64 {
+    match transport {
+        Transport::Udp => 1,
+        Transport::Tcp => 2,
+        Transport::Tls => 3,
+    }
+}
+
+fn read_transport(number: u64) -> Option<Transport> {
+    match number {
+        1 => Some(Transport::Udp),
+        2 => Some(Transport::Tcp),
+        3 => Some(Transport::Tls),
+        _ => None,
+    }
+}
+
+fn read_binding(fields: &mut Fields<'_>) -> Option<KeptBinding> {
+    Some(KeptBinding {
+        extension: fields.text()?,
+        key: fields.text()?,
+        contact: fields.text()?,
+        contact_value: fields.text()?,
+        user_agent: Some(fields.text()?).filter(|text| !text.is_empty()),
+        hardware_id: HardwareId::parse(fields.bytes()?).ok(),
+        pbx: fields.text()?,
+        pass_through: fields.number()? == 1,
+        expires: WallTime(fields.number()?),
+        inside_expires: WallTime(fields.number()?),
+        last_transport: read_transport(fields.number()?).unwrap_or(Transport::Tls),
+        last_remote: fields.text()?.parse().ok(),
+    })
+}
+
+impl Border {
+    /// Takes up what was kept. Nothing is answered before its phone is back; nothing is registered twice.
+    pub(crate) fn restore(&mut self, kept: Kept, secret: &[u8; 32]) {
+        self.allow_configured();
+        if kept.secret.is_none() {
+            let value = FieldWriter::new().raw(secret).done();
+            self.persist(Table::Node, SECRET.to_vec(), Some(value), Then::Nothing);
+        }
+        self.reserve_cseqs();
+        if kept.unreadable > 0 {
+            self.outputs.push_back(Output::Fault(
+                "the store holds records that cannot be read; they were passed over",
+            ));
+        }
+        for entry in kept.allowed {
+            if self.guard.allow(entry).is_err() {
+                self.outputs.push_back(Output::Fault("a kept allow-list entry does not fit the guard"));
+            }
+        }
+        for entry in kept.blocks {
+            self.restore_block(entry);
+        }
+        for (pbx, realm) in kept.realms {
+            let known =
+                self.config.pbx.iter().position(|config| config.name == pbx && config.realm.is_none());
+            if let Some(index) = known {
+                self.pbxs[index].realm = Some(realm);
+            }
+        }
+        for binding in kept.bindings {
+            self.restore_binding(binding);
+        }
+        self.lists_changed(true);
+    }
+
+    fn restore_block(&mut self, entry: BlockEntry) {
+        let prefix = entry.prefix;
+        if !self.guard.restore(entry, self.now) {
+            self.persist_block_end(prefix);
+        }
+        self.drop_displaced_block();
+    }
+
+    fn restore_binding(&mut self, kept: KeptBinding) {
+        let Now { mono, wall } = self.now;
+        let entry = self.entries.by_name(&kept.extension);
+        let pbx = self.config.pbx.iter().position(|config| config.name == kept.pbx);
+        let token = self.keys.token(crate::registrar::OWNER, &kept.extension, &kept.key);
+        let (Some(entry), Some(pbx)) = (entry, pbx) else { return self.persist_binding_end(&token) };
+        let still_listed =
+            kept.hardware_id.is_none_or(|id| self.entries.entry(entry).config.hardware_ids.contains(&id));
+        if kept.expires <= wall || !still_listed {
+            return self.persist_binding_end(&token);
+        }
+        let (left, inside_left) = (kept.expires.since(wall), kept.inside_expires.since(wall));
+        let inside = if inside_left.is_zero() {
+            Inside::Waiting { until: None }
+        } else {
+            let refresh = (!kept.pass_through).then_some(mono + inside_left / 2);
+            Inside::Registered { expires: mono + inside_left, refresh }
+        };
+        let hop = kept.last_remote.map(|remote| sip::Hop {
+            flow: FlowId(0),
+            remote,
+            transport: kept.last_transport,
+        });
+        self.insert_binding(Binding {
+            entry,
+            token,
+            key: kept.key,
+            contact: kept.contact,
+            contact_value: kept.contact_value,
+            user_agent: kept.user_agent,
+            hardware_id: kept.hardware_id,
+            hop: None,
+            last_seen_at: hop,
+            phone_series: (String::new(), 0),
+            expires: mono + left.min(self.time_to_return(kept.pass_through)),
+            expires_wall: kept.expires,
+            grace: None,
+            pass_through: kept.pass_through,
+            pbx,
+            inside,
+            queued: false,
+            was_registered: true,
+            auth: AuthState::default(),
+            waiting: Default::default(),
+            deadline: Deadline::default(),
+        });
+    }
+
+    /// For how long a restored binding waits for its phone: a refresh interval and the grace time. The
+    /// lifetime of a pass-through binding is the PBX's.
+    fn time_to_return(&self, pass_through: bool) -> Duration {
+        let registration = self.config.registration;
+        if pass_through { Duration::MAX } else { registration.phone_expires + registration.grace }
+    }
+
+    /// The next CSeq of our own requests; reserved on disk before it is used (contract section 5).
+    pub(crate) fn next_cseq(&mut self) -> u32 {
+        self.writes.cseq = self.writes.cseq.wrapping_add(1) & 0x7fff_ffff;
+        if self.writes.reserved.wrapping_sub(self.writes.cseq) < CSEQ_BLOCK / 2 {
+            self.reserve_cseqs();
+        }
+        self.writes.cseq
+    }
+
+    fn reserve_cseqs(&mut self) {
+        self.writes.reserved = self.writes.cseq.wrapping_add(CSEQ_BLOCK) & 0x7fff_ffff;
+        let value = FieldWriter::new().number(u64::from(self.writes.reserved)).done();
+        self.persist(Table::Node, CSEQ.to_vec(), Some(value), Then::Nothing);
+    }
+
+    fn persist(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, then: Then) {
+        let ticket = self.writes.next_ticket;
+        self.writes.next_ticket += 1;
+        let until = self.now.mono + STORE_PATIENCE;
+        if !matches!(then, Then::Nothing) {
+            self.timers.arm(until, Timer::Store(ticket));
+            self.writes.pending.insert(ticket, (then, until));
+        }
+        self.outputs.push_back(Output::Persist { ticket, record: Record { table, key, value } });
+    }
+
+    pub(crate) fn persist_binding(&mut self, id: BindingId, then: Then) {
+        let Some(binding) = self.bindings.binding(id) else { return };
+        let (mono, wall) = (self.now.mono, self.now.wall);
+        let inside_expires = match binding.inside {
+            Inside::Registered { expires, .. } => wall + (expires - mono),
+            Inside::Waiting { .. } | Inside::Registering => WallTime(0),
+        };
+        let hop = binding.last_seen_at;
+        let value = FieldWriter::new()
+            .text(self.entries.name(binding.entry))
+            .text(&binding.key)
+            .text(&binding.contact)
+            .text(&binding.contact_value)
+            .text(binding.user_agent.as_deref().unwrap_or_default())
+            .text(&binding.hardware_id.map(|id| id.to_string()).unwrap_or_default())
+            .text(&self.pbx_name(binding.pbx))
+            .number(u64::from(binding.pass_through))
+            .number(kept_until(binding.expires_wall, binding.pass_through).0)
+            .number(inside_expires.0)
+            .number(hop.map_or(0, |hop| transport_number(hop.transport)))
+            .text(&hop.map(|hop| hop.remote.to_string()).unwrap_or_default())
+            .done();
+        let key = binding.token.clone().into_bytes();
+        self.persist(Table::Bindings, key, Some(value), then);
+    }
+
+    pub(crate) fn persist_binding_end(&mut self, token: &str) {
+        self.persist(Table::Bindings, token.as_bytes().to_vec(), None, Then::Nothing);
+    }
+
+    pub(crate) fn persist_block(&mut self, entry: &BlockEntry) {
+        let key = entry.prefix.to_string().into_bytes();
+        self.persist(Table::Blocks, key, Some(write_block(entry)), Then::Nothing);
+    }
+
+    pub(crate) fn persist_block_for(&mut self, entry: &BlockEntry, id: u64, answer: Answer) {
+        let key = entry.prefix.to_string().into_bytes();
+        self.persist(Table::Blocks, key, Some(write_block(entry)), Then::AnswerCommand { id, answer });
+    }
+
+    pub(crate) fn persist_block_end(&mut self, prefix: Prefix) {
+        self.persist(Table::Blocks, prefix.to_string().into_bytes(), None, Then::Nothing);
+    }
+
+    pub(crate) fn persist_allowed(&mut self, entry: &AllowEntry, id: u64, answer: Answer) {
+        let key = entry.name.clone().into_bytes();
+        self.persist(Table::Allowed, key, Some(write_allowed(entry)), Then::AnswerCommand { id, answer });
+    }
+
+    pub(crate) fn persist_allowed_end(&mut self, name: &str, id: u64, answer: Answer) {
+        self.persist(Table::Allowed, name.as_bytes().to_vec(), None, Then::AnswerCommand { id, answer });
+    }
+
+    pub(crate) fn persist_realm(&mut self, pbx: usize, realm: &str) {
+        let key = self.pbx_name(pbx).into_bytes();
+        let value = FieldWriter::new().text(realm).done();
+        self.persist(Table::Realms, key, Some(value), Then::Nothing);
+    }
+
+    pub(crate) fn on_stored(&mut self, ticket: u64, ok: bool) {
+        if ok {
+            self.writes.failing = false;
+        } else if !std::mem::replace(&mut self.writes.failing, true) {
+            self.report_store_failure("it could not be written");
+        }
+        if let Some((then, until)) = self.writes.pending.remove(&ticket) {
+            self.timers.disarm(until, Timer::Store(ticket));
+            self.carry_out(then);
+        }
+    }
+
+    /// The disk is too slow: customers are served all the same.
+    pub(crate) fn on_store_timer(&mut self, ticket: u64) {
+        if let Some((then, _)) = self.writes.pending.remove(&ticket) {
+            self.report_store_failure("it did not confirm a write within 250 ms");
+            self.carry_out(then);
+        }
+    }
+
+    fn report_store_failure(&mut self, why: &'static str) {
+        self.event(Code::StoreFailed, About::default(), || {
+            (
+                format!("the store: {why}; the change holds, but may be lost by a restart"),
+                "look at the disk of data_dir: full, read-only, or slow".into(),
+            )
+        });
+    }
+
+    fn carry_out(&mut self, then: Then) {
+        match then {
+            Then::AnswerRegister { binding, asks } => {
+                for ask in asks {
+                    self.answer_registered(&ask, &[binding]);
+                }
+            }
+            Then::AnswerCommand { id, answer } => self.outputs.push_back(Output::Answer { id, answer }),
+            Then::Nothing => {}
+        }
+    }
+}
+
+/// Refreshes that change nothing write nothing, so the record cannot know the phone's present expiry. It is
+/// deleted when the binding ends; what is still there a day after its last change has been refreshed since,
+/// for the inside registration writes it anew each time.
+fn kept_until(expires: WallTime, pass_through: bool) -> WallTime {
+    if pass_through { expires } else { expires + Duration::from_secs(86_400) }
+}
+
+/// Reads fields; none as soon as one does not fit.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn open(value: &'a [u8]) -> Option<Self> {
+        let (version, rest) = value.split_first()?;
+        (*version == VERSION).then_some(Self { rest })
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.rest.split_first_chunk::<4>()?;
+        let (field, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        self.rest = rest;
+        Some(field)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?.to_vec()).ok()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.bytes()?.try_into().ok()?))
+    }
+}
+
+/// Writes fields.
+struct FieldWriter {
+    bytes: Vec<u8>,
+}
+
+impl FieldWriter {
+    fn new() -> Self {
+        Self { bytes: vec![VERSION] }
+    }
+
+    fn raw(mut self, field: &[u8]) -> Self {
+        self.bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(0).to_be_bytes());
+        self.bytes.extend_from_slice(field);
+        self
+    }
+
+    fn text(self, field: &str) -> Self {
+        self.raw(field.as_bytes())
+    }
+
+    fn number(self, field: u64) -> Self {
+        self.raw(&field.to_be_bytes())
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.bytes
+    }
+}

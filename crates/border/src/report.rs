@@ -1,0 +1,244 @@
+//! Events and offences: what operators hear of, and what counts against a source.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use guard::{Offence, Verdict, VerifiedSource};
+use sip::Hop;
+use wire::clock::Instant;
+use wire::net::{FlowId, Side, Transport};
+
+use crate::Border;
+use crate::event::{Code, Event, Severity};
+use crate::interface::Output;
+use crate::timers::{Deadline, Timer};
+
+/// Events of one code in one second; what is above is summed up in one line.
+const EVENTS_PER_SECOND: u32 = 10;
+
+/// Which codes were too frequent in the running second.
+#[derive(Default)]
+pub(crate) struct Reports {
+    window_ends: Option<Instant>,
+    said: BTreeMap<Code, u32>,
+    suppressed: BTreeMap<Code, u64>,
+    deadline: Deadline,
+}
+
+/// Whom an event is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) source: Option<SocketAddr>,
+    pub(crate) extension: Option<String>,
+    pub(crate) hardware_id: Option<String>,
+    pub(crate) rule: Option<String>,
+}
+
+impl About {
+    pub(crate) fn source(source: SocketAddr) -> Self {
+        Self { source: Some(source), ..Self::default() }
+    }
+
+    pub(crate) fn extension(mut self, name: impl Into<String>) -> Self {
+        self.extension = Some(name.into());
+        self
+    }
+
+    pub(crate) fn hardware_id(mut self, id: Option<impl ToString>) -> Self {
+        self.hardware_id = id.map(|id| id.to_string());
+        self
+    }
+
+    pub(crate) fn rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+}
+
+impl Code {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Registered | Self::Deregistered | Self::Reregistered | Self::Unblocked | Self::PbxUp => {
+                Severity::Info
+            }
+            Self::PbxDown
+            | Self::CallFailed
+            | Self::StoreFailed
+            | Self::RealmChanged
+            | Self::PbxLostBindings => Severity::Error,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+impl Border {
+    /// Tells the operator; the words are only made where they will be read.
+    pub(crate) fn event(&mut self, code: Code, about: About, words: impl FnOnce() -> (String, String)) {
+        let now = self.now.mono;
+        if self.reports.window_ends.is_none_or(|ends| now >= ends) {
+            self.sum_up_events();
+            let ends = now + Duration::from_secs(1);
+            self.reports.window_ends = Some(ends);
+        }
+        let said = self.reports.said.entry(code).or_default();
+        if *said >= EVENTS_PER_SECOND {
+            *self.reports.suppressed.entry(code).or_default() += 1;
+            if let Some(ends) = self.reports.window_ends {
+                self.reports.deadline.set(ends, Timer::Report, &mut self.timers);
+            }
+            return;
+        }
+        *said += 1;
+        let (text, next_step) = words();
+        self.say(code, about, text, next_step);
+    }
+
+    fn say(&mut self, code: Code, about: About, text: String, next_step: String) {
+        self.outputs.push_back(Output::Event(Event {
+            time: self.now.wall,
+            code,
+            severity: code.severity(),
+            source: about.source,
+            extension: about.extension.map(printable),
+            hardware_id: about.hardware_id,
+            rule: about.rule,
+            text: printable(text),
+            next_step,
+        }));
+    }
+
+    pub(crate) fn on_report_timer(&mut self) {
+        let now = self.now.mono;
+        if self.reports.deadline.fired(now, Timer::Report, &mut self.timers) {
+            self.reports.window_ends = None;
+            self.sum_up_events();
+        }
+    }
+
+    fn sum_up_events(&mut self) {
+        self.reports.said.clear();
+        for (code, count) in std::mem::take(&mut self.reports.suppressed) {
+            let text = format!("{count} more of this kind within a second, not listed one by one");
+            self.say(
+                code,
+                About::default(),
+                text,
+                "look at `portcullis block list` for their sources".into(),
+            );
+        }
+    }
+
+    /// An offence: an event, and a mark against the source where it has proved its address.
+    pub(crate) fn offence(
+        &mut self,
+        hop: &Hop,
+        proved: bool,
+        code: Code,
+        about: About,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        let port = self.local_port(hop);
+        self.offence_at(hop.remote, hop.transport, port, proved, code, about, words);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of the block list has as many columns")]
+    pub(crate) fn offence_at(
+        &mut self,
+        source: SocketAddr,
+        transport: Transport,
+        port: u16,
+        proved: bool,
+        code: Code,
+        about: About,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        let mut detail = String::new();
+        self.event(code, About { source: Some(source), ..about }, || {
+            let (text, next_step) = words();
+            detail.clone_from(&text);
+            (text, next_step)
+        });
+        if !(proved || transport.is_reliable()) {
+            return;
+        }
+        let offence = Offence { code: code.as_str(), transport, port, detail };
+        let verdict = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
+        match verdict {
+            Verdict::Exempt | Verdict::Counted | Verdict::AlreadyBlocked => {}
+            Verdict::First => self.event(Code::Detected, About::source(source).rule(code.as_str()), || {
+                ("first offence of this source".into(), "nothing to do: it is blocked if it goes on".into())
+            }),
+            Verdict::Blocked(entry) => self.on_blocked(entry, source),
+        }
+    }
+
+    fn on_blocked(&mut self, entry: guard::BlockEntry, source: SocketAddr) {
+        let seconds = entry.length.as_secs();
+        self.event(Code::Blocked, About::source(source).rule(entry.code.clone()), || {
+            (
+                format!("{} is blocked for {seconds} s: {}", entry.prefix, entry.evidence),
+                format!("if it is one of yours: `portcullis block allow {}`", entry.prefix),
+            )
+        });
+        self.persist_block(&entry);
+        self.drop_displaced_block();
+        self.lists_changed(true);
+    }
+
+    /// The list was full and another entry had to go: its record goes too.
+    pub(crate) fn drop_displaced_block(&mut self) {
+        if let Some(displaced) = self.guard.take_displaced() {
+            self.persist_block_end(displaced.prefix);
+        }
+    }
+
+    /// The lists changed: tells `net`, and closes what may not stay. An automatic block spares flows whose
+    /// device proved itself by certificate; the operator's closes them too (contract section 6).
+    pub(crate) fn lists_changed(&mut self, spare_authenticated: bool) {
+        let (blocked, allowed) = self.guard.sets();
+        let mut spared = Vec::new();
+        let mut closing = Vec::new();
+        for (id, flow) in self.flows.iter() {
+            if flow.side == Side::Inside || !blocked.contains(flow.tuple.remote.ip()) {
+                continue;
+            }
+            if flow.authenticated && (spare_authenticated || self.spared.contains(&id)) {
+                spared.push(id);
+            } else {
+                closing.push(id);
+            }
+        }
+        self.spared = spared.iter().copied().collect();
+        self.outputs.push_back(Output::Lists {
+            blocked: Arc::new(blocked),
+            allowed: Arc::new(allowed),
+            spared: spared.into(),
+        });
+        for id in closing {
+            self.close_flow(id);
+        }
+    }
+
+    /// Whether nothing from this source may be answered now.
+    pub(crate) fn is_blocked(&self, flow: FlowId, source: SocketAddr) -> bool {
+        self.guard.is_blocked(source.ip()) && !self.spared.contains(&flow)
+    }
+
+    fn local_port(&self, hop: &Hop) -> u16 {
+        match self.flows.flow(hop.flow) {
+            Some(flow) => flow.tuple.local.port(),
+            None => self.flows.udp(hop.flow).map_or(0, |listener| listener.local.port()),
+        }
+    }
+}
+
+/// What came from outside and is shown to people: no control characters, no end without end.
+fn printable(text: String) -> String {
+    const SHOWN: usize = 400;
+    if text.len() <= SHOWN && !text.chars().any(char::is_control) {
+        return text;
+    }
+    text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,151 @@
+//! Responses to our own requests, and what becomes of requests that get none.
+
+use bytes::Bytes;
+use sip::{ClientId, Hop, TransactionEvent};
+use wire::clock::Instant;
+use wire::sip::{Essentials, Message, Method};
+
+use crate::Border;
+use crate::binding::BindingId;
+use crate::entry::EntryId;
+use crate::forward::ForwardId;
+use crate::inside_registration::Leaving;
+use crate::interface::Output;
+use crate::pass_through::PassedRegister;
+
+/// A request of ours, ready to be sent.
+pub(crate) struct Prepared {
+    pub(crate) hop: Hop,
+    pub(crate) method: &'static str,
+    pub(crate) branch: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// A response to a request of ours.
+#[derive(Clone, Copy)]
+pub(crate) struct Reply<'a> {
+    pub(crate) message: &'a Message<'a>,
+    pub(crate) essentials: &'a Essentials<'a>,
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) status: u16,
+}
+
+/// What a client transaction is for.
+#[derive(Debug)]
+pub(crate) enum ClientUse {
+    /// The inside registration of a binding.
+    Registration { binding: BindingId, sent: Instant },
+    /// The end of one.
+    Deregistration(Box<Leaving>),
+    /// The question which contacts a PBX has for an extension.
+    Query { pbx: usize, entry: EntryId, sent: Instant },
+    /// The health check.
+    Options { pbx: usize, sent: Instant },
+    /// A phone's REGISTER whose challenge is the PBX's matter.
+    PassedRegister(Box<PassedRegister>),
+    /// A request of one side, on the other.
+    Forward(ForwardId),
+    /// A BYE or CANCEL of our own: whatever comes back, the call is over.
+    Ending,
+}
+
+impl Border {
+    /// Sends a request and remembers what for; false where no transaction is free.
+    pub(crate) fn send_request(&mut self, prepared: Prepared, using: ClientUse) -> bool {
+        let Prepared { hop, method, branch, bytes } = prepared;
+        let sent = self.transactions.request(hop, Method::parse(method), &branch, bytes, self.now.mono);
+        match sent {
+            Some(client) => {
+                self.clients.insert(client, using);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn on_response(&mut self, client: ClientId, reply: Reply<'_>) {
+        let (message, code) = (reply.message, reply.status);
+        let is_final = code >= 200;
+        let Some(using) = self.clients.get(&client) else { return };
+        match using {
+            ClientUse::Registration { binding, sent } => {
+                let (binding, sent) = (*binding, *sent);
+                self.registrar_heard(self.bindings.binding(binding).map(|b| b.pbx), sent, message);
+                if is_final {
+                    self.clients.remove(&client);
+                }
+                self.on_registration_response(binding, message, code);
+            }
+            ClientUse::Query { pbx, entry, sent } => {
+                let (pbx, entry, sent) = (*pbx, *entry, *sent);
+                self.registrar_heard(Some(pbx), sent, message);
+                if is_final {
+                    self.clients.remove(&client);
+                }
+                self.on_query_response(pbx, entry, message, code);
+            }
+            ClientUse::Options { pbx, sent } => {
+                let (pbx, sent) = (*pbx, *sent);
+                self.pbx_heard(pbx, sent);
+            }
+            ClientUse::Forward(forward) => {
+                let forward = *forward;
+                self.on_forward_response(forward, reply);
+            }
+            ClientUse::Deregistration(_) | ClientUse::PassedRegister(_) if is_final => {
+                self.on_last_response(client, message, code);
+            }
+            ClientUse::Deregistration(_) | ClientUse::PassedRegister(_) | ClientUse::Ending => {}
+        }
+    }
+
+    fn registrar_heard(&mut self, pbx: Option<usize>, sent: Instant, message: &Message<'_>) {
+        if let Some(pbx) = pbx {
+            self.pbx_heard(pbx, sent);
+            self.learn_challenge(pbx, message);
+        }
+    }
+
+    /// The final response of a use that is consumed by it.
+    fn on_last_response(&mut self, client: ClientId, message: &Message<'_>, code: u16) {
+        match self.clients.remove(&client) {
+            Some(ClientUse::Deregistration(leaving)) => {
+                self.on_deregistration_response(*leaving, message, code)
+            }
+            Some(ClientUse::PassedRegister(passed)) => {
+                self.registrar_heard(Some(passed.pbx), passed.sent, message);
+                self.on_passed_register_response(*passed, message, code);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_transaction_event(&mut self, event: TransactionEvent) {
+        match event {
+            TransactionEvent::Send { hop, bytes } => {
+                self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+            }
+            TransactionEvent::TimedOut(client) => self.on_no_response(client, "it did not answer"),
+            TransactionEvent::TransportError(client) => self.on_no_response(client, "the connection failed"),
+            TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
+            TransactionEvent::ServerEnded(server) => self.on_server_ended(server),
+            TransactionEvent::AckMissing(server) => self.on_ack_missing(server),
+        }
+    }
+
+    fn on_no_response(&mut self, client: ClientId, why: &str) {
+        match self.clients.remove(&client) {
+            Some(ClientUse::Registration { binding, .. }) => self.on_registration_failed(binding, why),
+            Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
+            Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed, why),
+            Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, why),
+            Some(ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
+        }
+    }
+
+    fn on_client_ended(&mut self, client: ClientId) {
+        if let Some(ClientUse::Forward(forward)) = self.clients.remove(&client) {
+            self.on_forward_client_ended(forward, client);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What may cross the border: every header that shows the topology of one side ends here.
+//!
+//! Headers are made anew (Via, Contact, Route, Call-ID, …), dropped, mapped (URIs of Refer-To), or passed as
+//! they came. A header we don't know passes, unless its value names something that the other side must not
+//! see. RFC 3323 §5, RFC 7092.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use wire::net::Side;
+use wire::sip::{HeaderName, Host, Message, NameAddr, Uri, Writer};
+
+use crate::config::Config;
+
+/// What becomes of a header on its way to a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// We write our own, or none.
+    Made,
+    /// It never crosses.
+    Dropped,
+    /// Its URIs get the host that the other side knows.
+    Mapped,
+    /// It crosses unless it names something hidden.
+    Passed,
+}
+
+fn fate(name: HeaderName<'_>, to: Side) -> Fate {
+    use HeaderName as H;
+    match name {
+        H::Via | H::From | H::To | H::CallId | H::CSeq | H::Contact | H::MaxForwards | H::ContentLength => {
+            Fate::Made
+        }
+        H::Route | H::RecordRoute | H::Path | H::ServiceRoute => Fate::Made,
+        H::Authorization | H::ProxyAuthorization | H::WwwAuthenticate | H::ProxyAuthenticate => Fate::Made,
+        H::RAck | H::Replaces | H::Join | H::TargetDialog | H::InReplyTo => Fate::Made,
+        H::ReferTo | H::ReferredBy => Fate::Mapped,
+        H::UserAgent if to == Side::Inside => Fate::Passed,
+        H::UserAgent | H::Server | H::Warning | H::HistoryInfo | H::Diversion | H::ErrorInfo => Fate::Dropped,
+        H::PAssertedIdentity | H::PPreferredIdentity | H::RemotePartyId | H::AuthenticationInfo => {
+            Fate::Dropped
+        }
+        _ => Fate::Passed,
+    }
+}
+
+/// The names and addresses of both faces.
+pub(crate) struct Topology {
+    /// What a phone may address us by: our addresses, the names of our certificate, the domains.
+    ours: Vec<String>,
+    /// What must never be seen outside, in lower case.
+    hidden: Vec<String>,
+    domains: Vec<String>,
+}
+
+impl Topology {
+    pub(crate) fn new(config: &Config) -> Self {
+        let domains: Vec<String> = config.pbx.iter().map(|pbx| pbx.domain.to_ascii_lowercase()).collect();
+        let mut ours = vec![config.outside.address.to_string(), config.outside.public_address.to_string()];
+        ours.extend(config.outside.server_names.iter().map(|name| name.to_ascii_lowercase()));
+        ours.extend(domains.iter().cloned());
+        let mut topology = Self { ours, hidden: Vec::new(), domains };
+        topology.hide(&config.inside.address.to_string());
+        for pbx in &config.pbx {
+            topology.hide(&pbx.host);
+        }
+        topology
+    }
+
+    /// Never lets this name or address out; what is public by configuration stays public.
+    pub(crate) fn hide(&mut self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        if !self.domains.contains(&name) && !self.hidden.contains(&name) {
+            self.hidden.push(name);
+        }
+    }
+
+    /// Whether a phone that says this host means us.
+    pub(crate) fn is_ours(&self, host: &Host<'_>) -> bool {
+        match host {
+            Host::Name(name) => self.ours.iter().any(|ours| ours.eq_ignore_ascii_case(name)),
+            Host::Ip(ip) => {
+                let ip = ip.to_canonical();
+                self.ours.iter().any(|ours| ours.parse::<IpAddr>().is_ok_and(|ours| ours == ip))
+            }
+        }
+    }
+
+    /// Whether text names something of the inside.
+    pub(crate) fn names_hidden(&self, text: &str) -> bool {
+        let text = text.to_ascii_lowercase();
+        self.hidden.iter().any(|hidden| text.contains(hidden.as_str()))
+    }
+
+    /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the
+    /// extensions; `private` names the sender's own addresses, hidden inward.
+    pub(crate) fn pass_headers(
+        &self,
+        message: &Message<'_>,
+        to: Side,
+        domain: &str,
+        private: &[String],
+        writer: &mut Writer,
+    ) {
+        for header in message.headers() {
+            let value = wire::sip::unfold(header.value);
+            let value: Cow<'_, str> = match fate(header.name, to) {
+                Fate::Made | Fate::Dropped => continue,
+                Fate::Mapped => match self.map_name_addr(&value, to, domain) {
+                    Some(mapped) => mapped.into(),
+                    None => continue,
+                },
+                Fate::Passed => value,
+            };
+            let leaks = match to {
+                Side::Outside => self.names_hidden(&value),
+                Side::Inside => private.iter().any(|name| value.contains(name.as_str())),
+            };
+            if !leaks {
+                writer.header(header.name.as_str(), value);
+            }
+        }
+    }
+
+    /// A name-addr with the host that the other side knows.
+    fn map_name_addr(&self, value: &str, to: Side, domain: &str) -> Option<String> {
+        let parsed = NameAddr::parse(value).ok()?;
+        let uri = Uri::parse(parsed.uri).ok()?;
+        let foreign = match to {
+            Side::Outside => match uri.host {
+                Host::Ip(_) => true,
+                Host::Name(name) => self.names_hidden(name),
+            },
+            Side::Inside => self.is_ours(&uri.host),
+        };
+        if !foreign {
+            return Some(value.to_owned());
+        }
+        let user = uri.user?;
+        let headers = uri.headers.map(|headers| format!("?{headers}")).unwrap_or_default();
+        Some(format!("<sip:{user}@{domain}{headers}>"))
+    }
+
+    /// The addresses by which the sender of an outside message could be known inside.
+    pub(crate) fn private_names(message: &Message<'_>, remote: IpAddr) -> Vec<String> {
+        let mut names = vec![remote.to_canonical().to_string()];
+        let contact = message.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
+        let hosts = contact
+            .and_then(|contact| Uri::parse(contact.uri).ok())
+            .map(|uri| uri.host.to_string())
+            .into_iter()
+            .chain(message.essentials().ok().map(|essentials| essentials.via.host.to_string()));
+        for host in hosts {
+            if !names.contains(&host) && host.len() > 3 {
+                names.push(host);
+            }
+        }
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology() -> Topology {
+        let mut topology = Topology {
+            ours: vec!["203.0.113.10".into(), "sbc.example.com".into(), "example.com".into()],
+            hidden: Vec::new(),
+            domains: vec!["example.com".into()],
+        };
+        topology.hide("10.0.0.2");
+        topology.hide("PBX1.example.internal");
+        topology.hide("example.com");
+        topology
+    }
+
+    fn passed(message: &str, to: Side) -> String {
+        let text = message.replace('\n', "\r\n");
+        let message = Message::parse(text.as_bytes()).unwrap();
+        let mut writer = Writer::request("INFO", "sip:x");
+        let private = vec!["192.168.1.20".to_owned()];
+        topology().pass_headers(&message, to, "example.com", &private, &mut writer);
+        let bytes = writer.finish(b"");
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines()
+            .skip(1)
+            .filter(|l| !l.is_empty() && !l.starts_with("Content-Length"))
+            .collect::<Vec<_>>()
+            .join("|")
+    }
+
+    const HEAD: &str = "INFO sip:a@b SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.10;branch=z9hG4bK1\nFrom: <sip:a@b>;tag=1\n\
+                        To: <sip:c@d>\nCall-ID: x@10.0.0.10\nCSeq: 1 INFO\n";
+
+    #[test]
+    fn header_table() {
+        for (header, to, expected) in [
+            ("X-Unknown: some thing", Side::Outside, "X-Unknown: some thing"),
+            ("X-Trace: host=10.0.0.2", Side::Outside, ""),
+            ("X-Trace: via pbx1.EXAMPLE.internal", Side::Outside, ""),
+            ("X-Trace: at example.com", Side::Outside, "X-Trace: at example.com"),
+            ("X-Trace: at 192.168.1.20", Side::Inside, ""),
+            ("Server: kamailio (5.6.3)", Side::Outside, ""),
+            ("User-Agent: Phone 1.0", Side::Inside, "User-Agent: Phone 1.0"),
+            ("User-Agent: PBX 2.0", Side::Outside, ""),
+            ("P-Asserted-Identity: <sip:1@example.com>", Side::Outside, ""),
+            ("P-Asserted-Identity: <sip:1@example.com>", Side::Inside, ""),
+            ("Record-Route: <sip:10.0.0.10;lr>", Side::Outside, ""),
+            ("Refer-To: <sip:1002@10.0.0.10>", Side::Outside, "Refer-To: <sip:1002@example.com>"),
+            ("Refer-To: <sip:1002@203.0.113.10>", Side::Inside, "Refer-To: <sip:1002@example.com>"),
+            ("Refer-To: <sip:x@other.example>", Side::Inside, "Refer-To: <sip:x@other.example>"),
+            ("Subject: a\n b", Side::Inside, "Subject: a b"),
+        ] {
+            let message = format!("{HEAD}{header}\nContent-Length: 0\n\n");
+            assert_eq!(passed(&message, to), expected, "{header} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn we_are_known_by_our_addresses_and_names_alone() {
+        let topology = topology();
+        for (host, ours) in [
+            (Host::Name("SBC.example.com"), true),
+            (Host::Name("example.com"), true),
+            (Host::Name("pbx1.example.internal"), false),
+            (Host::Ip("203.0.113.10".parse().unwrap()), true),
+            (Host::Ip("::ffff:203.0.113.10".parse().unwrap()), true),
+            (Host::Ip("10.0.0.2".parse().unwrap()), false),
+        ] {
+            assert_eq!(topology.is_ours(&host), ours, "{host:?}");
+        }
+    }
+}

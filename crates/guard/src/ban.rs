@@ -1,0 +1,108 @@
+//! How long a source is banned: the policy of automatic blocks, and the memory of past ones.
+//!
+//! A first ban is exactly [`BlockPolicy::time`]. One that begins within a day of the end of an earlier one
+//! of the same source is twice as long as that was, up to [`BlockPolicy::max_time`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use wire::clock::Instant;
+use wire::net::Prefix;
+
+use crate::Guard;
+
+/// When an automatic block is made, and how long it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockPolicy {
+    /// This many offences lead to a block; 1 to [`BlockPolicy::AFTER_MAX`].
+    pub after: u32,
+    /// In a window of this length.
+    pub within: Duration,
+    /// The length of a first block.
+    pub time: Duration,
+    /// Repeated blocks grow up to this; less than `time` counts as `time`.
+    pub max_time: Duration,
+    /// An IPv6 source is counted and blocked together with its network of this length;
+    /// [`BlockPolicy::IPV6_PREFIX_MIN`] to 128.
+    pub ipv6_prefix: u8,
+}
+
+impl BlockPolicy {
+    /// The largest `after`: it bounds the memory of the offence counts. More counts as this.
+    pub const AFTER_MAX: u32 = 1_000;
+    /// The shortest `ipv6_prefix`: what a provider has. Less counts as this.
+    pub const IPV6_PREFIX_MIN: u8 = 32;
+    /// A block that begins this soon after the end of an earlier one of the same source is doubled.
+    pub const REPEATED_WITHIN: Duration = Duration::from_secs(86_400);
+
+    /// What is counted and blocked for `ip`: an IPv4 address alone, an IPv6 address with its network.
+    pub fn prefix_of(&self, ip: IpAddr) -> Prefix {
+        match ip.to_canonical() {
+            v4 @ IpAddr::V4(_) => Prefix::single(v4),
+            v6 @ IpAddr::V6(_) => {
+                let len = self.ipv6_prefix.max(Self::IPV6_PREFIX_MIN);
+                Prefix::new(v6, len).unwrap_or(Prefix::single(v6))
+            }
+        }
+    }
+
+    /// The offences that are enough, as a count.
+    pub(crate) fn enough(&self) -> usize {
+        usize::try_from(self.after.clamp(1, Self::AFTER_MAX)).unwrap_or(usize::MAX)
+    }
+}
+
+/// The automatic blocks that ended within the last day.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PastBans {
+    bans: BTreeMap<Prefix, PastBan>,
+    by_forget_at: BTreeSet<(Instant, Prefix)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PastBan {
+    length: Duration,
+    forget_at: Instant,
+}
+
+impl PastBans {
+    /// Remembers a ban until `forget_at`.
+    pub(crate) fn remember(&mut self, prefix: Prefix, length: Duration, forget_at: Instant) {
+        self.forget(&prefix);
+        if self.bans.len() >= Guard::PAST_BLOCKS_MAX
+            && let Some((_, oldest)) = self.by_forget_at.pop_first()
+        {
+            self.bans.remove(&oldest);
+        }
+        self.bans.insert(prefix, PastBan { length, forget_at });
+        self.by_forget_at.insert((forget_at, prefix));
+        debug_assert_eq!(self.bans.len(), self.by_forget_at.len());
+    }
+
+    /// Forgets a ban, as if it had not been.
+    pub(crate) fn forget(&mut self, prefix: &Prefix) {
+        if let Some(ban) = self.bans.remove(prefix) {
+            self.by_forget_at.remove(&(ban.forget_at, *prefix));
+        }
+    }
+
+    /// Forgets the bans whose day is over.
+    pub(crate) fn forget_older(&mut self, now: Instant) {
+        while let Some((forget_at, prefix)) = self.by_forget_at.first().copied()
+            && forget_at <= now
+        {
+            self.forget(&prefix);
+        }
+    }
+
+    /// How long a ban of `prefix` is that begins now.
+    pub(crate) fn length_of_next(&self, prefix: &Prefix, policy: &BlockPolicy, now: Instant) -> Duration {
+        match self.bans.get(prefix) {
+            Some(past) if now < past.forget_at => {
+                past.length.saturating_mul(2).clamp(policy.time, policy.max_time.max(policy.time))
+            }
+            _ => policy.time,
+        }
+    }
+}

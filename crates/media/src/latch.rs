@@ -1,0 +1,248 @@
+//! Learns where a peer really sends from, and then believes nobody else (symmetric RTP, RFC 4961).
+//!
+//! Outside, by rank: 1 the exact advertised address, 2 any port of the signalling source, 3 others, only
+//! after 2 s without 1 or 2 and with 3 consecutive packets of one SSRC. Within the first second a better
+//! rank may displace a worse one; then the latch is strict until the peer itself asks for a change.
+//! Inside: the advertised address alone. Never learns a blocked source, nor one to which nothing may be
+//! sent; never opens by itself.
+//!
+//! ```text
+//!           rank 1, 2; rank 3 late; previous source        better rank within 1 s
+//!   Open ─────────────────────────────────────────► Held ◄─┐ (displaced)
+//!     ▲                                              │ └───┘
+//!     └────────────── relatch, policy changed ───────┘
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use wire::clock::Instant;
+use wire::net::PrefixSet;
+
+use crate::demux::Kind;
+use crate::{DropReason, LatchPolicy, SourceRank};
+
+/// How long the better ranks must have been silent before rank 3 counts.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How many consecutive packets of one SSRC make rank 3.
+const RUN: u8 = 3;
+/// How long a better rank may displace a worse one.
+const DISPLACEABLE: Duration = Duration::from_secs(1);
+
+/// What a leg's specification says about its sources, for one port of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) policy: LatchPolicy,
+    pub(crate) advertised: Option<SocketAddr>,
+    pub(crate) signalling_source: Option<IpAddr>,
+}
+
+impl Rules {
+    fn rank(&self, from: SocketAddr) -> SourceRank {
+        if self.advertised.is_some_and(|advertised| same_place(advertised, from)) {
+            SourceRank::Advertised
+        } else if self.signalling_source.is_some_and(|source| source.to_canonical() == from.ip()) {
+            SourceRank::SignallingSource
+        } else {
+            SourceRank::Other
+        }
+    }
+}
+
+/// Address and port alike; flow label and zone of IPv6 do not make another peer.
+fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip() == b.ip()
+}
+
+/// A source that a latch believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Peer {
+    source: SocketAddr,
+    rank: SourceRank,
+}
+
+/// Consecutive packets of one rank-3 source with one SSRC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    source: SocketAddr,
+    ssrc: u32,
+    packets: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Open {
+        /// Since when rank 1 or 2 could have come and has not; none while nothing is advertised.
+        silent_since: Option<Instant>,
+        /// Whom the latch held before the peer asked for a change; he may go on as what he was.
+        previous: Option<Peer>,
+        run: Option<Run>,
+    },
+    Held {
+        peer: Peer,
+        strict_from: Instant,
+    },
+}
+
+/// The latch of one port.
+#[derive(Clone, Debug)]
+pub(crate) struct Latch {
+    rules: Rules,
+    state: State,
+}
+
+impl Latch {
+    pub(crate) fn new(rules: Rules, now: Instant) -> Self {
+        let silent_since = rules.advertised.map(|_| now);
+        Self { rules, state: State::Open { silent_since, previous: None, run: None } }
+    }
+
+    /// The specification changed. `reopen`: the peer itself asked for it.
+    pub(crate) fn apply(&mut self, rules: Rules, reopen: bool, now: Instant) {
+        let old = std::mem::replace(&mut self.rules, rules);
+        let same_advertised = old.advertised == rules.advertised;
+        let exact = rules.policy == LatchPolicy::Advertised;
+        if old.policy != rules.policy || (exact && !same_advertised) {
+            *self = Self::new(rules, now);
+            return;
+        }
+        match &mut self.state {
+            State::Held { peer, .. } if reopen => {
+                // a new address in the SDP means that the old one is over
+                let previous = same_advertised.then_some(*peer);
+                let silent_since = rules.advertised.map(|_| now);
+                self.state = State::Open { silent_since, previous, run: None };
+            }
+            State::Held { .. } => {}
+            State::Open { silent_since, previous, run } => {
+                if !same_advertised {
+                    *previous = None;
+                }
+                if reopen || silent_since.is_none() {
+                    *silent_since = rules.advertised.map(|_| now);
+                    *run = None;
+                }
+            }
+        }
+    }
+
+    /// Whom to send to, by what was learned.
+    pub(crate) fn learned(&self) -> Option<SocketAddr> {
+        match self.state {
+            State::Held { peer, .. } => Some(peer.source),
+            State::Open { previous, .. } => previous.map(|peer| peer.source),
+        }
+    }
+
+    /// Whether a packet may pass, and the rank if its source was learned by it.
+    /// `may_learn` says whether the source is an address that we may send to; `blocks` is none on the inside.
+    #[inline]
+    pub(crate) fn admit(
+        &mut self,
+        kind: Kind,
+        from: SocketAddr,
+        may_learn: impl FnOnce(SocketAddr) -> bool,
+        blocks: Option<&PrefixSet>,
+        now: Instant,
+    ) -> Result<Option<SourceRank>, DropReason> {
+        if let State::Held { peer, .. } = self.state
+            && peer.source == from
+        {
+            return Ok(None);
+        }
+        self.judge(kind, from, may_learn, blocks, now)
+    }
+
+    /// A source that the latch does not hold.
+    fn judge(
+        &mut self,
+        kind: Kind,
+        from: SocketAddr,
+        may_learn: impl FnOnce(SocketAddr) -> bool,
+        blocks: Option<&PrefixSet>,
+        now: Instant,
+    ) -> Result<Option<SourceRank>, DropReason> {
+        let rank = self.rules.rank(from);
+        match self.state {
+            State::Held { peer, strict_from } => {
+                let better = rank < peer.rank && now < strict_from && kind != Kind::Dtls;
+                if !better {
+                    return Err(DropReason::Stranger);
+                }
+            }
+            State::Open { .. } if self.rules.policy == LatchPolicy::Advertised => {
+                if rank != SourceRank::Advertised {
+                    let known = self.rules.advertised.is_some();
+                    return Err(if known { DropReason::Stranger } else { DropReason::Unproven });
+                }
+            }
+            State::Open { .. } => {}
+        }
+        if blocks.is_some_and(|blocks| blocks.contains(from.ip())) {
+            return Err(DropReason::Blocked);
+        }
+        if !may_learn(from) {
+            return Err(DropReason::ForbiddenSource);
+        }
+        self.consider(kind, from, rank, now)
+    }
+
+    /// A source that could be learned.
+    fn consider(
+        &mut self,
+        kind: Kind,
+        from: SocketAddr,
+        rank: SourceRank,
+        now: Instant,
+    ) -> Result<Option<SourceRank>, DropReason> {
+        let (silent_since, previous, run) = match &mut self.state {
+            State::Held { peer, .. } => {
+                *peer = Peer { source: from, rank };
+                return Ok(Some(rank));
+            }
+            State::Open { silent_since, previous, run } => (silent_since, *previous, run),
+        };
+        // a source that held the latch keeps the rank it had, or takes the better one it has now
+        let rank = match previous {
+            Some(peer) if peer.source == from => rank.min(peer.rank),
+            _ => rank,
+        };
+        let was_held = previous.is_some_and(|peer| peer.source == from);
+        if kind == Kind::Dtls {
+            // a handshake proves nothing here; but whoever makes it is not silent
+            if rank != SourceRank::Other && silent_since.is_some() {
+                *silent_since = Some(now);
+            }
+            let known = rank == SourceRank::Advertised || was_held;
+            return if known { Ok(None) } else { Err(DropReason::Unproven) };
+        }
+        if rank == SourceRank::Other && !was_held {
+            let enough = late(*silent_since, now) & follows(run, kind, from);
+            if !enough {
+                return Err(DropReason::Unproven);
+            }
+        }
+        self.state = State::Held { peer: Peer { source: from, rank }, strict_from: now + DISPLACEABLE };
+        Ok(Some(rank))
+    }
+}
+
+/// Whether the better ranks have been silent long enough.
+fn late(silent_since: Option<Instant>, now: Instant) -> bool {
+    silent_since.is_some_and(|since| now.since(since) >= SILENCE)
+}
+
+/// Counts a rank-3 packet into the run of its source and SSRC; any other packet breaks the run.
+fn follows(run: &mut Option<Run>, kind: Kind, source: SocketAddr) -> bool {
+    let (Kind::Rtp { ssrc } | Kind::Rtcp { ssrc }) = kind else { return false };
+    let before = match *run {
+        Some(run) if run.source == source && run.ssrc == ssrc => run.packets,
+        _ => 0,
+    };
+    let packets = before.saturating_add(1);
+    *run = Some(Run { source, ssrc, packets });
+    packets >= RUN
+}
+
+#[cfg(test)]
+mod tests;

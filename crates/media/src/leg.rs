@@ -1,0 +1,154 @@
+//! One side of a relay: its two ports, whom each has learned, and where each sends to.
+//! Never sees the other side; the relay joins them.
+
+use std::net::SocketAddr;
+
+use wire::clock::Instant;
+use wire::net::{PrefixSet, Side};
+
+use crate::demux::{Channel, Kind, demux};
+use crate::destination::Destinations;
+use crate::latch::{Latch, Rules};
+use crate::stats::Tally;
+use crate::{DropReason, LegSpec, Payload, SourceRank};
+
+/// A datagram, and what is known around it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    /// The port that it came to.
+    pub(crate) channel: Channel,
+    pub(crate) from: SocketAddr,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) blocks: &'a PrefixSet,
+    pub(crate) now: Instant,
+}
+
+/// A packet that may leave this leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// The port it belongs to, whichever it came to: multiplexed RTCP belongs to the RTCP port.
+    pub(crate) channel: Channel,
+    /// Its source was learned by it, for RTP.
+    pub(crate) learned: Option<SourceRank>,
+}
+
+#[derive(Clone, Debug)]
+struct Port {
+    latch: Latch,
+    advertised: Option<SocketAddr>,
+    /// Where packets to this port's peer go, checked already.
+    to: Result<SocketAddr, DropReason>,
+}
+
+impl Port {
+    fn new(rules: Rules, now: Instant) -> Self {
+        Self { latch: Latch::new(rules, now), advertised: rules.advertised, to: Err(DropReason::PeerUnknown) }
+    }
+
+    /// Works out the destination again, after a learning or a new specification.
+    fn aim(&mut self, side: Side, destinations: &Destinations) {
+        self.to = match self.latch.learned().or(self.advertised) {
+            Some(to) if destinations.may_send(side, to) => Ok(to),
+            Some(_) => Err(DropReason::ForbiddenDestination),
+            None => Err(DropReason::PeerUnknown),
+        };
+    }
+}
+
+/// One side of a relay.
+#[derive(Clone, Debug)]
+pub(crate) struct Leg {
+    pub(crate) tally: Tally,
+    side: Side,
+    send: bool,
+    mux: bool,
+    relatch: u32,
+    rtp: Port,
+    rtcp: Port,
+}
+
+impl Leg {
+    pub(crate) fn new(side: Side, spec: &LegSpec, destinations: &Destinations, now: Instant) -> Self {
+        let mut leg = Self {
+            tally: Tally::default(),
+            side,
+            send: spec.send,
+            mux: spec.rtcp_mux,
+            relatch: spec.relatch,
+            rtp: Port::new(rules(spec, spec.advertised_rtp), now),
+            rtcp: Port::new(rules(spec, advertised_rtcp(spec)), now),
+        };
+        leg.rtp.aim(side, destinations);
+        leg.rtcp.aim(side, destinations);
+        leg
+    }
+
+    /// Takes a new specification.
+    pub(crate) fn apply(&mut self, spec: &LegSpec, destinations: &Destinations, now: Instant) {
+        let reopen = spec.relatch > self.relatch;
+        self.send = spec.send;
+        self.mux = spec.rtcp_mux;
+        self.relatch = spec.relatch;
+        for (port, advertised) in
+            [(&mut self.rtp, spec.advertised_rtp), (&mut self.rtcp, advertised_rtcp(spec))]
+        {
+            port.advertised = advertised;
+            port.latch.apply(rules(spec, advertised), reopen, now);
+            port.aim(self.side, destinations);
+        }
+    }
+
+    /// Whether a datagram may leave this leg.
+    #[inline]
+    pub(crate) fn admit(
+        &mut self,
+        payload: Payload,
+        arrival: &Arrival<'_>,
+        destinations: &Destinations,
+    ) -> Result<Admitted, DropReason> {
+        let Arrival { channel, from, bytes, blocks, now } = *arrival;
+        let kind = demux(payload, channel, self.mux, bytes)?;
+        let side = self.side;
+        let port = match channel {
+            Channel::Rtp => &mut self.rtp,
+            Channel::Rtcp => &mut self.rtcp,
+        };
+        // the block list is about sources from outside; the inside is whom the configuration names
+        let blocks = (side == Side::Outside).then_some(blocks);
+        let may_learn = |source| destinations.may_send(side, source);
+        let learned = port.latch.admit(kind, from, may_learn, blocks, now)?;
+        if learned.is_some() {
+            port.aim(side, destinations);
+        }
+        Ok(Admitted {
+            channel: if matches!(kind, Kind::Rtcp { .. }) { Channel::Rtcp } else { channel },
+            learned: learned.filter(|_| channel == Channel::Rtp),
+        })
+    }
+
+    /// The port and the address by which a packet of `channel` reaches this leg's peer.
+    #[inline]
+    pub(crate) fn way_out(&self, channel: Channel) -> Result<(Channel, SocketAddr), DropReason> {
+        if !self.send {
+            return Err(DropReason::NotSending);
+        }
+        let (channel, port) = match channel {
+            Channel::Rtcp if !self.mux => (Channel::Rtcp, &self.rtcp),
+            Channel::Rtp | Channel::Rtcp => (Channel::Rtp, &self.rtp),
+        };
+        port.to.map(|to| (channel, to))
+    }
+}
+
+fn rules(spec: &LegSpec, advertised: Option<SocketAddr>) -> Rules {
+    Rules { policy: spec.latch, advertised, signalling_source: spec.signalling_source }
+}
+
+/// RTCP's own address, or the port above RTP's (RFC 3550 §11).
+fn advertised_rtcp(spec: &LegSpec) -> Option<SocketAddr> {
+    spec.advertised_rtcp.or_else(|| {
+        let mut above = spec.advertised_rtp?;
+        above.set_port(above.port().checked_add(1)?);
+        Some(above)
+    })
+}

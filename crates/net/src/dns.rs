@@ -1,0 +1,222 @@
+//! Names to addresses: SRV and A/AAAA for a SIP URI, A/AAAA alone for an allow-list entry. RFC 3263 §4.
+//!
+//! NAPTR is not asked for: the transports that we speak are asked by SRV in our order of preference. Among
+//! SRV records of one priority the heavier comes first, always: one PBX is preferred until it fails, where
+//! RFC 2782 would spread the load. Never decides which target is used.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError as DnsError;
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use tokio::time::{sleep, timeout};
+use wire::net::Transport;
+
+use crate::event::NetEvent;
+use crate::io_thread::IoThread;
+use crate::lanes::Lane;
+
+/// A name is looked up again no sooner, however short its records live, and so soon after a failure.
+const REFRESH_MIN: Duration = Duration::from_secs(30);
+/// A name is looked up again no later, however long its records live.
+const REFRESH_MAX: Duration = Duration::from_secs(3600);
+/// Time for one look-up with everything that it leads to.
+const LOOK_UP_MAX: Duration = Duration::from_secs(15);
+/// Targets of one name.
+const TARGETS_MAX: usize = 64;
+/// SRV records that are followed.
+const SRV_MAX: usize = 16;
+
+/// What is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameQuery {
+    /// The host of a SIP URI.
+    Sip {
+        /// A name, or an address.
+        host: String,
+        /// Its port, where the URI has one.
+        port: Option<u16>,
+        /// Its `transport` parameter, where it has one.
+        transport: Option<Transport>,
+    },
+    /// A name that stands for addresses alone; its targets have port 0.
+    Address {
+        /// The name.
+        host: String,
+    },
+}
+
+impl NameQuery {
+    /// The targets of a host that is an address already: nothing needs to be asked.
+    pub fn literal(&self) -> Option<Vec<(Transport, SocketAddr)>> {
+        let ip = |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        match self {
+            Self::Sip { host, port, transport } => {
+                let transport = transport.unwrap_or(Transport::Udp);
+                let port = port.unwrap_or(default_port(transport));
+                Some(vec![(transport, SocketAddr::new(ip(host)?, port))])
+            }
+            Self::Address { host } => Some(vec![(Transport::Udp, SocketAddr::new(ip(host)?, 0))]),
+        }
+    }
+
+    fn host(&self) -> &str {
+        match self {
+            Self::Sip { host, .. } | Self::Address { host } => host,
+        }
+    }
+}
+
+/// Why a name has no targets.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look up {host}: {problem}")]
+pub struct ResolveError {
+    host: String,
+    problem: String,
+}
+
+/// Looks a name up once, on the calling thread: for the check of a configuration.
+pub fn resolve_now(query: &NameQuery) -> Result<Vec<(Transport, SocketAddr)>, ResolveError> {
+    if let Some(targets) = query.literal() {
+        return Ok(targets);
+    }
+    let failed = |problem: String| ResolveError { host: query.host().to_owned(), problem };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    runtime.block_on(async {
+        let resolver = resolver().map_err(|error| failed(error.to_string()))?;
+        look_up(&resolver, query).await.map(|found| found.targets).map_err(failed)
+    })
+}
+
+/// Looks a name up, tells the core, and does so again whenever the records expire.
+pub(crate) async fn watch<T: Send + 'static>(io: Rc<IoThread<T>>, name: usize, query: NameQuery) {
+    if let Some(targets) = query.literal() {
+        return io.lanes.push(Lane::Registered, NetEvent::Resolved { name, targets }).await;
+    }
+    // Read anew after a failure: the resolver's own configuration may be what is wrong.
+    let mut kept = None;
+    loop {
+        let found = match kept.take().map_or_else(resolver, Ok) {
+            Ok(resolver) => {
+                let found = look_up(&resolver, &query).await;
+                kept = found.is_ok().then_some(resolver);
+                found
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let Found { targets, lifetime } = found.unwrap_or_else(|problem| {
+            tracing::warn!(host = query.host(), problem, "look-up failed");
+            Found { targets: Vec::new(), lifetime: REFRESH_MIN }
+        });
+        io.lanes.push(Lane::Registered, NetEvent::Resolved { name, targets }).await;
+        sleep(lifetime.clamp(REFRESH_MIN, REFRESH_MAX)).await;
+    }
+}
+
+/// What a look-up brought.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    targets: Vec<(Transport, SocketAddr)>,
+    lifetime: Duration,
+}
+
+fn resolver() -> Result<TokioResolver, DnsError> {
+    TokioResolver::builder_tokio()?.build()
+}
+
+async fn look_up(resolver: &TokioResolver, query: &NameQuery) -> Result<Found, String> {
+    let found = timeout(LOOK_UP_MAX, async {
+        match query {
+            NameQuery::Address { host } => addresses(resolver, host, Transport::Udp, 0).await,
+            NameQuery::Sip { host, port: Some(port), transport } => {
+                addresses(resolver, host, transport.unwrap_or(Transport::Udp), *port).await
+            }
+            NameQuery::Sip { host, port: None, transport } => services(resolver, host, *transport).await,
+        }
+    });
+    let mut found = found.await.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+    found.targets.truncate(TARGETS_MAX);
+    Ok(found)
+}
+
+/// SRV, or where there is none the name's own addresses (RFC 3263 §4.2).
+async fn services(
+    resolver: &TokioResolver,
+    host: &str,
+    transport: Option<Transport>,
+) -> Result<Found, DnsError> {
+    let wanted = transport.map_or(vec![Transport::Udp, Transport::Tcp], |transport| vec![transport]);
+    let mut all = Found { targets: Vec::new(), lifetime: REFRESH_MAX };
+    for transport in wanted {
+        let Ok(lookup) = resolver.lookup(service_name(host, transport), RecordType::SRV).await else {
+            continue;
+        };
+        all.lifetime = all.lifetime.min(lifetime(lookup.answers()));
+        for (target, port) in in_order(lookup.answers()) {
+            if let Ok(found) = addresses(resolver, &target, transport, port).await {
+                all.lifetime = all.lifetime.min(found.lifetime);
+                all.targets.extend(found.targets);
+            }
+        }
+    }
+    if !all.targets.is_empty() {
+        return Ok(all);
+    }
+    let transport = transport.unwrap_or(Transport::Udp);
+    addresses(resolver, host, transport, default_port(transport)).await
+}
+
+async fn addresses(
+    resolver: &TokioResolver,
+    host: &str,
+    transport: Transport,
+    port: u16,
+) -> Result<Found, DnsError> {
+    let lookup = resolver.lookup_ip(host).await?;
+    let mut targets: Vec<_> = lookup.iter().map(|ip| (transport, SocketAddr::new(ip, port))).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    Ok(Found { targets, lifetime: lifetime(lookup.as_lookup().answers()) })
+}
+
+/// Hosts and ports of SRV records: by priority, then by weight. The root as a target says that the service
+/// is not there (RFC 2782).
+fn in_order(records: &[Record]) -> Vec<(String, u16)> {
+    let mut services: Vec<&SRV> = records
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::SRV(service) if !service.target.is_root() => Some(service),
+            _ => None,
+        })
+        .collect();
+    services.sort_by_key(|service| (service.priority, std::cmp::Reverse(service.weight)));
+    services.truncate(SRV_MAX);
+    services.into_iter().map(|service| (service.target.to_ascii(), service.port)).collect()
+}
+
+fn lifetime(records: &[Record]) -> Duration {
+    let seconds = records.iter().map(|record| record.ttl).min().unwrap_or(0);
+    Duration::from_secs(u64::from(seconds))
+}
+
+fn service_name(host: &str, transport: Transport) -> String {
+    let service = match transport {
+        Transport::Udp => "_sip._udp",
+        Transport::Tcp => "_sip._tcp",
+        Transport::Tls => "_sips._tcp",
+    };
+    format!("{service}.{host}")
+}
+
+fn default_port(transport: Transport) -> u16 {
+    match transport {
+        Transport::Udp | Transport::Tcp => 5060,
+        Transport::Tls => 5061,
+    }
+}

@@ -1,0 +1,136 @@
+//! What all tasks of the I/O thread share, and what the core thread shares with it.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use wire::net::{FlowId, Transport};
+
+use crate::counters::Counters;
+use crate::crowd::Crowd;
+use crate::event::NetEvent;
+use crate::flow::{Flow, FlowTable};
+use crate::lanes::{Lane, Lanes};
+use crate::lists::Lists;
+use crate::source_rate::{FloodReport, Floods, SourceRates};
+use crate::tls::ServerIdentity;
+use crate::udp::UdpPort;
+use crate::outgoing;
+
+/// One buffer for all reads of the thread: no idle connection holds one. The largest datagram fits.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// How often rates and floods are looked after.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+
+/// What the core thread and the I/O thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) flows: FlowTable,
+    pub(crate) lists: ArcSwap<Lists>,
+    pub(crate) counters: Counters,
+    pub(crate) identity: ArcSwapOption<ServerIdentity>,
+    pub(crate) udp: Vec<UdpPort>,
+    pub(crate) next_flow: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn next_flow(&self) -> FlowId {
+        FlowId(self.next_flow.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// An order of the core thread.
+#[derive(Debug)]
+pub(crate) struct OpenFlow {
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) transport: Transport,
+}
+
+/// What all tasks of the I/O thread share.
+#[derive(Debug)]
+pub(crate) struct IoThread<T> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lanes: Arc<Lanes<T>>,
+    pub(crate) rates: SourceRates,
+    pub(crate) crowd: Rc<RefCell<Crowd>>,
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    floods: RefCell<Floods>,
+}
+
+impl<T: Send + 'static> IoThread<T> {
+    pub(crate) fn new(shared: Arc<Shared>, lanes: Arc<Lanes<T>>) -> Self {
+        Self {
+            shared,
+            lanes,
+            rates: SourceRates::new(),
+            crowd: Rc::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            floods: RefCell::default(),
+        }
+    }
+
+    /// Counts a refusal for the rate of its source, and reports the source when its second is over.
+    pub(crate) fn refuse(&self, source: SocketAddr, transport: Transport, port: u16) {
+        let report = self.floods.borrow_mut().refused(source, transport, port, Instant::now());
+        self.report(report);
+    }
+
+    /// Carries out the orders of the core thread until that lets go of its end.
+    pub(crate) async fn serve(
+        self: Rc<Self>,
+        mut orders: mpsc::Receiver<OpenFlow>,
+        inside: Option<IpAddr>,
+    ) {
+        tokio::task::spawn_local(Rc::clone(&self).keep_house());
+        while let Some(order) = orders.recv().await {
+            tokio::task::spawn_local(outgoing::open(Rc::clone(&self), order, inside));
+        }
+    }
+
+    /// Forgets a flow and says so, unless the core closed it itself.
+    pub(crate) async fn close(&self, flow: &Flow, lane: Lane, told: bool) {
+        self.shared.flows.remove(&flow.id);
+        if !told {
+            self.lanes.push(lane, NetEvent::FlowClosed { flow: flow.id }).await;
+        }
+    }
+
+    async fn keep_house(self: Rc<Self>) {
+        let mut ticks = interval(HOUSEKEEPING_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            self.rates.forget_quiet();
+            let due = self.floods.borrow_mut().due(now);
+            self.report(due);
+        }
+    }
+
+    fn report(&self, reports: impl IntoIterator<Item = FloodReport>) {
+        for report in reports {
+            let FloodReport { source, transport, port, refused } = report;
+            let event = NetEvent::Flood { source, transport, port, refused };
+            if self.lanes.try_push(Lane::Strangers, event).is_err() {
+                self.floods.borrow_mut().take_back(&report);
+            }
+        }
+    }
+}
+
+/// The address without an IPv4-mapped form: one source has one name.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Closes a connection at once and without a byte.
+pub(crate) fn reset(connection: tokio::net::TcpStream) {
+    // Where the option cannot be set the close is an orderly one: still without a byte.
+    let _closed_either_way = connection.set_zero_linger();
+    drop(connection);
+}

@@ -1,0 +1,471 @@
+//! The two bounded lanes to the core: flows already registered first, then strangers.
+//!
+//! Producers append under a lock held for one append (a batch of datagrams: one append of all); the core
+//! takes everything that waits in one swap and wakes at most once for it. A full lane makes a stream wait
+//! (it is not read on) and a datagram be dropped. Never unbounded, never an event out of order in its lane.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::event::NetEvent;
+
+/// After so many events of the first lane in a row a waiting stranger has its turn: registered flows come
+/// first, but cannot keep a new phone out for good.
+const REGISTERED_STREAK_MAX: u32 = 256;
+
+/// What each lane holds at most.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of messages in them.
+    pub bytes: usize,
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self { events: 8192, bytes: 16 << 20 }
+    }
+}
+
+/// Which lane an event takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Registered phones, the inside face, the shell's own threads.
+    Registered,
+    /// Everybody else.
+    Strangers,
+}
+
+/// Where a stream stands among those that wait for room in each lane: it need not wait twice.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    registered: u64,
+    strangers: u64,
+}
+
+impl Place {
+    fn lane(&mut self, lane: Lane) -> &mut u64 {
+        match lane {
+            Lane::Registered => &mut self.registered,
+            Lane::Strangers => &mut self.strangers,
+        }
+    }
+}
+
+/// Makes the lanes: one end for any number of producers, one for the core thread.
+pub fn lanes<T>(limits: LaneLimits) -> (Arc<Lanes<T>>, Receiver<T>) {
+    let lanes = Arc::new(Lanes {
+        limits,
+        queues: Mutex::new(Queues {
+            registered: Queue::default(),
+            strangers: Queue::default(),
+            receiver_waits: false,
+            threads_wait: false,
+        }),
+        ready: Condvar::new(),
+        space: Condvar::new(),
+        registered_waits: AtomicBool::new(false),
+        strangers_taken: AtomicU64::new(0),
+    });
+    let receiver =
+        Receiver { lanes: Arc::clone(&lanes), registered: VecDeque::new(), strangers: VecDeque::new(), streak: 0 };
+    (lanes, receiver)
+}
+
+/// The producers' end.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    limits: LaneLimits,
+    queues: Mutex<Queues<T>>,
+    ready: Condvar,
+    space: Condvar,
+    registered_waits: AtomicBool,
+    strangers_taken: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Queues<T> {
+    registered: Queue<T>,
+    strangers: Queue<T>,
+    receiver_waits: bool,
+    /// Plain threads that wait for room.
+    threads_wait: bool,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    events: VecDeque<NetEvent<T>>,
+    bytes: usize,
+    /// Events ever appended.
+    appended: u64,
+    /// Streams that wait for room, and how often the queue was emptied: a stream that registered since
+    /// the last emptying need not do so again.
+    waiters: Vec<Waker>,
+    emptied: u64,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { events: VecDeque::new(), bytes: 0, appended: 0, waiters: Vec::new(), emptied: 1 }
+    }
+}
+
+impl<T> Queue<T> {
+    fn has_room(&self, limits: LaneLimits) -> bool {
+        self.events.len() < limits.events && self.bytes < limits.bytes
+    }
+
+    fn append(&mut self, event: NetEvent<T>) {
+        self.bytes = self.bytes.saturating_add(event.weight());
+        self.appended += 1;
+        self.events.push_back(event);
+    }
+
+    fn empty_into(&mut self, taken: &mut VecDeque<NetEvent<T>>) -> Vec<Waker> {
+        debug_assert!(taken.is_empty(), "a batch is taken only when the one before is used up");
+        std::mem::swap(&mut self.events, taken);
+        self.bytes = 0;
+        self.emptied += 1;
+        std::mem::take(&mut self.waiters)
+    }
+}
+
+impl<T> Queues<T> {
+    fn lane(&mut self, lane: Lane) -> &mut Queue<T> {
+        match lane {
+            Lane::Registered => &mut self.registered,
+            Lane::Strangers => &mut self.strangers,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.registered.events.is_empty() && self.strangers.events.is_empty()
+    }
+}
+
+impl<T> Lanes<T> {
+    /// Hands an event of a plain thread to the core, before all strangers. Waits while the lane is full:
+    /// not for the core thread itself.
+    pub fn push_internal(&self, event: T) {
+        let mut queues = self.lock();
+        while !queues.registered.has_room(self.limits) {
+            queues.threads_wait = true;
+            queues = self.space.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.append(queues, Lane::Registered, NetEvent::Internal(event));
+    }
+
+    /// As [`Lanes::push_internal`], but gives the event back where the lane is full.
+    pub fn try_push_internal(&self, event: T) -> Result<(), T> {
+        let queues = self.lock();
+        if !queues.registered.has_room(self.limits) {
+            return Err(event);
+        }
+        self.append(queues, Lane::Registered, NetEvent::Internal(event));
+        Ok(())
+    }
+
+    /// An event that must not be lost and whose number is bounded elsewhere.
+    pub(crate) fn push_unbounded(&self, lane: Lane, event: NetEvent<T>) {
+        self.append(self.lock(), lane, event);
+    }
+
+    /// Gives the event back where the lane is full.
+    pub(crate) fn try_push(&self, lane: Lane, event: NetEvent<T>) -> Result<(), NetEvent<T>> {
+        let mut queues = self.lock();
+        if !queues.lane(lane).has_room(self.limits) {
+            return Err(event);
+        }
+        self.append(queues, lane, event);
+        Ok(())
+    }
+
+    /// Takes what `event` makes as soon as the lane has room, and says how many events the lane has had
+    /// with it.
+    pub(crate) fn poll_push(
+        &self,
+        lane: Lane,
+        place: &mut Place,
+        cx: &Context<'_>,
+        event: impl FnOnce() -> Option<NetEvent<T>>,
+    ) -> Poll<u64> {
+        let mut queues = self.lock();
+        let queue = queues.lane(lane);
+        if !queue.has_room(self.limits) {
+            let seen = place.lane(lane);
+            if *seen != queue.emptied {
+                *seen = queue.emptied;
+                queue.waiters.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        if let Some(event) = event() {
+            queue.append(event);
+        }
+        let appended = queue.appended;
+        self.announce(queues, lane);
+        Poll::Ready(appended)
+    }
+
+    /// As [`Lanes::poll_push`], for a caller with nothing else to do meanwhile.
+    pub(crate) async fn push(&self, lane: Lane, event: NetEvent<T>) {
+        let mut event = Some(event);
+        let mut place = Place::default();
+        std::future::poll_fn(|cx| self.poll_push(lane, &mut place, cx, || event.take())).await;
+    }
+
+    /// Appends all of a batch for which there is room; what is left over is dropped, and its number told.
+    pub(crate) fn push_batch(&self, lane: Lane, batch: &mut Vec<NetEvent<T>>) -> u64 {
+        if batch.is_empty() {
+            return 0;
+        }
+        let mut queues = self.lock();
+        let mut dropped = 0;
+        for event in batch.drain(..) {
+            let queue = queues.lane(lane);
+            if queue.has_room(self.limits) { queue.append(event) } else { dropped += 1 }
+        }
+        self.announce(queues, lane);
+        dropped
+    }
+
+    /// Events of the second lane that the core has been given, as [`Lanes::poll_push`] counts them.
+    pub(crate) fn strangers_taken(&self) -> u64 {
+        self.strangers_taken.load(Ordering::Acquire)
+    }
+
+    fn append(&self, mut queues: MutexGuard<'_, Queues<T>>, lane: Lane, event: NetEvent<T>) {
+        queues.lane(lane).append(event);
+        self.announce(queues, lane);
+    }
+
+    fn announce(&self, mut queues: MutexGuard<'_, Queues<T>>, lane: Lane) {
+        if lane == Lane::Registered {
+            self.registered_waits.store(true, Ordering::Release);
+        }
+        let wake = std::mem::take(&mut queues.receiver_waits);
+        drop(queues);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut queues: MutexGuard<'a, Queues<T>>,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, Queues<T>> {
+        queues.receiver_waits = true;
+        let nothing = |queues: &mut Queues<T>| {
+            // A wake-up for nothing must not lose the next one.
+            queues.receiver_waits = queues.is_empty();
+            queues.receiver_waits
+        };
+        let mut queues = match limit {
+            None => self.ready.wait_while(queues, nothing).unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                let waited = self.ready.wait_timeout_while(queues, limit, nothing);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        queues.receiver_waits = false;
+        queues
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues<T>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The core's end.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    lanes: Arc<Lanes<T>>,
+    registered: VecDeque<NetEvent<T>>,
+    strangers: VecDeque<NetEvent<T>>,
+    /// Events of the first lane given out since the last stranger.
+    streak: u32,
+}
+
+impl<T> Receiver<T> {
+    /// The next event: of a registered flow, where there is one. Waits for it as long as `wait` says
+    /// (none: for good); `None` when that time is over.
+    pub fn recv(&mut self, wait: Option<Duration>) -> Option<NetEvent<T>> {
+        if let Some(event) = self.pop() {
+            return Some(event);
+        }
+        self.take(Some(wait));
+        self.pop()
+    }
+
+    fn pop(&mut self) -> Option<NetEvent<T>> {
+        if self.registered.is_empty() && self.lanes.registered_waits.load(Ordering::Acquire) {
+            self.take(None);
+        }
+        let strangers_turn = self.streak >= REGISTERED_STREAK_MAX && !self.strangers.is_empty();
+        if !strangers_turn && let Some(event) = self.registered.pop_front() {
+            self.streak = self.streak.saturating_add(1);
+            return Some(event);
+        }
+        let event = self.strangers.pop_front()?;
+        self.streak = 0;
+        self.lanes.strangers_taken.fetch_add(1, Ordering::Release);
+        Some(event)
+    }
+
+    /// Swaps in what waits; with `wait`, waits for something first.
+    fn take(&mut self, wait: Option<Option<Duration>>) {
+        let mut queues = self.lanes.lock();
+        if let Some(limit) = wait
+            && queues.is_empty()
+        {
+            queues = self.lanes.wait(queues, limit);
+        }
+        let mut wakers = Vec::new();
+        if self.registered.is_empty() {
+            self.lanes.registered_waits.store(false, Ordering::Release);
+            wakers = queues.registered.empty_into(&mut self.registered);
+        }
+        if self.strangers.is_empty() {
+            wakers.append(&mut queues.strangers.empty_into(&mut self.strangers));
+        }
+        // A notice to nobody would still be a system call.
+        let threads_wait = std::mem::take(&mut queues.threads_wait);
+        drop(queues);
+        if threads_wait {
+            self.lanes.space.notify_all();
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::mpsc;
+    use std::task::Wake;
+    use wire::net::FlowId;
+
+    const SECONDS: Option<Duration> = Some(Duration::from_secs(10));
+    const NOTHING: Option<Duration> = Some(Duration::ZERO);
+
+    fn closed(flow: u64) -> NetEvent<u32> {
+        NetEvent::FlowClosed { flow: FlowId(flow) }
+    }
+
+    fn number(event: &NetEvent<u32>) -> u64 {
+        match event {
+            NetEvent::FlowClosed { flow } => flow.0,
+            NetEvent::Internal(number) => u64::from(*number),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn drain(receiver: &mut Receiver<u32>) -> Vec<u64> {
+        std::iter::from_fn(|| receiver.recv(NOTHING)).map(|event| number(&event)).collect()
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn registered_flows_overtake_strangers_even_inside_a_batch() {
+        let (lanes, mut receiver) = lanes(LaneLimits::default());
+        for flow in [1, 2, 3] {
+            lanes.try_push(Lane::Strangers, closed(flow)).unwrap();
+        }
+        assert_eq!(number(&receiver.recv(NOTHING).unwrap()), 1);
+        lanes.try_push(Lane::Registered, closed(10)).unwrap();
+        lanes.push_internal(11);
+        assert_eq!(drain(&mut receiver), [10, 11, 2, 3]);
+        assert_eq!(lanes.strangers_taken(), 3);
+    }
+
+    #[test]
+    fn a_stranger_has_its_turn_after_a_streak() {
+        let (lanes, mut receiver) = lanes(LaneLimits::default());
+        lanes.try_push(Lane::Strangers, closed(999_999)).unwrap();
+        for flow in 0..u64::from(2 * REGISTERED_STREAK_MAX) {
+            lanes.try_push(Lane::Registered, closed(flow)).unwrap();
+        }
+        let order = drain(&mut receiver);
+        assert_eq!(order.iter().position(|flow| *flow == 999_999), Some(REGISTERED_STREAK_MAX as usize));
+    }
+
+    #[test]
+    fn a_full_lane_makes_streams_wait_and_wakes_them_once() {
+        let (lanes, mut receiver) = lanes(LaneLimits { events: 2, bytes: 1000 });
+        lanes.try_push(Lane::Strangers, closed(1)).unwrap();
+        lanes.try_push(Lane::Strangers, closed(2)).unwrap();
+        assert!(lanes.try_push(Lane::Strangers, closed(3)).is_err());
+        lanes.try_push(Lane::Registered, closed(9)).unwrap();
+
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let mut place = Place::default();
+        for _ in 0..2 {
+            let full = lanes.poll_push(Lane::Strangers, &mut place, &cx, || panic!("there is no room"));
+            assert!(full.is_pending());
+        }
+        assert_eq!(drain(&mut receiver), [9, 1, 2]);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        let pushed = lanes.poll_push(Lane::Strangers, &mut place, &cx, || Some(closed(3)));
+        assert_eq!(pushed, Poll::Ready(3));
+        assert_eq!(drain(&mut receiver), [3]);
+    }
+
+    #[test]
+    fn bytes_count_as_well_as_events() {
+        let (lanes, mut receiver) = lanes::<u32>(LaneLimits { events: 100, bytes: 1000 });
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let datagram = |flow| NetEvent::Bytes { flow: FlowId(flow), from, bytes: Bytes::from(vec![0; 600]) };
+        let mut batch = vec![datagram(1), datagram(2), datagram(3), datagram(4)];
+        assert_eq!(lanes.push_batch(Lane::Strangers, &mut batch), 2);
+        assert!(batch.is_empty());
+        assert_eq!(std::iter::from_fn(|| receiver.recv(NOTHING)).count(), 2);
+        assert!(lanes.try_push(Lane::Strangers, datagram(5)).is_ok());
+    }
+
+    #[test]
+    fn a_plain_thread_waits_for_room() {
+        let (lanes, mut receiver) = lanes(LaneLimits { events: 4, bytes: 1000 });
+        let (done, finished) = mpsc::channel();
+        let producer = {
+            let lanes = Arc::clone(&lanes);
+            std::thread::spawn(move || {
+                (0..1000).for_each(|number| lanes.push_internal(number));
+                done.send(()).unwrap();
+            })
+        };
+        let order: Vec<_> = (0..1000).map(|_| number(&receiver.recv(SECONDS).unwrap())).collect();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+        finished.recv_timeout(Duration::from_secs(10)).unwrap();
+        producer.join().unwrap();
+        for number in 0..4 {
+            lanes.try_push_internal(number).unwrap();
+        }
+        assert_eq!(lanes.try_push_internal(4), Err(4));
+    }
+
+    #[test]
+    fn waiting_ends_with_its_time_or_an_event() {
+        let (lanes, mut receiver) = lanes::<u32>(LaneLimits::default());
+        assert!(receiver.recv(Some(Duration::from_millis(1))).is_none());
+        let producer = std::thread::spawn(move || lanes.push_internal(7));
+        assert_eq!(number(&receiver.recv(None).unwrap()), 7);
+        producer.join().unwrap();
+    }
+}

@@ -1,0 +1,167 @@
+//! Datagrams: received in batches on the I/O thread, sent straight from the core thread.
+//!
+//! Each is judged right after `recv`: block list, rate of its source, STUN. STUN is answered at once and
+//! never queued. What the core has no room for is dropped and counted. RFC 3261 §18, RFC 8489 §12.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use wire::net::{FlowId, Side, Transport};
+use wire::stun;
+
+use crate::counters::{Count, Counters};
+use crate::event::NetEvent;
+use crate::io_thread::{IoThread, canonical};
+use crate::lanes::Lane;
+use crate::lists::Lists;
+
+/// Datagrams that are read before the thread turns to others.
+const BATCH_MAX: usize = 64;
+
+/// What a UDP listener is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UdpDoor {
+    pub(crate) flow: FlowId,
+    pub(crate) side: Side,
+    pub(crate) local: SocketAddr,
+    /// Whether STUN is answered here.
+    pub(crate) stun: bool,
+    /// Whether anything else is read here.
+    pub(crate) sip: bool,
+}
+
+/// The sending half of a UDP listener, for the core thread.
+#[derive(Debug)]
+pub(crate) struct UdpPort {
+    pub(crate) flow: FlowId,
+    pub(crate) side: Side,
+    pub(crate) socket: UdpSocket,
+    pub(crate) is_ipv6: bool,
+}
+
+impl UdpPort {
+    /// Sends one datagram, or drops and counts it: UDP waits for nobody.
+    pub(crate) fn send(&self, to: SocketAddr, bytes: &[u8], lists: &Lists, counters: &Counters) {
+        if self.side == Side::Outside && lists.is_blocked(to.ip()) {
+            return counters.add(Count::BlockedSend);
+        }
+        match self.socket.send_to(bytes, self.as_sent(to)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.add(Count::SendWouldBlock),
+            Err(_) => counters.add(Count::SendFailed),
+        }
+    }
+
+    /// A socket of both families wants IPv4 addresses mapped.
+    fn as_sent(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.is_ipv6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            _ => to,
+        }
+    }
+}
+
+/// What becomes of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// The core reads it.
+    Core,
+    /// It is answered with the first bytes of the reply buffer.
+    Answer(usize),
+    /// It is dropped for this.
+    Drop(Count),
+}
+
+/// Reads for as long as the thread runs.
+pub(crate) async fn listen<T: Send + 'static>(
+    io: Rc<IoThread<T>>,
+    socket: tokio::net::UdpSocket,
+    door: UdpDoor,
+) {
+    let lane = match door.side {
+        Side::Inside => Lane::Registered,
+        Side::Outside => Lane::Strangers,
+    };
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        if socket.readable().await.is_err() {
+            io.shared.counters.add(Count::AcceptFailed);
+        }
+        read_batch(&io, &socket, door, &mut batch);
+        let dropped = io.lanes.push_batch(lane, &mut batch);
+        io.shared.counters.add_many(Count::CoreBusy, dropped);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn read_batch<T: Send + 'static>(
+    io: &IoThread<T>,
+    socket: &tokio::net::UdpSocket,
+    door: UdpDoor,
+    batch: &mut Vec<NetEvent<T>>,
+) {
+    let counters = &io.shared.counters;
+    let lists = io.shared.lists.load();
+    let mut scratch = io.scratch.borrow_mut();
+    let mut reply = [0; 64];
+    for _ in 0..BATCH_MAX {
+        let (length, sent_from) = match socket.try_recv_from(&mut scratch) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // An ICMP error of an earlier datagram: the next may be good.
+            Err(_) => continue,
+        };
+        let from = canonical(sent_from);
+        let Some(datagram) = scratch.get(..length) else { continue };
+        match door.judge(io, &lists, from, datagram, &mut reply) {
+            Fate::Core => {
+                let bytes = Bytes::copy_from_slice(datagram);
+                batch.push(NetEvent::Bytes { flow: door.flow, from, bytes });
+            }
+            Fate::Answer(length) => {
+                let sent = reply.get(..length).map(|reply| socket.try_send_to(reply, sent_from));
+                let sent = matches!(sent, Some(Ok(_)));
+                counters.add(if sent { Count::StunAnswered } else { Count::SendWouldBlock });
+            }
+            Fate::Drop(count) => {
+                counters.add(count);
+                if count == Count::DatagramRate {
+                    io.refuse(from, Transport::Udp, door.local.port());
+                }
+            }
+        }
+    }
+}
+
+impl UdpDoor {
+    fn judge<T: Send + 'static>(
+        &self,
+        io: &IoThread<T>,
+        lists: &Lists,
+        from: SocketAddr,
+        datagram: &[u8],
+        reply: &mut [u8; 64],
+    ) -> Fate {
+        if self.side == Side::Outside {
+            if lists.is_blocked(from.ip()) {
+                return Fate::Drop(Count::BlockedDatagram);
+            }
+            if !io.rates.admit_datagram(from.ip(), lists.is_allowed(from.ip())) {
+                return Fate::Drop(Count::DatagramRate);
+            }
+        }
+        match datagram.first() {
+            None => Fate::Drop(Count::DatagramEmpty),
+            // RFC 7983 §7: what begins so is STUN.
+            Some(0..=3) if self.stun => match stun::binding_reply(datagram, from, reply) {
+                Some(length) => Fate::Answer(length),
+                None => Fate::Drop(Count::StunIgnored),
+            },
+            Some(0..=3) => Fate::Drop(Count::StunIgnored),
+            Some(_) if self.sip => Fate::Core,
+            Some(_) => Fate::Drop(Count::StunIgnored),
+        }
+    }
+}

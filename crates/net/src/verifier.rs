@@ -1,0 +1,219 @@
+//! The client-certificate verifier: the stock chain check against each device CA in turn.
+//!
+//! To the client every failure is the same `access_denied`; the true cause is left in a slot of the
+//! verifier, from which the connection takes it. That is exact without a verifier for each connection: the
+//! check runs within one poll of the handshake on the one I/O thread, and the slot is emptied after every
+//! poll. Never weaker than the stock verifier, never a second opinion. RFC 5280 §6, RFC 8446 §4.4.2.4.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use wire::net::{ChainVerified, HandshakeFault, VerifiedDevice};
+
+use crate::certificate::{IdentityField, Leaf, printable};
+
+/// Characters of the cause of a failure.
+const CAUSE_CHARS_MAX: usize = 200;
+
+/// Why a certificate was refused: for the event, never for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) fault: HandshakeFault,
+    pub(crate) detail: String,
+}
+
+/// What the verifier found in the certificate of the connection that is being polled.
+pub(crate) type Verdict = Result<VerifiedDevice, Refusal>;
+
+/// Verifies device certificates.
+#[derive(Debug)]
+pub(crate) struct DeviceVerifier {
+    device_cas: Vec<DeviceCaSet>,
+    hints: Vec<DistinguishedName>,
+    mandatory: bool,
+    verdict: Mutex<Option<Verdict>>,
+}
+
+#[derive(Debug)]
+struct DeviceCaSet {
+    stock: Arc<dyn ClientCertVerifier>,
+    identity: IdentityField,
+}
+
+impl DeviceVerifier {
+    /// A verifier for the roots of each device CA file, in order, each with the field that it vouches for.
+    pub(crate) fn new(
+        device_cas: Vec<(RootCertStore, IdentityField)>,
+        mandatory: bool,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
+        let hints = device_cas.iter().flat_map(|(roots, _)| roots.subjects()).collect();
+        let device_cas = device_cas
+            .into_iter()
+            .map(|(roots, identity)| {
+                let provider = Arc::clone(provider);
+                let stock = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+                Ok(DeviceCaSet { stock, identity })
+            })
+            .collect::<Result<_, VerifierBuilderError>>()?;
+        Ok(Self { device_cas, hints, mandatory, verdict: Mutex::new(None) })
+    }
+
+    /// Whether nobody may come without a certificate.
+    pub(crate) fn is_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    /// What was found since the last call. To be called after every poll of a handshake.
+    pub(crate) fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Checks a chain, leaf first: signatures, dates and purpose.
+    pub(crate) fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Verdict {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(missing());
+        };
+        let mut refusal: Option<(HandshakeFault, Error)> = None;
+        for ca in &self.device_cas {
+            match ca.check(leaf, intermediates, now) {
+                Ok(()) => return Ok(Leaf::read(leaf).device(ca.identity, ChainVerified::assertion())),
+                // A CA that knows the certificate says more than one that does not.
+                Err(found) if refusal.is_none() || found.0 != HandshakeFault::CertUntrusted => {
+                    refusal = Some(found);
+                }
+                Err(_) => {}
+            }
+        }
+        let (fault, cause) = match refusal {
+            Some((fault, error)) => (fault, printable(&error.to_string(), CAUSE_CHARS_MAX)),
+            None => (HandshakeFault::CertUntrusted, "no device CA is configured".into()),
+        };
+        Err(Refusal { fault, detail: format!("{cause}; {}", Leaf::read(leaf).describe()) })
+    }
+
+    fn stock(&self) -> Result<&Arc<dyn ClientCertVerifier>, Error> {
+        self.device_cas.first().map(|ca| &ca.stock).ok_or_else(denied)
+    }
+
+    fn conclude(&self, verdict: Verdict) -> Result<(), Error> {
+        let passed = verdict.is_ok();
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+        if passed { Ok(()) } else { Err(denied()) }
+    }
+
+    fn conclude_signature(
+        &self,
+        result: Result<HandshakeSignatureValid, Error>,
+        certificate: &CertificateDer<'_>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        result.or_else(|error| {
+            let cause = printable(&error.to_string(), CAUSE_CHARS_MAX);
+            let detail = format!(
+                "the client does not hold the certificate's key: {cause}; {}",
+                Leaf::read(certificate).describe()
+            );
+            self.conclude(Err(Refusal { fault: HandshakeFault::CertUntrusted, detail }))?;
+            Err(denied())
+        })
+    }
+}
+
+/// The refusal of a client that shows nothing.
+pub(crate) fn missing() -> Refusal {
+    Refusal { fault: HandshakeFault::CertMissing, detail: "the client showed no certificate".into() }
+}
+
+/// The one error whose alert is `access_denied`.
+fn denied() -> Error {
+    Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
+}
+
+impl DeviceCaSet {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), (HandshakeFault, Error)> {
+        let Err(error) = self.stock.verify_client_cert(leaf, intermediates, now) else { return Ok(()) };
+        let fault = fault_of(&error);
+        if !matches!(fault, HandshakeFault::CertExpired | HandshakeFault::CertNotYetValid) {
+            return Err((fault, error));
+        }
+        // The stock verifier looks at the dates first. A stranger's certificate is a stranger's, however
+        // old: so look whether it would have been good in its time.
+        let in_its_time = Leaf::read(leaf).not_after().unwrap_or(0);
+        let in_its_time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(in_its_time));
+        match self.stock.verify_client_cert(leaf, intermediates, in_its_time) {
+            Err(other) if fault_of(&other) == HandshakeFault::CertUntrusted => {
+                Err((HandshakeFault::CertUntrusted, other))
+            }
+            _ => Err((fault, error)),
+        }
+    }
+}
+
+fn fault_of(error: &Error) -> HandshakeFault {
+    match error {
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            HandshakeFault::CertExpired
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => HandshakeFault::CertNotYetValid,
+        Error::InvalidCertificate(
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+        ) => HandshakeFault::CertPurpose,
+        _ => HandshakeFault::CertUntrusted,
+    }
+}
+
+impl ClientCertVerifier for DeviceVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain: Vec<_> =
+            std::iter::once(end_entity).chain(intermediates).map(|der| CertificateDer::from(der.as_ref())).collect();
+        self.conclude(self.check(&chain, now))?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.conclude_signature(self.stock()?.verify_tls12_signature(message, cert, dss), cert)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.conclude_signature(self.stock()?.verify_tls13_signature(message, cert, dss), cert)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.stock().map(|stock| stock.supported_verify_schemes()).unwrap_or_default()
+    }
+}

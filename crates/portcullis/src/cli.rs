@@ -1,0 +1,232 @@
+//! The command line: one grammar, `portcullis VERB … [-c FILE | --socket PATH] [--json]`.
+//!
+//! Never prints a secret, and ends with 64 where file or command line are wrong, 1 where the world is, 0.
+
+pub mod check;
+pub mod query;
+pub mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::admin::protocol::{Request, parse_code, parse_prefix};
+use crate::config::value::parse_duration;
+use crate::{config, run};
+
+/// The file or the command line is wrong.
+pub const EXIT_USAGE: u8 = 64;
+
+/// The world is: a port is taken, the disk is full, nobody answers.
+pub const EXIT_WORLD: u8 = 1;
+
+/// A SIP session border controller: phones on one side, the PBX on the other.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which instance, and in which form.
+#[derive(Args, Debug)]
+struct Target {
+    /// The configuration file; without it ./portcullis.toml, then /etc/portcullis/portcullis.toml.
+    #[arg(short, long, global = true, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+    /// The admin socket of the running instance, instead of the one in the configuration.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// For programs: JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the border controller.
+    Run,
+    /// Check the configuration file, and this machine against it.
+    Check,
+    /// Show the whole state in numbers.
+    Status,
+    /// Show who is registered.
+    Registrations,
+    /// Show which calls are up.
+    Calls,
+    /// Show what happened: registrations, rejections, blocks, failed calls.
+    Events(EventArgs),
+    /// Show or change the block list.
+    #[command(subcommand)]
+    Block(BlockVerb),
+    /// Show or change the allow list.
+    #[command(subcommand)]
+    Allow(AllowVerb),
+}
+
+#[derive(Args, Debug)]
+struct EventArgs {
+    /// Go on with what happens from now on; with --json, one object a line.
+    #[arg(long)]
+    follow: bool,
+    /// Nothing older than this, such as 10m.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    since: Option<Duration>,
+    /// Only events of this code, such as blocked.
+    #[arg(long, value_name = "CODE", value_parser = code)]
+    code: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BlockVerb {
+    /// Show the block list.
+    List,
+    /// Block an address or a network.
+    Add {
+        /// Such as 192.0.2.7 or 192.0.2.0/24.
+        #[arg(value_parser = address)]
+        address: String,
+        /// For how long, such as 10m; without it, the configured time.
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        time: Option<Duration>,
+        /// Why, for the list.
+        #[arg(long, value_name = "TEXT", default_value = "by the operator")]
+        why: String,
+    },
+    /// Take addresses from the block list.
+    Remove {
+        /// As the list shows them.
+        #[arg(required = true, value_name = "ADDRESS", value_parser = address)]
+        addresses: Vec<String>,
+    },
+    /// Move an address from the block list to the allow list.
+    Allow {
+        /// As the list shows it.
+        #[arg(value_parser = address)]
+        address: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AllowVerb {
+    /// Show the allow list.
+    List,
+    /// Never block an address or a network.
+    Add {
+        /// Such as 198.51.100.0/24.
+        #[arg(value_parser = address)]
+        address: String,
+        /// Its name in the list.
+        #[arg(long)]
+        name: String,
+        /// For people.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// Take an entry from the allow list.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let hint = || format!("`{text}` is no duration such as 30s, 10m or 24h");
+    parse_duration(text).filter(|duration| *duration <= config::value::DURATION_MAX).ok_or_else(hint)
+}
+
+fn address(text: &str) -> Result<String, String> {
+    parse_prefix(text).map(|prefix| prefix.to_string())
+}
+
+fn code(text: &str) -> Result<String, String> {
+    parse_code(text).map(|code| code.as_str().to_owned())
+}
+
+impl BlockVerb {
+    fn request(self) -> Request {
+        match self {
+            Self::List => Request::BlockList,
+            Self::Add { address, time, why } => {
+                let for_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                Request::BlockAdd { address, for_ms, why }
+            }
+            Self::Remove { addresses } => Request::BlockRemove { addresses },
+            Self::Allow { address } => Request::BlockAllow { address },
+        }
+    }
+}
+
+impl AllowVerb {
+    fn request(self) -> Request {
+        match self {
+            Self::List => Request::AllowList,
+            Self::Add { address, name, description } => Request::AllowAdd { address, name, description },
+            Self::Remove { name } => Request::AllowRemove { name },
+        }
+    }
+}
+
+impl EventArgs {
+    fn request(self) -> Request {
+        let since_s = self.since.map(|since| since.as_secs());
+        Request::Events { follow: self.follow, since_s, code: self.code }
+    }
+}
+
+/// Does what the arguments say. An error is the world's fault.
+pub fn execute(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<ExitCode, CliError> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no faults; both say so by where they are printed.
+            let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            error.print()?;
+            return Ok(code);
+        }
+    };
+    let Target { config, socket, json } = cli.target;
+    let request = match cli.verb {
+        Verb::Run => return Ok(run::run(&config::path_or_default(config))?),
+        Verb::Check => return check::check(&config::path_or_default(config), json),
+        Verb::Status => Request::Status,
+        Verb::Registrations => Request::Registrations,
+        Verb::Calls => Request::Calls,
+        Verb::Events(arguments) => arguments.request(),
+        Verb::Block(verb) => verb.request(),
+        Verb::Allow(verb) => verb.request(),
+    };
+    let socket = match socket {
+        Some(socket) => socket,
+        None => match config::admin_socket(config) {
+            Ok(socket) => socket,
+            Err(report) => {
+                write!(std::io::stderr(), "{}", report.draw_errors())?;
+                return Ok(ExitCode::from(EXIT_USAGE));
+            }
+        },
+    };
+    query::query(&socket, request, json)
+}
+
+/// Why a command could not be carried out, though it was well said.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The admin socket.
+    #[error(transparent)]
+    Client(#[from] crate::admin::client::ClientError),
+    /// The daemon.
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    /// The terminal, or the program behind it, went away.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+    /// A row that JSON cannot hold.
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}

@@ -1,0 +1,225 @@
+//! The verbs that ask the running instance, and how their answers are shown.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::table::{Column, Form, column, draw, seconds, wrap};
+use super::{CliError, EXIT_WORLD};
+use crate::admin::client::{Client, ClientError};
+use crate::admin::protocol::{Request, Response};
+
+const REGISTRATIONS: [Column; 8] = [
+    column("extension", "EXTENSION", Form::Text),
+    column("hardware_id", "HARDWARE ID", Form::Text),
+    column("source", "SOURCE", Form::Text),
+    column("transport", "VIA", Form::Text),
+    column("expires_s", "EXPIRES", Form::Seconds),
+    column("pbx", "PBX", Form::Text),
+    column("pbx_state", "STATE", Form::Text),
+    column("pbx_expires_s", "AT PBX", Form::Seconds),
+];
+
+const CALLS: [Column; 8] = [
+    column("id", "ID", Form::Number),
+    column("extension", "EXTENSION", Form::Text),
+    column("direction", "DIR", Form::Text),
+    column("peer", "PEER", Form::Text),
+    column("state", "STATE", Form::Text),
+    column("seconds", "FOR", Form::Seconds),
+    column("packets_in", "IN", Form::Number),
+    column("packets_out", "OUT", Form::Number),
+];
+
+const BLOCKS: [Column; 7] = [
+    column("range", "RANGE", Form::Text),
+    column("block_type", "TYPE", Form::Text),
+    column("defense_type", "DEFENSE", Form::Text),
+    column("protocol", "PROTO", Form::Text),
+    column("port", "PORT", Form::Number),
+    column("remaining_s", "LEFT", Form::Seconds),
+    column("evidence", "EVIDENCE", Form::Prose),
+];
+
+const ALLOWED: [Column; 4] = [
+    column("name", "NAME", Form::Text),
+    column("address", "ADDRESS", Form::Text),
+    column("from_config", "IN FILE", Form::Flag),
+    column("description", "DESCRIPTION", Form::Prose),
+];
+
+/// Asks and shows.
+pub fn query(socket: &Path, request: Request, json: bool) -> Result<ExitCode, CliError> {
+    let mut client = Client::connect(socket)?;
+    let follow = matches!(request, Request::Events { follow: true, .. });
+    if follow {
+        client.wait_for_ever()?;
+    }
+    client.send(&request)?;
+    let mut out = std::io::stdout().lock();
+    let mut answered = false;
+    while let Some(response) = client.receive()? {
+        answered = true;
+        let code = show(&request, response, json, &mut out)?;
+        if !follow || code.is_some() {
+            return Ok(code.unwrap_or(ExitCode::SUCCESS));
+        }
+        out.flush()?;
+    }
+    if answered {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let source = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    Err(ClientError::Broken { path: socket.to_owned(), source }.into())
+}
+
+/// Shows one answer; an exit code where it was a refusal.
+fn show(
+    request: &Request,
+    response: Response,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<Option<ExitCode>, CliError> {
+    match response {
+        Response::Rows(rows) if json => write_json(&Value::Array(rows), out)?,
+        Response::Rows(rows) => write!(out, "{}", rows_for_people(request, &rows))?,
+        Response::Row(row) if json => {
+            serde_json::to_writer(&mut *out, &row)?;
+            writeln!(out)?;
+        }
+        Response::Row(row) => write!(out, "{}", event_for_people(&row))?,
+        Response::Object(object) if json => write_json(&object, out)?,
+        Response::Object(object) => write!(out, "{}", status_for_people(&object))?,
+        Response::Done(text) if json => write_json(&serde_json::json!([{"done": text}]), out)?,
+        Response::Done(text) => writeln!(out, "{text}")?,
+        Response::Refused(text) => {
+            writeln!(std::io::stderr(), "portcullis: {text}")?;
+            return Ok(Some(ExitCode::from(EXIT_WORLD)));
+        }
+    }
+    Ok(None)
+}
+
+fn write_json(value: &Value, out: &mut impl Write) -> Result<(), CliError> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn rows_for_people(request: &Request, rows: &[Value]) -> String {
+    let (columns, none): (&[Column], &str) = match request {
+        Request::Registrations => (&REGISTRATIONS, "nobody is registered\n"),
+        Request::Calls => (&CALLS, "no call is up\n"),
+        Request::BlockList => (&BLOCKS, "nobody is blocked\n"),
+        Request::AllowList => (&ALLOWED, "nobody is on the allow list\n"),
+        _ => (&[], "nothing of that happened\n"),
+    };
+    match (rows, columns) {
+        ([], _) => none.to_owned(),
+        (_, []) => rows.iter().map(event_for_people).collect(),
+        _ => draw(rows, columns),
+    }
+}
+
+fn text<'a>(row: &'a Value, key: &str) -> &'a str {
+    row.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// An event: what and who in one line, what it means and what to do below.
+fn event_for_people(row: &Value) -> String {
+    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+    let mut head = format!("{} {}", local_time(text(row, "time")), text(row, "code"));
+    for key in ["source", "extension", "hardware_id"] {
+        let value = printable(text(row, key));
+        if !value.is_empty() {
+            head.push(' ');
+            head.push_str(&value);
+        }
+    }
+    let mut shown = wrap(&head, 0);
+    let rule = text(row, "rule");
+    let sentence = printable(text(row, "text"));
+    let sentence = if rule.is_empty() { sentence } else { format!("{sentence} [{}]", printable(rule)) };
+    shown.push_str(&wrap(&sentence, 2));
+    let next_step = printable(text(row, "next_step"));
+    if !next_step.is_empty() {
+        shown.push_str(&wrap(&format!("→ {next_step}"), 2));
+    }
+    shown
+}
+
+/// A time of the machine's own zone; as it came, where it is none.
+fn local_time(rfc3339: &str) -> String {
+    match rfc3339.parse::<jiff::Timestamp>() {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => rfc3339.to_owned(),
+    }
+}
+
+fn status_for_people(status: &Value) -> String {
+    let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let list = |key: &str| {
+        let items = status.get(key).and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let lines = [
+        ("version", text(status, "version").to_owned()),
+        ("up for", seconds(number("uptime_s"))),
+        ("listeners", list("listeners")),
+        ("PBX", list("pbx")),
+        ("registrations", number("registrations").to_string()),
+        ("calls", number("calls").to_string()),
+        ("relays", number("relays").to_string()),
+        ("blocks", number("blocks").to_string()),
+        ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
+    ];
+    let line = |(name, value): (&str, String)| {
+        let wrapped = wrap(&value, 15);
+        format!("{name:<15}{}", wrapped.trim_start())
+    };
+    lines.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_says_who_what_and_what_to_do_within_80_columns() {
+        let row = json!({
+            "time": "2026-11-21T10:00:00Z", "code": "cert_untrusted", "severity": "warning",
+            "source": "127.0.9.9:40000", "extension": "not asked", "hardware_id": null, "rule": "device_ca",
+            "text": "the certificate of CN=009033010203 is issued by CN=Somebody Else, whom no device_ca names",
+            "next_step": "add the CA to device_ca if the device is yours\u{1b}[2J",
+        });
+        let shown = event_for_people(&row);
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        assert!(shown.contains("cert_untrusted 127.0.9.9:40000 not asked"), "{shown}");
+        assert!(shown.contains("[device_ca]") && shown.contains("→ add the CA"), "{shown}");
+        assert!(!shown.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn empty_lists_are_said_in_words() {
+        assert_eq!(rows_for_people(&Request::BlockList, &[]), "nobody is blocked\n");
+        assert_eq!(rows_for_people(&Request::Registrations, &[]), "nobody is registered\n");
+    }
+
+    #[test]
+    fn status_shows_every_number() {
+        let status = json!({
+            "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
+            "pbx": ["main up"], "registrations": 2, "calls": 1, "blocks": 0, "relays": 3,
+            "memory_bytes": 20_971_520,
+        });
+        let shown = status_for_people(&status);
+        for expected in ["1m 1s", "tls 127.0.0.2:5061, udp 127.0.0.2:5060", "main up", "20 MiB"] {
+            assert!(shown.contains(expected), "{expected} in {shown}");
+        }
+        assert_eq!(shown.lines().count(), 9);
+    }
+}

@@ -1,0 +1,259 @@
+//! The files of the outside face: server certificate, private key, device CAs. Read once, checked here.
+//!
+//! Never prints a private key, and keeps none but in the identity that handshakes use.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use net::{Admission, DeviceCa, ServerIdentity, TlsError, TlsFiles};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use wire::clock::WallTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::document::{At, quoted_key};
+use super::fault::{FaultCode, Faults, Place, Problem};
+use super::file;
+
+/// The most that a file named by the configuration may hold.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Reads and checks all of them. What is made of them is what handshakes use.
+pub fn read(
+    outside: &file::Outside,
+    admission: Admission,
+    base: &Path,
+    now: WallTime,
+    faults: &mut Faults,
+) -> Option<Arc<ServerIdentity>> {
+    let chain = outside.certificate.as_ref().and_then(|path| server_chain(path, base, now, faults));
+    let key = outside.private_key.as_ref().and_then(|path| private_key(path, base, faults));
+    if let (Some(chain), Some(key), Some(path)) = (&chain, &key, &outside.private_key) {
+        check_match(chain, key, &path.place, faults);
+    }
+    let mut device_ca = Vec::new();
+    for entry in &outside.device_ca {
+        let path = At { value: entry.value.file.clone(), place: entry.place.clone() };
+        authority(&path, base, now, faults);
+        device_ca.push(DeviceCa { file: base.join(path.value), identity: entry.value.identity });
+    }
+    if faults.has_errors() {
+        return None;
+    }
+    let files = TlsFiles {
+        certificate: base.join(&outside.certificate.as_ref()?.value),
+        private_key: base.join(&outside.private_key.as_ref()?.value),
+        device_ca,
+        admission,
+    };
+    identity(&files, outside, faults)
+}
+
+/// The last word is that of the library which will use the files.
+fn identity(files: &TlsFiles, outside: &file::Outside, faults: &mut Faults) -> Option<Arc<ServerIdentity>> {
+    let error = match ServerIdentity::load(files, None) {
+        Ok(identity) => return Some(identity),
+        Err(error) => error,
+    };
+    let place = match &error {
+        TlsError::DeviceCa { .. } => &outside.device_ca_place,
+        _ => &outside.certificate.as_ref()?.place,
+    };
+    let message = format!("{} cannot be used", quoted_key(&place.key));
+    let help = "have the certificate issued anew, for TLS and with a usual key";
+    faults.error(place, Problem::new(FaultCode::BadCertificate, message, error.to_string(), help));
+    None
+}
+
+/// The bytes of a file that the configuration names.
+pub fn named_file(path: &Path, place: &Place, base: &Path, faults: &mut Faults) -> Option<Vec<u8>> {
+    let path = base.join(path);
+    match read_bounded(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(why) => {
+            let message = format!("{} names a file that cannot be read", quoted_key(&place.key));
+            let found = format!("{}: {why}", path.display());
+            let help = "check the path, which is relative to the configuration file, and who may read it";
+            faults.error(place, Problem::new(FaultCode::NamedFile, message, found, help));
+            None
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+    let in_words = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    let metadata = std::fs::metadata(path).map_err(in_words)?;
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err("it is larger than 4 MiB".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(in_words)?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(in_words)?;
+    Ok(bytes)
+}
+
+fn bad(place: &Place, message: &str, path: &Path, why: &str, help: &str) -> Problem {
+    let message = format!("{} {message}", quoted_key(&place.key));
+    Problem::new(FaultCode::BadCertificate, message, format!("{}: {why}", path.display()), help)
+}
+
+/// Every certificate of a PEM file, each of which can be read.
+fn certificates(path: &At<PathBuf>, base: &Path, faults: &mut Faults) -> Option<Vec<CertificateDer<'static>>> {
+    let help = "it must hold one or more blocks of BEGIN CERTIFICATE";
+    let bytes = named_file(&path.value, &path.place, base, faults)?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let problem = match read {
+        Ok(found) if found.is_empty() => "no certificate in it".to_owned(),
+        Ok(found) => match found.iter().position(|der| parse(der).is_none()) {
+            None => return Some(found),
+            Some(at) => format!("certificate {} in it cannot be read", at + 1),
+        },
+        Err(error) => format!("it is no PEM file ({error})"),
+    };
+    let message = "names a file without usable certificates";
+    faults.error(&path.place, bad(&path.place, message, &path.value, &problem, help));
+    None
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
+}
+
+/// Seconds since 1970.
+fn seconds(now: WallTime) -> i64 {
+    i64::try_from(now.0 / 1000).unwrap_or(i64::MAX)
+}
+
+/// What is wrong with a certificate's dates now.
+fn date_fault(certificate: &X509Certificate<'_>, now: WallTime) -> Option<String> {
+    let validity = certificate.validity();
+    let subject = certificate.subject();
+    if seconds(now) > validity.not_after.timestamp() {
+        return Some(format!("`{subject}` expired on {}", validity.not_after));
+    }
+    if seconds(now) < validity.not_before.timestamp() {
+        return Some(format!("`{subject}` is not valid before {}", validity.not_before));
+    }
+    None
+}
+
+fn server_chain(
+    path: &At<PathBuf>,
+    base: &Path,
+    now: WallTime,
+    faults: &mut Faults,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let chain = certificates(path, base, faults)?;
+    let parsed: Vec<_> = chain.iter().filter_map(parse).collect();
+    let place = &path.place;
+    for why in parsed.iter().filter_map(|certificate| date_fault(certificate, now)) {
+        let message = format!("{} names a certificate outside its dates", quoted_key(&place.key));
+        let help = "renew it, or set this machine's clock right";
+        faults.error(place, Problem::new(FaultCode::CertificateDate, message, why, help));
+    }
+    for pair in parsed.windows(2) {
+        if let [issued, issuer] = pair
+            && issued.issuer().as_raw() != issuer.subject().as_raw()
+        {
+            let why = format!("`{}` is not issued by `{}`", issued.subject(), issuer.subject());
+            let message = "names certificates that form no chain";
+            let help = "put our certificate first, then each time the one that issued the one before";
+            faults.error(place, bad(place, message, &path.value, &why, help));
+        }
+    }
+    if let Some(leaf) = parsed.first() {
+        check_purpose(leaf, place, faults);
+    }
+    Some(chain)
+}
+
+/// A certificate that names its purposes and not ours is refused by careful phones.
+fn check_purpose(leaf: &X509Certificate<'_>, place: &Place, faults: &mut Faults) {
+    let usage = leaf.extended_key_usage().ok().flatten();
+    if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+        let message = format!("{} is not made for servers: phones may refuse it", quoted_key(&place.key));
+        let help = "have it issued with the extended key usage serverAuth";
+        faults.warning(place, Problem::new(FaultCode::BadCertificate, message, "no serverAuth", help));
+    }
+}
+
+fn private_key(path: &At<PathBuf>, base: &Path, faults: &mut Faults) -> Option<PrivateKeyDer<'static>> {
+    let bytes = named_file(&path.value, &path.place, base, faults)?;
+    warn_if_readable_by_others(&base.join(&path.value), &path.place, faults);
+    match PrivateKeyDer::from_pem_slice(&bytes) {
+        Ok(key) => Some(key),
+        Err(_) => {
+            let message = "names a file without a private key";
+            let help = "it must hold a block of BEGIN PRIVATE KEY that is not encrypted";
+            let problem = bad(&path.place, message, &path.value, "no usable key in it", help);
+            faults.error(&path.place, problem);
+            None
+        }
+    }
+}
+
+fn check_match(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>, place: &Place, faults: &mut Faults) {
+    let Ok(signing_key) = rustls::crypto::aws_lc_rs::sign::any_supported_type(key) else {
+        let message = format!("{} names a key of an unknown kind", quoted_key(&place.key));
+        let help = "use an ECDSA (P-256, P-384), Ed25519 or RSA key";
+        faults.error(place, Problem::new(FaultCode::BadCertificate, message, "not supported", help));
+        return;
+    };
+    let certified = rustls::sign::CertifiedKey::new(chain.to_vec(), signing_key);
+    if matches!(certified.keys_match(), Err(rustls::Error::InconsistentKeys(_))) {
+        let message = format!("{} is not the key of the certificate", quoted_key(&place.key));
+        let help = "name the key with which this certificate was requested";
+        faults.error(place, Problem::new(FaultCode::KeyMismatch, message, "another key", help));
+    }
+}
+
+fn authority(
+    path: &At<PathBuf>,
+    base: &Path,
+    now: WallTime,
+    faults: &mut Faults,
+) {
+    let Some(found) = certificates(path, base, faults) else { return };
+    let place = &path.place;
+    let late: Vec<_> =
+        found.iter().filter_map(parse).filter_map(|certificate| date_fault(&certificate, now)).collect();
+    let message = format!("{} names a CA outside its dates", quoted_key(&place.key));
+    let help = "every device of it is refused: name its successor, or set this machine's clock right";
+    let none_left = late.len() == found.len();
+    for why in late {
+        let message = if none_left { message.clone() } else { format!("{message}: {why}") };
+        let problem = Problem::new(FaultCode::CertificateDate, message, why, help);
+        if none_left {
+            faults.error(place, problem);
+        } else {
+            faults.warning(place, problem);
+        }
+    }
+    for certificate in found.iter().filter_map(parse).filter(|certificate| !certificate.is_ca()) {
+        let subject = certificate.subject();
+        let message = format!("{} holds `{subject}`, which is no CA", quoted_key(&place.key));
+        let help = "name the CA that issues the certificates of the devices";
+        faults.warning(place, Problem::new(FaultCode::BadCertificate, message, "no CA", help));
+    }
+}
+
+/// A secret file that every user of the machine can read.
+pub fn warn_if_readable_by_others(path: &Path, place: &Place, faults: &mut Faults) {
+    use std::os::unix::fs::PermissionsExt;
+    let readable = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0);
+    if readable {
+        let message =
+            format!("{} names a secret file that every user of this machine can read", quoted_key(&place.key));
+        let help = format!("run `chmod 600 {}`", path.display());
+        faults.warning(place, Problem::new(FaultCode::Secret, message, "readable by all", help));
+    }
+}

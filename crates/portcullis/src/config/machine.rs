@@ -1,0 +1,167 @@
+//! What of this machine the settings will meet: ports already taken, addresses it lacks, names that do not
+//! resolve, ports that the kernel gives to others. Warnings, all of them: the machine may differ tomorrow.
+//!
+//! Never holds a port longer than the question takes, and never sends a packet but to the resolver.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+use border::ResolvedName;
+use net::resolve_now;
+use wire::net::Transport;
+
+use super::document::{At, quoted_key};
+use super::fault::{FaultCode, Faults, Place, Problem};
+use super::settings::Settings;
+use super::value::{PortRange, StunServer};
+
+/// Ports that the kernel hands out by itself, and those that it is told to leave alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelPorts {
+    /// `net.ipv4.ip_local_port_range`
+    pub local: Option<(u16, u16)>,
+    /// `net.ipv4.ip_local_reserved_ports`
+    pub reserved: Vec<(u16, u16)>,
+}
+
+impl KernelPorts {
+    /// As the running kernel says; empty where it says nothing.
+    pub fn of_this_machine() -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+        Self::parse(&read("ip_local_port_range"), &read("ip_local_reserved_ports"))
+    }
+
+    /// Reads both texts as the kernel writes them: `32768 60999`, `8080,10000-19999`.
+    pub fn parse(local: &str, reserved: &str) -> Self {
+        let mut ends = local.split_whitespace().filter_map(|port| port.parse().ok());
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Some((first.parse().ok()?, last.parse().ok()?))
+        };
+        Self {
+            local: ends.next().zip(ends.next()),
+            reserved: reserved.trim().split(',').filter_map(range).collect(),
+        }
+    }
+
+    /// How many ports of a range the kernel may give to somebody else.
+    pub fn shared_with(&self, range: PortRange) -> usize {
+        let Some((first, last)) = self.local else { return 0 };
+        let shared = range.first.max(first)..=range.last.min(last);
+        let kept = |port: &u16| !self.reserved.iter().any(|(first, last)| (first..=last).contains(&port));
+        shared.filter(kept).count()
+    }
+}
+
+/// Asks the machine everything. `running` are the listeners of an instance of ours that is up, as its
+/// status names them: their ports are taken by right.
+pub fn examine(settings: &Settings, kernel: &KernelPorts, running: &[String], faults: &mut Faults) {
+    let media = &settings.media;
+    for range in [&media.outside, &media.inside] {
+        check_kernel(range, kernel, faults);
+    }
+    let faces = [&media.outside_address, &media.inside_address];
+    let lacking: Vec<IpAddr> = faces.into_iter().filter_map(|face| check_address(face, faults)).collect();
+    for (name, transport, address, place) in ports(settings) {
+        if !lacking.contains(&address.ip()) && !running.contains(&format!("{name} {address}")) {
+            check_port(transport, address, place, faults);
+        }
+    }
+    for (name, query) in settings.names() {
+        let place = match name {
+            ResolvedName::Pbx(index) => settings.pbx.get(index).map(|pbx| &pbx.place),
+            ResolvedName::Allowed(index) => {
+                let mut domains = settings.allowed_domains.iter();
+                domains.find(|domain| domain.index == index).map(|domain| &domain.place)
+            }
+        };
+        if let (Some(place), Err(error)) = (place, resolve_now(&query)) {
+            let help = "look at the name and at this machine's resolver; it is asked again while running";
+            let problem = Problem::new(FaultCode::Machine, error.to_string(), "no address", help);
+            faults.warning(place, problem);
+        }
+    }
+}
+
+/// Every port that is to be opened at the start, with its name in `status`.
+fn ports(settings: &Settings) -> Vec<(&'static str, Transport, SocketAddr, &Place)> {
+    let sip = settings.listeners.iter().map(|listener| {
+        (listener.transport.as_str(), listener.transport, listener.address, &listener.place)
+    });
+    let mut ports: Vec<_> = sip.collect();
+    let stun = &settings.stun_server;
+    if let StunServer::On { port } = stun.value {
+        let address = SocketAddr::new(settings.media.outside_address.value, port);
+        ports.push(("stun", Transport::Udp, address, &stun.place));
+    }
+    ports
+}
+
+/// The address, where this machine lacks it.
+fn check_address(face: &At<IpAddr>, faults: &mut Faults) -> Option<IpAddr> {
+    let error = UdpSocket::bind(SocketAddr::new(face.value, 0)).err()?;
+    if error.kind() != ErrorKind::AddrNotAvailable {
+        return None;
+    }
+    let message = format!("this machine has no address {}: it could not start now", face.value);
+    let help = "add the address to an interface, or name another";
+    faults.warning(&face.place, Problem::new(FaultCode::Machine, message, "not here", help));
+    Some(face.value)
+}
+
+fn check_kernel(range: &At<PortRange>, kernel: &KernelPorts, faults: &mut Faults) {
+    let (Some((first, last)), shared) = (kernel.local, kernel.shared_with(range.value)) else { return };
+    if shared > 0 {
+        let message = format!(
+            "{} overlaps the ports {first}-{last} that the kernel gives to other programs: {shared} ports",
+            quoted_key(&range.place.key)
+        );
+        let help = format!("move it, or run `sysctl net.ipv4.ip_local_reserved_ports={}`", range.value);
+        faults.warning(&range.place, Problem::new(FaultCode::Machine, message, "shared with the kernel", help));
+    }
+}
+
+/// Tries the port and lets go of it.
+fn check_port(transport: Transport, address: SocketAddr, place: &Place, faults: &mut Faults) {
+    let tried = match transport {
+        Transport::Udp => UdpSocket::bind(address).map(drop),
+        Transport::Tcp | Transport::Tls => TcpListener::bind(address).map(drop),
+    };
+    let Err(error) = tried else { return };
+    let (message, help) = match error.kind() {
+        ErrorKind::AddrInUse => {
+            let message = format!("{transport} {address} is taken by another program");
+            (message, "stop the other program, or choose another port")
+        }
+        ErrorKind::PermissionDenied => {
+            let message = format!("{transport} {address} may not be opened by this user");
+            (message, "ports below 1024 need CAP_NET_BIND_SERVICE")
+        }
+        _ => (format!("{transport} {address} cannot be opened: {error}"), "look at the address and the port"),
+    };
+    faults.warning(place, Problem::new(FaultCode::Machine, message, "not to be had now", help));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_ports_are_read_as_the_kernel_writes_them() {
+        let ports = KernelPorts::parse("32768\t60999\n", "8080,40000-40009\n");
+        assert_eq!(ports.local, Some((32768, 60999)));
+        assert_eq!(ports.reserved, [(8080, 8080), (40000, 40009)]);
+        assert_eq!(KernelPorts::parse("", "\n"), KernelPorts::default());
+    }
+
+    #[test]
+    fn only_ports_that_the_kernel_gives_away_are_shared() {
+        let ports = KernelPorts::parse("32768 60999", "40000-40009");
+        for (first, last, shared) in
+            [(10_000, 19_999, 0), (32_000, 32_769, 2), (40_000, 40_009, 0), (40_000, 40_011, 2), (60_998, 65_535, 2)]
+        {
+            assert_eq!(ports.shared_with(PortRange { first, last }), shared, "{first}-{last}");
+        }
+        assert_eq!(KernelPorts::default().shared_with(PortRange { first: 1024, last: 65_535 }), 0);
+    }
+}

@@ -1,0 +1,326 @@
+//! `portcullis run`: from a checked file to a running process, and to its end.
+//!
+//! The order is what matters here: file, admin socket, store and every port first, so that whatever fails
+//! leaves nothing behind; the ready line only when everything listens. Threads: this one is the core;
+//! `net-io` has the sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
+
+use std::fs::DirBuilder;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use border::interface::Output;
+use border::{Border, Record};
+use media::{RelayEvent, TableConfig};
+use net::{Lanes, Listener, ListenerKind, Lists, Net, NetConfig, NetError, Receiver, lanes};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::{Store, StoreError, StoreThread};
+use tokio::signal::unix::{SignalKind, signal};
+use wire::net::{Prefix, PrefixSet, Side, Transport};
+
+use crate::admin::server::{self, ServerConfig};
+use crate::admin::socket::{AdminSocket, SocketError};
+use crate::cli::EXIT_USAGE;
+use crate::clock::Clock;
+use crate::config::settings::Settings;
+use crate::config::value::{HostName, PortRange, StunServer};
+use crate::config::{self, Loaded};
+use crate::events::{EventLog, LogError, start_log};
+use crate::media_shard::Shard;
+use crate::signaling::{Plant, ShellEvent, Signaling, record};
+
+/// Why the product cannot start, or not go on: the world's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Logging.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The admin socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The data directory.
+    #[error("cannot make the data directory {}: {source}", path.display())]
+    DataDirectory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The operating system.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The operating system's random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Entropy(#[from] getrandom::Error),
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+/// Starts, works until a signal, ends. 64 where the file is wrong.
+pub fn run(path: &Path) -> Result<ExitCode, RunError> {
+    let clock = Clock::start();
+    let Loaded { settings, report } = config::load(path, clock.wall());
+    let Some(settings) = settings else {
+        let text = format!("{}{}\n", report.draw_errors(), report.summary());
+        io::stderr().write_all(text.as_bytes()).map_err(system("write to standard error"))?;
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    start_log(&settings.node.log, settings.node.log_format)?;
+    for warning in report.warning_lines() {
+        tracing::warn!(target: "config", "{warning}");
+    }
+    end_with_a_panic();
+    raise_file_limit(settings.border.relays_max);
+    serve(settings, clock)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(settings: Settings, clock: Clock) -> Result<(), RunError> {
+    let socket = AdminSocket::bind(&settings.node.admin_socket)?;
+    let (store, records) = open_store(&settings.node.data_dir)?;
+    let mut border = Border::new(settings.border.clone(), seed()?, records, clock.now());
+    let early: Vec<Output> = std::iter::from_fn(|| border.poll_output()).collect();
+    let (to_core, receiver) = lanes(net::LaneLimits::default());
+    let net = Net::start(net_config(&settings, &early), Arc::clone(&to_core))?;
+    let media_blocks = Arc::new(ArcSwap::from_pointee(PrefixSet::default()));
+    let shard = start_shard(&settings, clock, Arc::clone(&media_blocks), Arc::clone(&to_core))?;
+    let store = start_store(store, Arc::clone(&to_core))?;
+    stop_on_signals(Arc::clone(&to_core))?;
+    let listeners: Vec<String> = net
+        .listening()
+        .iter()
+        .map(|up| format!("{} {}", up.listener.kind.as_str(), up.listener.address))
+        .collect();
+    let ready = format!("ready: {}\n", listeners.join(", "));
+    let (admin, admin_lanes) = server::lanes();
+    let submit = move |id, command| to_core.try_push_internal(ShellEvent::Command { id, command }).is_ok();
+    server::start(&socket, admin_lanes, ServerConfig { clock, listeners }, Box::new(submit))
+        .map_err(system("serve the admin socket"))?;
+    let names = settings.names().into_iter().map(|(name, _)| name).collect();
+    let log = EventLog::new(admin.clone(), settings.node.log_format);
+    let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
+    let signaling = Signaling::new(border, plant, early);
+    say_ready(&ready);
+    end(signaling.serve());
+    Ok(())
+}
+
+/// Standard output tells a supervisor, or a person, that phones may come.
+fn say_ready(line: &str) {
+    let mut out = io::stdout();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "the ready line could not be written");
+    }
+    tracing::info!("{}", line.trim_end());
+}
+
+fn seed() -> Result<[u8; 32], RunError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}
+
+fn open_store(data_dir: &Path) -> Result<(Store, Vec<Record>), RunError> {
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(data_dir);
+    made.map_err(|source| RunError::DataDirectory { path: data_dir.to_owned(), source })?;
+    let (store, rows) = Store::open(data_dir)?;
+    Ok((store, rows.into_iter().filter_map(record).collect()))
+}
+
+fn start_store(store: Store, to_core: Arc<Lanes<ShellEvent>>) -> Result<StoreThread, RunError> {
+    let stored = move |tickets: Vec<u64>, outcome: Result<(), StoreError>| {
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the store could not be written");
+        }
+        for ticket in tickets {
+            to_core.push_internal(ShellEvent::Stored { ticket, ok: outcome.is_ok() });
+        }
+    };
+    StoreThread::start(store, stored).map_err(system("start the store's thread"))
+}
+
+/// What `net` opens, and the block list that holds from the first byte.
+fn net_config(settings: &Settings, early: &[Output]) -> NetConfig {
+    let stun = settings.stun_server.value;
+    let sip = settings.listeners.iter().map(|listener| Listener {
+        side: listener.side,
+        address: listener.address,
+        kind: match listener.transport {
+            Transport::Tls => ListenerKind::Tls,
+            Transport::Tcp => ListenerKind::Tcp,
+            Transport::Udp => {
+                ListenerKind::Udp { stun: listener.side == Side::Outside && stun != StunServer::Off }
+            }
+        },
+    });
+    let mut listeners: Vec<Listener> = sip.collect();
+    if let StunServer::On { port } = stun {
+        let address = SocketAddr::new(settings.media.outside_address.value, port);
+        let shared = |other: &Listener| {
+            other.kind.transport() == Transport::Udp && other.address == address && port != 0
+        };
+        if !listeners.iter().any(shared) {
+            listeners.push(Listener { side: Side::Outside, kind: ListenerKind::Stun, address });
+        }
+    }
+    let lists = early.iter().rev().find_map(|output| match output {
+        Output::Lists { blocked, allowed, spared } => {
+            Some(Lists::new(Arc::clone(blocked), Arc::clone(allowed), spared))
+        }
+        _ => None,
+    });
+    NetConfig {
+        listeners,
+        identity: Some(Arc::clone(&settings.tls)),
+        inside: Some(settings.media.inside_address.value),
+        names: settings.names().into_iter().map(|(_, query)| query).collect(),
+        lists: lists.unwrap_or_default(),
+    }
+}
+
+fn start_shard(
+    settings: &Settings,
+    clock: Clock,
+    blocks: Arc<ArcSwap<PrefixSet>>,
+    to_core: Arc<Lanes<ShellEvent>>,
+) -> Result<Shard, RunError> {
+    let events = move |event: RelayEvent| match event {
+        // Another of these follows within a second; the relay must not wait for the core to say it.
+        RelayEvent::Stats { .. } | RelayEvent::Strangers { .. } => {
+            if to_core.try_push_internal(ShellEvent::Media(event)).is_err() {
+                tracing::debug!("the core is busy: a report of the media plane is left out");
+            }
+        }
+        _ => to_core.push_internal(ShellEvent::Media(event)),
+    };
+    let table = table_config(settings)?;
+    let now = move || clock.mono();
+    Shard::spawn("media-0".to_owned(), table, now, blocks, Box::new(events))
+        .map_err(system("start the media plane's thread"))
+}
+
+fn table_config(settings: &Settings) -> Result<TableConfig, RunError> {
+    let media = &settings.media;
+    let ports = |range: PortRange| -> RangeInclusive<u16> { range.first..=range.last };
+    let border = &settings.border;
+    let pbx = settings.pbx.iter().filter_map(|pbx| match pbx.value.host {
+        HostName::Ip(ip) => Some(ip),
+        HostName::Name(_) => None,
+    });
+    let ours = Prefix::single(border.outside.public_address);
+    let inside = pbx.chain(border.inside.trusted.iter().copied()).map(Prefix::single);
+    let [seed, ..] = seed()?.as_chunks::<8>().0 else { return Err(getrandom::Error::UNEXPECTED.into()) };
+    Ok(TableConfig {
+        faces: [media.outside_address.value, media.inside_address.value],
+        ports: [ports(media.outside.value), ports(media.inside.value)],
+        forbidden: [
+            PrefixSet::from_prefixes(inside.chain([ours])),
+            PrefixSet::from_prefixes([ours]),
+        ],
+        seed: u64::from_ne_bytes(*seed),
+    })
+}
+
+/// Each relay takes four sockets, each phone one: as many as the operator's limit lets us have.
+fn raise_file_limit(relays_max: usize) {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let wanted = u64::try_from(relays_max.saturating_mul(4)).unwrap_or(u64::MAX);
+    if maximum.is_some_and(|maximum| maximum < wanted) {
+        tracing::warn!(
+            maximum,
+            wanted,
+            "the limit of open files is below what all media ports together need (LimitNOFILE of systemd)"
+        );
+    }
+}
+
+/// A thread that panics takes the process with it, to be started anew, but for the media plane, which starts
+/// anew by itself.
+fn end_with_a_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();
+        if !name.starts_with("media") {
+            std::process::abort();
+        }
+    }));
+}
+
+fn stop_on_signals(to_core: Arc<Lanes<ShellEvent>>) -> Result<(), RunError> {
+    let wait = system("wait for signals");
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Err(wait(error)),
+    };
+    let signals = {
+        let _context = runtime.enter();
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        (|| Ok((terminate?, interrupt?, hangup?)))()
+    };
+    let (mut terminate, mut interrupt, mut hangup) = signals.map_err(wait)?;
+    let watch = async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: a running instance cannot take a changed file yet; restart it");
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let signal = runtime.block_on(watch);
+        tracing::info!("{signal}: ending; registrations are kept and go on after a start");
+        to_core.push_internal(ShellEvent::Stop);
+    });
+    thread.map(drop).map_err(system("start the thread for signals"))
+}
+
+/// Ends every thread that the core was served by, and lets the store write what it has.
+fn end(plant: Plant) {
+    let Plant { net, mut receiver, shard, store, .. } = plant;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A thread that still has something to say must not wait for ever for somebody to hear it.
+        scope.spawn(|| {
+            while !ended.load(Ordering::Acquire) {
+                discard(&mut receiver);
+            }
+        });
+        drop(shard);
+        drop(net);
+        drop(store);
+        ended.store(true, Ordering::Release);
+    });
+}
+
+fn discard(receiver: &mut Receiver<ShellEvent>) {
+    let event = receiver.recv(Some(Duration::from_millis(10)));
+    tracing::trace!(?event, "came after the end");
+}

@@ -1,0 +1,284 @@
+//! The core thread: one event in, the border's answers out, again and again.
+//!
+//! Owns the border and hands its outputs to net, media, store and operators. Never waits for any of them:
+//! what has no room is refused, counted or kept for the next turn. Decides nothing itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use border::command::Command;
+use border::interface::{Input, Output, Record, ResolvedName, Table, Target};
+use border::Border;
+use media::{Order, RelayEvent, RelayFault, RelayId};
+use net::{Lists, Net, NetEvent, Receiver};
+use store::{Row, StoreThread};
+use wire::clock::Now;
+use wire::net::PrefixSet;
+
+use crate::admin::server::AdminFeed;
+use crate::clock::Clock;
+use crate::events::EventLog;
+use crate::media_shard::{OrderRefused, Shard};
+
+/// How soon orders that found a shard's queue full are tried again.
+const ORDER_RETRY: Duration = Duration::from_millis(5);
+
+/// What other threads of the process tell the core.
+#[derive(Debug)]
+pub enum ShellEvent {
+    /// The media plane reports.
+    Media(RelayEvent),
+    /// A record is on disk, or is not.
+    Stored {
+        /// Of the `Persist`.
+        ticket: u64,
+        /// Whether it is safe.
+        ok: bool,
+    },
+    /// An operator asks.
+    Command {
+        /// Returned with the answer.
+        id: u64,
+        /// What.
+        command: Command,
+    },
+    /// A signal: end, and end well.
+    Stop,
+}
+
+/// Everything that the core thread speaks to.
+pub struct Plant {
+    /// Reads the time for every event.
+    pub clock: Clock,
+    /// Sockets.
+    pub net: Net<ShellEvent>,
+    /// What comes in.
+    pub receiver: Receiver<ShellEvent>,
+    /// What the network's numbers of names stand for.
+    pub names: Vec<ResolvedName>,
+    /// The media plane.
+    pub shard: Shard,
+    /// The block list as the media plane sees it.
+    pub media_blocks: Arc<ArcSwap<PrefixSet>>,
+    /// The disk.
+    pub store: StoreThread,
+    /// Operators.
+    pub admin: AdminFeed,
+    /// Their log.
+    pub log: EventLog,
+}
+
+/// The core thread's state.
+pub struct Signaling {
+    border: Border,
+    plant: Plant,
+    /// Orders for which the shard's queue had no room, oldest first.
+    orders: VecDeque<Order>,
+    /// What the border shall hear after the outputs under way: refusals that came at once.
+    refused: VecDeque<Refused>,
+}
+
+/// An output that could not be handed on.
+enum Refused {
+    Persist(u64),
+    Relay(RelayEvent),
+}
+
+impl Signaling {
+    /// Takes over a border and what it already wants done.
+    pub fn new(border: Border, plant: Plant, early: Vec<Output>) -> Self {
+        let mut signaling = Self { border, plant, orders: VecDeque::new(), refused: VecDeque::new() };
+        let now = signaling.plant.clock.now();
+        for output in early {
+            signaling.carry_out(output, now);
+        }
+        signaling
+    }
+
+    /// Works until told to stop; gives back what it worked with.
+    pub fn serve(mut self) -> Plant {
+        loop {
+            let wait = self.time_to_wait();
+            let event = self.plant.receiver.recv(wait);
+            let now = self.plant.clock.now();
+            match event {
+                Some(NetEvent::Internal(ShellEvent::Stop)) => return self.plant,
+                Some(event) => self.on_event(event, now),
+                None => {}
+            }
+            if self.border.poll_timeout().is_some_and(|then| then <= now.mono) {
+                self.border.handle_timeout(now);
+            }
+            self.plant.log.handle_timeout(now.mono);
+            self.drain(now);
+        }
+    }
+
+    /// None: until something happens.
+    fn time_to_wait(&self) -> Option<Duration> {
+        let then = [self.border.poll_timeout(), self.plant.log.poll_timeout()].into_iter().flatten().min();
+        let wait = then.map(|then| self.plant.clock.until(then));
+        if self.orders.is_empty() { wait } else { Some(wait.unwrap_or(ORDER_RETRY).min(ORDER_RETRY)) }
+    }
+
+    fn on_event(&mut self, event: NetEvent<ShellEvent>, now: Now) {
+        let border = &mut self.border;
+        match event {
+            NetEvent::Listening { flow, side, transport, local } => {
+                border.handle_input(Input::Listening { flow, side, transport, local }, now);
+            }
+            NetEvent::FlowOpened { flow, side, tuple, device } => {
+                border.handle_input(Input::FlowOpened { flow, side, tuple, device }, now);
+            }
+            NetEvent::HandshakeFailed { tuple, fault, detail } => {
+                border.handle_input(Input::HandshakeFailed { tuple, fault, detail }, now);
+            }
+            NetEvent::Flood { source, transport, port, refused } => {
+                border.handle_input(Input::Flood { source, transport, port, refused }, now);
+            }
+            NetEvent::Bytes { flow, from, bytes } => {
+                border.handle_input(Input::Bytes { flow, from, bytes: &bytes }, now);
+            }
+            NetEvent::FlowClosed { flow } => border.handle_input(Input::FlowClosed { flow }, now),
+            NetEvent::FlowFailed { flow } => border.handle_input(Input::FlowFailed { flow }, now),
+            NetEvent::Resolved { name, targets } => {
+                let targets = targets.into_iter();
+                let targets = targets.map(|(transport, address)| Target { transport, address }).collect();
+                if let Some(name) = self.plant.names.get(name) {
+                    border.handle_input(Input::Resolved { name: *name, targets }, now);
+                }
+            }
+            NetEvent::Internal(event) => self.on_shell_event(event, now),
+        }
+    }
+
+    fn on_shell_event(&mut self, event: ShellEvent, now: Now) {
+        let input = match event {
+            ShellEvent::Media(event) => Input::Media(event),
+            ShellEvent::Stored { ticket, ok } => Input::Stored { ticket, ok },
+            ShellEvent::Command { id, command } => Input::Command { id, command },
+            // Taken by `serve`, which ends with it.
+            ShellEvent::Stop => return,
+        };
+        self.border.handle_input(input, now);
+    }
+
+    /// Hands on everything that the border wants, with what comes of it at once.
+    fn drain(&mut self, now: Now) {
+        self.retry_orders();
+        loop {
+            while let Some(output) = self.border.poll_output() {
+                self.carry_out(output, now);
+            }
+            let Some(refused) = self.refused.pop_front() else { return };
+            let input = match refused {
+                Refused::Persist(ticket) => Input::Stored { ticket, ok: false },
+                Refused::Relay(event) => Input::Media(event),
+            };
+            self.border.handle_input(input, now);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, now: Now) {
+        let plant = &mut self.plant;
+        match output {
+            Output::Send { flow, to, bytes } => plant.net.send(flow, to, bytes),
+            Output::OpenFlow { flow, transport, to } => plant.net.open_flow(flow, transport, to),
+            Output::CloseFlow { flow } => plant.net.close_flow(flow),
+            Output::Registered { flow } => plant.net.register_flow(flow),
+            Output::Media(order) => self.order(order),
+            Output::Persist { ticket, record } => {
+                if !plant.store.persist(ticket, row(record)) {
+                    self.refused.push_back(Refused::Persist(ticket));
+                }
+            }
+            Output::Event(event) => plant.log.record(event, now.mono),
+            Output::Lists { blocked, allowed, spared } => {
+                plant.media_blocks.store(Arc::clone(&blocked));
+                plant.net.set_lists(Lists::new(blocked, allowed, &spared));
+            }
+            Output::Answer { id, answer } => plant.admin.answer(id, answer),
+            Output::Fault(fault) => {
+                tracing::error!(fault, "a fault of ours: one call or message was given up for it");
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        self.orders.push_back(order);
+        self.retry_orders();
+    }
+
+    /// Hands over what waits, in its order: as much as the shard takes.
+    fn retry_orders(&mut self) {
+        while let Some(order) = self.orders.pop_front() {
+            match self.plant.shard.order(order) {
+                Ok(()) => {}
+                Err(OrderRefused::QueueFull(order)) => {
+                    self.orders.push_front(*order);
+                    return;
+                }
+                Err(OrderRefused::Gone(order)) => self.refused.push_back(Refused::Relay(shard_lost(&order))),
+            }
+        }
+    }
+}
+
+/// What the border hears of an order when there is no shard any more.
+fn shard_lost(order: &Order) -> RelayEvent {
+    let closed = |relay: RelayId| RelayEvent::Closed { relay, received: Default::default() };
+    match order {
+        Order::Open { relay, .. } => RelayEvent::Failed { relay: *relay, fault: RelayFault::ShardLost },
+        Order::Update { relay, .. } | Order::Close { relay } => closed(*relay),
+    }
+}
+
+/// The number of a table in the store: never to be changed, a new kind takes a new one.
+const TABLES: [(u8, Table); 5] = [
+    (1, Table::Node),
+    (2, Table::Bindings),
+    (3, Table::Blocks),
+    (4, Table::Allowed),
+    (5, Table::Realms),
+];
+
+/// A record as the store keeps it.
+fn row(record: Record) -> Row {
+    let number = TABLES.iter().find(|(_, table)| *table == record.table).map_or(0, |(number, _)| *number);
+    debug_assert_ne!(number, 0, "every table has its number");
+    Row { table: number, key: record.key, value: record.value }
+}
+
+/// A row as the border knows it; none for a table that this version has not.
+pub fn record(row: Row) -> Option<Record> {
+    let (_, table) = TABLES.iter().find(|(number, _)| *number == row.table)?;
+    Some(Record { table: *table, key: row.key, value: row.value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_keeps_its_number() {
+        let tables = [Table::Node, Table::Bindings, Table::Blocks, Table::Allowed, Table::Realms];
+        for (number, table) in (1..).zip(tables) {
+            let kept = Record { table, key: vec![1], value: Some(vec![2]) };
+            let row = row(kept.clone());
+            assert_eq!(row.table, number);
+            assert_eq!(record(row), Some(kept));
+        }
+        assert_eq!(record(Row { table: 99, key: Vec::new(), value: None }), None);
+    }
+
+    #[test]
+    fn orders_to_a_lost_shard_are_answered() {
+        let relay = RelayId(7);
+        assert!(matches!(
+            shard_lost(&Order::Close { relay }),
+            RelayEvent::Closed { relay: RelayId(7), .. }
+        ));
+    }
+}

@@ -1,0 +1,86 @@
+//! Certificates for tests: made afresh for each, in a folder of its own.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
+use wire::clock::WallTime;
+
+/// The time of day, once for each check.
+#[expect(clippy::disallowed_methods, reason = "certificates made by the test are valid now")]
+pub(crate) fn wall_time() -> WallTime {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    WallTime(u64::try_from(since_1970.as_millis()).unwrap())
+}
+
+/// Files by name.
+pub(crate) struct Pki {
+    files: Vec<(&'static str, String)>,
+}
+
+impl Pki {
+    /// A server, a device CA, and everything that can be wrong with them.
+    pub(crate) fn make() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let other = KeyPair::generate().unwrap();
+        let ca = authority("Test Device CA", |_| {});
+        let expired_ca = authority("Expired CA", |params| {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        });
+        let server = server(&key, |_| {});
+        let expired = self::server(&key, |params| params.not_after = date_time_ymd(2002, 1, 1));
+        let future = self::server(&key, |params| params.not_before = date_time_ymd(2990, 1, 1));
+        let files = vec![
+            ("server.pem", server.clone()),
+            ("server.key", key.serialize_pem()),
+            ("other.key", other.serialize_pem()),
+            ("device-ca.pem", ca.clone()),
+            ("expired-ca.pem", expired_ca),
+            ("expired.pem", expired),
+            ("future.pem", future),
+            ("unchained.pem", format!("{server}{ca}")),
+            ("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
+            ("empty", "\n".to_owned()),
+            ("readable", "canary-readable\n".to_owned()),
+        ];
+        Self { files }
+    }
+
+    /// One of them.
+    pub(crate) fn file(&self, name: &str) -> &str {
+        self.files.iter().find(|(known, _)| *known == name).map(|(_, content)| content.as_str()).unwrap()
+    }
+
+    /// Writes all of them, for the owner alone but for the one that everybody can read.
+    pub(crate) fn write(&self, folder: &Path) {
+        use std::os::unix::fs::PermissionsExt;
+        for (name, content) in &self.files {
+            let path = folder.join(name);
+            std::fs::write(&path, content).unwrap();
+            let mode = if *name == "readable" { 0o644 } else { 0o600 };
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+}
+
+fn authority(name: &str, change: impl Fn(&mut CertificateParams)) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap().pem()
+}
+
+fn server(key: &KeyPair, change: impl Fn(&mut CertificateParams)) -> String {
+    let mut params = CertificateParams::new(vec!["sbc.example.com".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "sbc.example.com");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    change(&mut params);
+    params.self_signed(key).unwrap().pem()
+}

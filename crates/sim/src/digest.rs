@@ -1,0 +1,68 @@
+//! MD5 digest as both ends of a challenge compute it (RFC 2617 §3.2.2).
+
+use md5::{Digest, Md5};
+
+fn md5_hex(text: &str) -> String {
+    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A parameter of a challenge or of credentials.
+pub fn field<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+    let list = value.trim().strip_prefix("Digest")?;
+    list.split(',').find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
+    })
+}
+
+fn response(user: &str, realm: &str, password: &str, method: &str, credentials: &str) -> String {
+    let get = |name| field(credentials, name).unwrap_or_default();
+    let secret = md5_hex(&format!("{user}:{realm}:{password}"));
+    let asked = md5_hex(&format!("{method}:{}", get("uri")));
+    match get("qop") {
+        "" => md5_hex(&format!("{secret}:{}:{asked}", get("nonce"))),
+        qop => md5_hex(&format!("{secret}:{}:{}:{}:{qop}:{asked}", get("nonce"), get("nc"), get("cnonce"))),
+    }
+}
+
+/// The credentials that answer a challenge.
+pub fn answer(challenge: &str, user: &str, password: &str, method: &str, uri: &str, cnonce: &str) -> String {
+    let get = |name| field(challenge, name).unwrap_or_default();
+    let (realm, nonce) = (get("realm"), get("nonce"));
+    let mut value = format!("Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\"");
+    if get("qop").split(',').any(|qop| qop.trim() == "auth") {
+        value.push_str(&format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\""));
+    }
+    let response = response(user, realm, password, method, &value);
+    value.push_str(&format!(", response=\"{response}\", algorithm=MD5"));
+    if let Some(opaque) = field(challenge, "opaque") {
+        value.push_str(&format!(", opaque=\"{opaque}\""));
+    }
+    value
+}
+
+/// Whether credentials are right, whoever wrote them.
+pub fn is_right(credentials: &str, user: &str, password: &str, realm: &str, method: &str) -> bool {
+    let get = |name| field(credentials, name).unwrap_or_default();
+    get("username") == user
+        && get("realm") == realm
+        && get("response") == response(user, realm, password, method, credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn example_of_the_rfc() {
+        // RFC 2617 §3.5.
+        let credentials = "Digest username=\"Mufasa\", realm=\"testrealm@host.com\", \
+            nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", uri=\"/dir/index.html\", qop=auth, nc=00000001, \
+            cnonce=\"0a4f113b\", response=\"6629fae49393a05397450978507c4ef1\"";
+        assert!(is_right(credentials, "Mufasa", "Circle Of Life", "testrealm@host.com", "GET"));
+        assert!(!is_right(credentials, "Mufasa", "Circle of Life", "testrealm@host.com", "GET"));
+        let challenge = "Digest realm=\"r\", nonce=\"n\", opaque=\"o\", qop=\"auth,auth-int\"";
+        let value = answer(challenge, "u", "p", "REGISTER", "sip:x", "c");
+        assert!(is_right(&value, "u", "p", "r", "REGISTER") && field(&value, "opaque") == Some("o"));
+    }
+}

@@ -1,0 +1,460 @@
+//! Transactions (RFC 3261 §17, amended by RFC 6026): each request is handled once, each answer is
+//! delivered once, whatever the network loses, repeats or reorders.
+//!
+//! Never creates state for a response that no request of ours asked for, never sends two final answers to
+//! one request, never grows past its bound, never reads a clock or a socket: what is to be sent comes out
+//! of [`TransactionLayer::poll`].
+//!
+//! Each ringing INVITE waits without a timer of this layer, in either direction; how long it may is the
+//! transaction user's decision. Every other state ends by itself.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use wire::clock::Instant;
+use wire::net::{FlowId, Transport};
+use wire::sip::{Essentials, HeaderName, Message, Method, StartLine};
+
+mod derived;
+mod invite_client;
+mod invite_server;
+mod key;
+mod machine;
+mod non_invite_client;
+mod non_invite_server;
+mod slots;
+
+use invite_client::InviteClient;
+use invite_server::InviteServer;
+use key::TransactionKey;
+use machine::{Action, Class, Client, Server};
+use non_invite_client::NonInviteClient;
+use non_invite_server::NonInviteServer;
+use slots::Slots;
+
+/// Where a message came from or goes to. Answers go back to where the request came from, as though every
+/// client had asked for it (RFC 3581).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The connection, or the UDP listener.
+    pub flow: FlowId,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// How it travels.
+    pub transport: Transport,
+}
+
+/// A transaction that the peer began. Never used again after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerId(u64);
+
+/// A transaction that we began. Never used again after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(u64);
+
+/// What a request is to the transaction user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// It is to be handled, and answered by [`TransactionLayer::respond`].
+    New(ServerId),
+    /// It was here before; what was answered, if anything, is on its way again.
+    Retransmission,
+    /// The ACK of an INVITE whose final answer was no 2xx, or that has none: nothing is left to do.
+    Ack(ServerId),
+    /// An ACK that belongs to a dialog, not to a transaction.
+    Ack2xx,
+    /// A CANCEL, to be answered itself, and the INVITE that it means, in whatever state that is. It only
+    /// counts on the flow, and over UDP from the source, that the INVITE came by.
+    Cancel {
+        /// The CANCEL.
+        cancel: ServerId,
+        /// The INVITE; none: `481` (§9.2).
+        invite: Option<ServerId>,
+    },
+    /// There is no room. Nothing was kept.
+    Full,
+}
+
+/// What a response is to the transaction user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseOutcome {
+    /// A provisional answer, the final one, or a further 2xx of an INVITE.
+    Deliver(ClientId),
+    /// It was here before.
+    Absorbed,
+    /// Nobody asked for it, on this flow at least.
+    Stray,
+}
+
+/// What the layer wants, in order. Each transaction that is not abandoned ends with exactly one of the last
+/// four.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionEvent {
+    /// These bytes are to be sent.
+    Send {
+        /// Where to.
+        hop: Hop,
+        /// A whole message.
+        bytes: Bytes,
+    },
+    /// A 2xx was not acknowledged within 64·T1 (§13.3.1.4). `ServerEnded` follows.
+    AckMissing(ServerId),
+    /// No final answer came in time. The transaction is gone.
+    TimedOut(ClientId),
+    /// The flow failed before a final answer came. The transaction is gone.
+    TransportError(ClientId),
+    /// The transaction is gone. Where it had no final answer yet, nobody waits for one any more.
+    ServerEnded(ServerId),
+    /// The transaction is gone, after its final answer was delivered.
+    ClientEnded(ClientId),
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Server(ServerId),
+    Client(ClientId),
+}
+
+/// All transactions of one owner.
+///
+/// After each call, [`poll`](Self::poll) is to be drained and [`poll_timeout`](Self::poll_timeout) looked
+/// at.
+#[derive(Debug)]
+pub struct TransactionLayer {
+    servers: Slots<Server>,
+    clients: Slots<Client>,
+    /// One entry for each transaction that waits: its next deadline.
+    deadlines: BTreeSet<(Instant, Owner)>,
+    events: VecDeque<TransactionEvent>,
+    /// Kept for its memory only; empty between calls.
+    actions: Vec<Action>,
+    transactions_max: usize,
+}
+
+impl TransactionLayer {
+    /// A layer for at most `transactions_max` transactions, not counting the CANCELs of our own INVITEs:
+    /// what was begun can always be given up.
+    pub fn new(transactions_max: usize) -> Self {
+        Self {
+            servers: Slots::new(),
+            clients: Slots::new(),
+            deadlines: BTreeSet::new(),
+            events: VecDeque::new(),
+            actions: Vec::new(),
+            transactions_max,
+        }
+    }
+
+    /// Takes a request. `essentials` are those of `message`.
+    pub fn receive_request(
+        &mut self,
+        hop: Hop,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        now: Instant,
+    ) -> RequestOutcome {
+        let uri = match message.start() {
+            StartLine::Request { uri, .. } => uri,
+            StartLine::Status { .. } => "",
+        };
+        let method = essentials.cseq.method;
+        if method == Method::Ack {
+            return self.receive_ack(&TransactionKey::server(&hop, Method::Invite, uri, essentials), now);
+        }
+        let key = TransactionKey::server(&hop, method, uri, essentials);
+        if let Some(id) = self.servers.find(&key).map(ServerId) {
+            self.step_server(id, |machine, out| machine.on_request(now, out));
+            return RequestOutcome::Retransmission;
+        }
+        if self.len() >= self.transactions_max {
+            return RequestOutcome::Full;
+        }
+        let meant = (method == Method::Cancel).then(|| key.with_method(Method::Invite));
+        let machine = if method == Method::Invite {
+            let trying = crate::response::response(message, hop.remote, 100, "Trying", None).finish(b"");
+            Server::Invite(InviteServer::new(hop.transport, Bytes::from(trying), now))
+        } else {
+            Server::NonInvite(NonInviteServer::new(hop.transport, now))
+        };
+        let id = ServerId(self.servers.insert(key, hop, machine));
+        self.step_server(id, |_, _| ());
+        match meant {
+            Some(invite) => {
+                RequestOutcome::Cancel { cancel: id, invite: self.servers.find(&invite).map(ServerId) }
+            }
+            None => RequestOutcome::New(id),
+        }
+    }
+
+    /// Takes a response. `essentials` are those of `message`.
+    pub fn receive_response(
+        &mut self,
+        hop: Hop,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        now: Instant,
+    ) -> ResponseOutcome {
+        let class = match message.start() {
+            StartLine::Status { code, .. } => Class::of(code),
+            StartLine::Request { .. } => None,
+        };
+        let key = |branch| TransactionKey::client(hop.flow, branch, essentials.cseq.method);
+        let id = essentials.via.branch().and_then(|branch| self.clients.find(&key(branch)));
+        let (Some(class), Some(id)) = (class, id.map(ClientId)) else { return ResponseOutcome::Stray };
+        let to = message.value(HeaderName::To).unwrap_or_default();
+        if self.step_client(id, now, |machine, out| machine.on_response(class, to, now, out)).delivered {
+            ResponseOutcome::Deliver(id)
+        } else {
+            ResponseOutcome::Absorbed
+        }
+    }
+
+    /// Answers a request. `false`: it was answered finally before, or is gone. Only a 2xx may follow a
+    /// 2xx of an INVITE: that of another fork. `bytes` are sent as they are, again where need be.
+    ///
+    /// A 2xx of an INVITE is repeated on every transport until [`acknowledged`](Self::acknowledged), since
+    /// it travels end to end (RFC 3261 §13.3.1.4); of several, the last one is.
+    pub fn respond(&mut self, id: ServerId, status: u16, bytes: Bytes, now: Instant) -> bool {
+        let class = Class::of(status);
+        debug_assert!(class.is_some(), "{status} is no status code");
+        let Some(class) = class else { return false };
+        self.step_server(id, |machine, out| machine.on_answer(class, &bytes, now, out)).unwrap_or(false)
+    }
+
+    /// The ACK of the 2xx has come: it need not be sent any more. A transaction user that lets the 2xx of
+    /// several forks through calls this when the last one has its ACK.
+    pub fn acknowledged(&mut self, id: ServerId, now: Instant) {
+        self.step_server(id, |machine, out| machine.on_acknowledged(now, out));
+    }
+
+    /// Sends a request and waits for its answer. `branch` is that of its top Via and must be one that
+    /// nobody can guess. `None`: there is no room, the branch is in use, or the bytes are no request that
+    /// an ACK or CANCEL could be made from. An ACK is no transaction: that of a 2xx the caller sends itself.
+    pub fn request(
+        &mut self,
+        hop: Hop,
+        method: Method<'_>,
+        branch: &str,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Option<ClientId> {
+        if self.len() >= self.transactions_max || method == Method::Ack {
+            return None;
+        }
+        if method == Method::Invite && derived::cancel(&bytes).is_none() {
+            return None;
+        }
+        self.begin(hop, TransactionKey::client(hop.flow, branch, method), method, bytes, now)
+    }
+
+    /// Gives an INVITE of ours up (RFC 3261 §9.1). A CANCEL is sent once a provisional answer has come, at
+    /// once where one has: then its own transaction is returned, whose answer says nothing of interest.
+    /// After a final answer nothing is sent. Without a final answer 64·T1 after the CANCEL, the INVITE is
+    /// [`TimedOut`](TransactionEvent::TimedOut). A 2xx may still cross the CANCEL and is delivered.
+    pub fn cancel(&mut self, invite: ClientId, now: Instant) -> Option<ClientId> {
+        self.step_client(invite, now, |machine, out| machine.on_cancel(now, out)).cancel
+    }
+
+    /// A flow is gone: its client transactions end, as `TransportError` where they had no final answer, and
+    /// its server transactions.
+    pub fn flow_failed(&mut self, flow: FlowId, now: Instant) {
+        for id in self.servers.of_flow(flow) {
+            self.step_server(ServerId(id), |machine, out| machine.on_transport_error(now, out));
+        }
+        for id in self.clients.of_flow(flow) {
+            self.step_client(ClientId(id), now, |machine, out| machine.on_transport_error(now, out));
+        }
+        debug_assert!(self.servers.of_flow(flow).is_empty() && self.clients.of_flow(flow).is_empty());
+    }
+
+    /// Drops a request without an answer, and without an event. Should it be repeated, it is new.
+    pub fn abandon(&mut self, id: ServerId) {
+        if let Some(slot) = self.servers.remove(id.0) {
+            self.disarm(slot.armed, Owner::Server(id));
+        }
+    }
+
+    /// Handles everything that is due. Afterwards [`poll_timeout`](Self::poll_timeout) is later than `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, owner)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            match owner {
+                Owner::Server(id) => {
+                    self.step_server(id, |machine, out| machine.fire(now, out));
+                }
+                Owner::Client(id) => {
+                    self.step_client(id, now, |machine, out| machine.fire(now, out));
+                }
+            }
+        }
+        debug_assert!(self.poll_timeout().is_none_or(|at| at > now));
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The next thing that the layer wants.
+    pub fn poll(&mut self) -> Option<TransactionEvent> {
+        self.events.pop_front()
+    }
+
+    /// How many transactions there are.
+    pub fn len(&self) -> usize {
+        self.servers.len() + self.clients.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Panics where the layer contradicts itself. For tests and the simulation: its time grows with the
+    /// number of transactions.
+    pub fn check_invariants(&self) {
+        self.servers.check_invariants();
+        self.clients.check_invariants();
+        assert!(self.actions.is_empty(), "nothing asked for is left undone");
+        let mut armed = 0;
+        for slot in self.servers.iter() {
+            assert!(!slot.machine.is_terminated(), "the ended are removed");
+            assert_eq!(slot.armed, slot.machine.poll_timeout());
+            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
+            let owner = Owner::Server(ServerId(slot.id));
+            assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner))));
+            armed += usize::from(slot.armed.is_some());
+        }
+        for slot in self.clients.iter() {
+            assert!(!slot.machine.is_terminated(), "the ended are removed");
+            assert_eq!(slot.armed, slot.machine.poll_timeout());
+            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
+            let owner = Owner::Client(ClientId(slot.id));
+            assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner))));
+            armed += usize::from(slot.armed.is_some());
+        }
+        assert_eq!(armed, self.deadlines.len(), "one deadline for each that waits, no other");
+        assert!(self.len() <= self.transactions_max.saturating_mul(2), "CANCELs apart, bounded");
+    }
+
+    fn receive_ack(&mut self, invite: &TransactionKey, now: Instant) -> RequestOutcome {
+        let Some(id) = self.servers.find(invite).map(ServerId) else { return RequestOutcome::Ack2xx };
+        match self.step_server(id, |machine, out| machine.on_ack(now, out)) {
+            Some(true) | None => RequestOutcome::Ack2xx,
+            Some(false) => RequestOutcome::Ack(id),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        hop: Hop,
+        key: TransactionKey,
+        method: Method<'_>,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Option<ClientId> {
+        if self.clients.find(&key).is_some() {
+            return None;
+        }
+        let mut first = Vec::with_capacity(1);
+        let machine = if method == Method::Invite {
+            Client::Invite(InviteClient::new(hop.transport, bytes, now, &mut first))
+        } else {
+            Client::NonInvite(NonInviteClient::new(hop.transport, bytes, now, &mut first))
+        };
+        let id = ClientId(self.clients.insert(key, hop, machine));
+        self.step_client(id, now, |_, out| out.append(&mut first));
+        Some(id)
+    }
+
+    /// Lets a server transaction act, then does what it asked for. `None`: it is gone.
+    fn step_server<T>(
+        &mut self,
+        id: ServerId,
+        act: impl FnOnce(&mut Server, &mut Vec<Action>) -> T,
+    ) -> Option<T> {
+        let slot = self.servers.slot_mut(id.0)?;
+        let result = act(&mut slot.machine, &mut self.actions);
+        let hop = slot.hop;
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Send(bytes) => self.events.push_back(TransactionEvent::Send { hop, bytes }),
+                Action::AckMissing => self.events.push_back(TransactionEvent::AckMissing(id)),
+                Action::Ended => self.events.push_back(TransactionEvent::ServerEnded(id)),
+                Action::Deliver | Action::Cancel(_) | Action::TimedOut | Action::TransportError => {
+                    debug_assert!(false, "only client transactions ask for that");
+                }
+            }
+        }
+        let (before, after) = (slot.armed, slot.machine.poll_timeout());
+        slot.armed = after;
+        if slot.machine.is_terminated() {
+            self.servers.remove(id.0);
+        }
+        self.rearm(before, after, Owner::Server(id));
+        Some(result)
+    }
+
+    /// Lets a client transaction act, then does what it asked for.
+    fn step_client(
+        &mut self,
+        id: ClientId,
+        now: Instant,
+        act: impl FnOnce(&mut Client, &mut Vec<Action>),
+    ) -> Stepped {
+        let mut stepped = Stepped::default();
+        let Some(slot) = self.clients.slot_mut(id.0) else { return stepped };
+        act(&mut slot.machine, &mut self.actions);
+        let hop = slot.hop;
+        let mut cancel = None;
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Send(bytes) => self.events.push_back(TransactionEvent::Send { hop, bytes }),
+                Action::Deliver => stepped.delivered = true,
+                Action::Cancel(bytes) => cancel = Some((slot.key.with_method(Method::Cancel), bytes)),
+                Action::TimedOut => self.events.push_back(TransactionEvent::TimedOut(id)),
+                Action::TransportError => self.events.push_back(TransactionEvent::TransportError(id)),
+                Action::Ended => self.events.push_back(TransactionEvent::ClientEnded(id)),
+                Action::AckMissing => debug_assert!(false, "only server transactions ask for that"),
+            }
+        }
+        let (before, after) = (slot.armed, slot.machine.poll_timeout());
+        slot.armed = after;
+        if slot.machine.is_terminated() {
+            self.clients.remove(id.0);
+        }
+        self.rearm(before, after, Owner::Client(id));
+        if let Some((key, bytes)) = cancel {
+            stepped.cancel = self.begin(hop, key, Method::Cancel, bytes, now);
+        }
+        stepped
+    }
+
+    fn rearm(&mut self, before: Option<Instant>, after: Option<Instant>, owner: Owner) {
+        if before == after {
+            return;
+        }
+        self.disarm(before, owner);
+        if let Some(at) = after {
+            self.deadlines.insert((at, owner));
+        }
+    }
+
+    fn disarm(&mut self, armed: Option<Instant>, owner: Owner) {
+        if let Some(at) = armed {
+            let was = self.deadlines.remove(&(at, owner));
+            debug_assert!(was, "what is armed is queued");
+        }
+    }
+}
+
+/// What came of a client transaction's step.
+#[derive(Default)]
+struct Stepped {
+    delivered: bool,
+    cancel: Option<ClientId>,
+}
+
+#[cfg(test)]
+mod tests;

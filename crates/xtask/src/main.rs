@@ -1,0 +1,63 @@
+//! `cargo xtask`: the one command that checks everything. Not shipped.
+//!
+//! - `cargo xtask test [STAGE…]` checks the Rust version, installs what the tests need where it may, then runs
+//!   the stages `tidy`, `unit`, `simulation`, `e2e` (all of them where none is named).
+//! - `cargo xtask ci` does what `.ci/run` does before it: format, lints, dependencies, then `test`.
+//!
+//! Never starts a daemon of the system and never touches anything outside the target directory, except for
+//! the packages it installs.
+#![forbid(unsafe_code)]
+
+mod machine;
+mod stage;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask ci";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["test", chosen @ ..] => test(chosen),
+        ["ci"] => {
+            machine::check_rust()?;
+            stage::run_all(&stage::gate())?;
+            test(&[])
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn test(chosen: &[&str]) -> Result<()> {
+    machine::check_rust()?;
+    let mut stages = stage::tests();
+    if let Some(unknown) = chosen.iter().find(|name| !stages.iter().any(|stage| stage.key == **name)) {
+        bail!("there is no stage {unknown:?}\n{USAGE}");
+    }
+    if !chosen.is_empty() {
+        stages.retain(|stage| chosen.contains(&stage.key));
+    }
+    if let Some(end_to_end) = stages.iter_mut().find(|stage| stage.key == "e2e") {
+        machine::install_peers()?;
+        if !machine::has_namespaces() {
+            println!(
+                "note: no network namespaces here (they need root): the tests of phones behind NAT are left out"
+            );
+            end_to_end.leave_out("nat::");
+        }
+    }
+    stage::run_all(&stages)
+}

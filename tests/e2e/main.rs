@@ -1,0 +1,19 @@
+//! End to end: the real binary between a real PBX and real phones. One file for each behaviour.
+//!
+//! `cargo xtask test e2e` builds the binary first and installs the peers.
+#![expect(clippy::expect_used, clippy::panic, reason = "what cannot be had fails the test")]
+
+mod block;
+mod call;
+mod certs;
+mod config;
+mod digest;
+mod frequency;
+mod hostile;
+mod nat;
+mod pbx;
+mod quickstart;
+mod refusal;
+mod registration;
+mod restart;
+mod support;

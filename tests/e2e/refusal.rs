@@ -1,0 +1,190 @@
+//! Who is refused, and how: alike in bytes and time, with one event that tells the truth (contract section 2).
+
+use std::time::Duration;
+
+use portcullis_tests::deadline::Stopwatch;
+use portcullis_tests::kamailio::DOMAIN;
+use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
+use portcullis_tests::pki::{Device, Identity, Pki, Validity};
+use portcullis_tests::raw_message::{Draft, RawMessage};
+use portcullis_tests::raw_phone::{RawPhone, Silence};
+use rcgen::ExtendedKeyUsagePurpose;
+
+use crate::support::{SOON, text};
+
+/// The extension without which nobody may come without a certificate.
+const DIGEST_EXTENSION: &str = "[[extension]]\nname = \"1003\"\nauthentication = \"digest\"\n";
+
+/// No automatic blocks, for tests that offend on purpose.
+const PATIENT: (&str, &str) = ("[block]\n", "[block]\nafter = 1000\n");
+
+#[test]
+fn a_bad_certificate_ends_the_handshake_with_one_alert_for_every_cause() {
+    let replace = [(DIGEST_EXTENSION, ""), PATIENT];
+    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+    let stranger = Pki::only_ca(&lab.directory().join("stranger"), "ca", "Somebody else");
+    let device =
+        |validity, purpose| lab.pki.issue(&Device { common_names: vec![DEVICE_1001], validity, purpose });
+    let client = ExtendedKeyUsagePurpose::ClientAuth;
+    let cases: Vec<(&str, Option<Identity>)> = vec![
+        ("cert_untrusted", Some(stranger.device(DEVICE_1001))),
+        ("cert_expired", Some(device(Validity::Past, client.clone()))),
+        ("cert_not_yet_valid", Some(device(Validity::Future, client))),
+        ("cert_purpose", Some(device(Validity::Now, ExtendedKeyUsagePurpose::ServerAuth))),
+        ("cert_missing", None),
+    ];
+    let mut alerts = Vec::new();
+    for (number, (code, identity)) in cases.iter().enumerate() {
+        let phone = lab.addresses.phone(number as u8);
+        let refused = RawPhone::tls(phone, lab.tls(), &lab.pki, identity.as_ref())
+            .and_then(|mut phone| phone.receive_bytes(SOON))
+            .expect_err("no byte of SIP");
+        let Silence::Alert(alert) = refused else { panic!("{code}: no alert but {refused:?}") };
+        alerts.push(alert);
+        let event =
+            lab.portcullis.wait_event(code, |event| text(event, "source").starts_with(&phone.to_string()));
+        assert_eq!(text(&event, "extension"), "not asked");
+        assert!(!text(&event, "text").is_empty() && !text(&event, "next_step").is_empty(), "{event}");
+        assert_eq!(lab.portcullis.events(code).len(), 1, "one event for one refusal");
+    }
+    assert!(alerts.iter().all(|alert| alert == &alerts[0] && alert.contains("AccessDenied")), "{alerts:?}");
+    let untrusted = lab.portcullis.events("cert_untrusted");
+    assert!(text(&untrusted[0], "text").contains("Somebody else"), "the issuer is named: {untrusted:?}");
+    assert_eq!(lab.pbx.requests_after(0, "REGISTER").iter().filter(|it| it.0.contains("1001")).count(), 0);
+}
+
+#[test]
+fn a_valid_certificate_without_right_gets_one_403_whatever_the_reason() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let two_names = Device { common_names: vec![DEVICE_1001, DEVICE_1002], ..Device::default() };
+    let cases = [
+        ("hwid_unknown", lab.pki.device("009033999999"), "1001"),
+        ("cn_mismatch", lab.pki.device(DEVICE_1001), "1002"),
+        ("name_unknown", lab.pki.device(DEVICE_1001), "4711"),
+        ("cert_ambiguous", lab.pki.issue(&two_names), "1001"),
+        ("cert_ambiguous", lab.pki.device("*"), "1001"),
+        ("cert_ambiguous", lab.pki.device("009033010203\u{0430}"), "1001"),
+    ];
+    let mark = lab.pbx.mark();
+    let mut templates = Vec::new();
+    for (number, (code, identity, extension)) in cases.iter().enumerate() {
+        let mut phone = lab.tls_phone(number as u8, identity);
+        let answer = phone.register(extension, DOMAIN);
+        assert_eq!(answer.status(), 403, "{code}: {answer:?}");
+        templates.push(template(&answer, &phone, extension));
+        let source = phone.local().to_string();
+        let event = lab.portcullis.wait_event(code, |event| text(event, "source") == source);
+        assert_eq!(text(&event, "extension"), *extension);
+    }
+    assert!(templates.iter().all(|template| template == &templates[0]), "{templates:#?}");
+    let mismatch = lab.portcullis.events("cn_mismatch");
+    assert_eq!(mismatch.len(), 1);
+    assert!(text(&mismatch[0], "text").contains("1001"), "the owner of the ID is named: {mismatch:?}");
+    assert!(lab.pbx.requests_after(mark, "REGISTER").iter().all(|it| it.values("Contact").is_empty()));
+}
+
+#[test]
+fn another_domain_is_refused_like_an_unknown_name() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let mut phone = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
+    let contact = phone.contact("1001");
+    let elsewhere = phone.ask(&Draft::register("1001", "elsewhere.example", &contact, 60));
+    let unknown = phone.register("4711", DOMAIN);
+    let own = template(&elsewhere, &phone, "1001").replace("elsewhere.example", DOMAIN);
+    assert_eq!(own, template(&unknown, &phone, "4711"));
+    for host in [lab.addresses.outside().to_string(), "sbc.lab".to_owned()] {
+        assert_eq!(phone.ask(&Draft::register("1001", &host, &contact, 60)).status(), 200, "{host} is ours");
+    }
+}
+
+#[test]
+fn an_existing_name_takes_as_long_as_an_unknown_one() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let mut phone = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
+    let mut median = |extension: &str| {
+        let mut times: Vec<Duration> = (0..9)
+            .map(|_| {
+                let stopwatch = Stopwatch::start();
+                assert_eq!(phone.register(extension, DOMAIN).status(), 403);
+                stopwatch.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[4]
+    };
+    let (existing, unknown) = (median("1002"), median("4711"));
+    assert!(existing.abs_diff(unknown) < Duration::from_millis(10), "{existing:?} {unknown:?}");
+}
+
+#[test]
+fn without_certificate_every_name_gets_the_challenge_of_the_pbx() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    // One true challenge, so that the border has seen how the PBX writes it.
+    let mut digest = RawPhone::udp(lab.addresses.phone(1), lab.plain());
+    let genuine = digest.register("1003", DOMAIN);
+    assert_eq!(genuine.status(), 401, "{genuine:?}");
+    let genuine = template(&genuine, &digest, "1003");
+    let mark = lab.pbx.mark();
+    for (number, extension) in ["1001", "4711"].into_iter().enumerate() {
+        let mut plain = RawPhone::udp(lab.addresses.phone(10 + number as u8), lab.plain());
+        let mut secure = RawPhone::tls(lab.addresses.phone(20 + number as u8), lab.tls(), &lab.pki, None)
+            .expect("1003 uses digest");
+        for phone in [&mut plain, &mut secure] {
+            let mut register = Draft::register(extension, DOMAIN, &phone.contact(extension), 60);
+            let decoy = phone.ask(&register);
+            assert_eq!(
+                template(&decoy, phone, extension),
+                genuine.replace("UDP", phone.transport()),
+                "{extension}"
+            );
+            let again =
+                phone.ask(register.follow_up().authorize(&decoy, extension, &format!("secret{extension}")));
+            assert_eq!(again.status(), 401, "whatever it answers: {again:?}");
+        }
+    }
+    let leaked: Vec<RawMessage> = lab.pbx.requests_after(mark, "REGISTER");
+    assert!(
+        leaked.iter().all(|register| register.values("Contact").is_empty()),
+        "the PBX is not asked: {leaked:#?}"
+    );
+    lab.portcullis.wait_event("name_unknown", |event| text(event, "extension") == "4711");
+}
+
+#[test]
+fn calls_come_from_registered_connections_alone() {
+    let lab = Lab::start();
+    let mut stranger = RawPhone::udp(lab.addresses.phone(1), lab.plain());
+    let mark = lab.pbx.mark();
+    let invite = Draft::invite("1003", "2001", DOMAIN, &stranger.contact("1003"), "");
+    assert_eq!(stranger.invite(&invite).status(), 403);
+    lab.portcullis.wait_event("flow_not_registered", |_| true);
+    for method in ["OPTIONS", "MESSAGE", "SUBSCRIBE"] {
+        stranger.send(&Draft::request(method, "sip:1001@pbx.lab", "sip:1003@pbx.lab", "sip:1001@pbx.lab"));
+    }
+    assert_eq!(stranger.receive(Duration::from_secs(2)), Err(Silence::Nothing), "the rest is dropped");
+    assert_eq!(lab.pbx.requests_after(mark, "INVITE").len(), 0);
+    assert_eq!(lab.pbx.requests_after(mark, "MESSAGE").len(), 0);
+}
+
+#[test]
+fn keepalives_are_answered_to_everybody() {
+    let lab = Lab::start();
+    let mut tcp = RawPhone::tcp(lab.addresses.phone(1), lab.plain()).expect("TCP is open");
+    tcp.send_bytes(b"\r\n\r\n");
+    assert_eq!(tcp.receive_bytes(SOON).as_deref(), Ok(&b"\r\n"[..]), "RFC 5626");
+    let stun_port = std::net::SocketAddr::new(lab.addresses.outside(), 3478);
+    for to in [lab.plain(), stun_port] {
+        let mut phone = RawPhone::udp(lab.addresses.phone(2), to);
+        phone.send_bytes(b"\x00\x01\x00\x00\x21\x12\xa4\x42portcullis!!");
+        let answer = phone.receive_bytes(SOON).expect("a STUN answer");
+        assert_eq!(&answer[..2], b"\x01\x01", "a success response");
+        assert_eq!(&answer[4..20], b"\x21\x12\xa4\x42portcullis!!", "of this transaction");
+        let port = phone.local().port() ^ 0x2112;
+        assert!(answer.windows(2).any(|two| two == port.to_be_bytes()), "with our address: {answer:x?}");
+    }
+}
+
+fn template(answer: &RawMessage, phone: &RawPhone, extension: &str) -> String {
+    let (address, port) = (phone.local().ip().to_string(), format!("{}", phone.local().port()));
+    answer.template(&[&address, &port, extension])
+}

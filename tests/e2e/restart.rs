@@ -1,0 +1,108 @@
+//! What outlives a restart, and what a broken store does (issue item 8, contract section 5).
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_tests::deadline::{never_within, wait_until};
+use portcullis_tests::kamailio::DOMAIN;
+use portcullis_tests::lab::{DEVICE_1001, Lab};
+use portcullis_tests::portcullis::command;
+use portcullis_tests::rtp::RtpEnd;
+
+use crate::support::{SOON, call_phone, number, text, wait_idle};
+
+#[test]
+fn after_kill_9_blocks_lists_and_registrations_are_there() {
+    let mut lab = Lab::start();
+    let phone = lab.registered_phone(1);
+    let before = lab.pbx.wait_contacts("1001", 1, SOON);
+    let (blocked, allowed) = (lab.addresses.phone(66).to_string(), lab.addresses.phone(67).to_string());
+    lab.portcullis.ask(&["block", "add", &blocked, "--for", "10m", "--why", "kept"]);
+    lab.portcullis.ask(&["allow", "add", &allowed, "--name", "branch", "--description", "kept too"]);
+
+    lab.portcullis.kill();
+    drop(phone);
+    lab.restart();
+
+    let rows = lab.portcullis.wait_rows(&["block", "list"], 1);
+    assert_eq!((text(&rows[0], "range"), text(&rows[0], "block_type")), (blocked.as_str(), "manual"));
+    let left = number(&rows[0], "remaining_s");
+    assert!(left > 500.0 && left <= 600.0, "the time that was left, not all of it again: {rows:?}");
+    let rows = lab.portcullis.wait_rows(&["allow", "list"], 1);
+    assert_eq!((text(&rows[0], "name"), rows[0]["from_config"].as_bool()), ("branch", Some(false)));
+
+    // As soon as the phone is back, the PBX reaches it, by the same contact: neither doubled nor lost.
+    let mut phone = lab.registered_phone(1);
+    never_within("the contact changes", Duration::from_secs(3), || lab.pbx.contacts("1001") != before);
+    let mut desk = lab.desk_phone("2001");
+    let inside = RtpEnd::open(lab.addresses.inside_phone(), None);
+    let outside = RtpEnd::open(lab.addresses.phone(1), None);
+    let mut established = call_phone(&mut desk, &mut phone, [&inside, &outside]);
+    crate::support::hang_up(&mut phone, &mut established.callee, &mut desk);
+    wait_idle(&lab);
+}
+
+#[test]
+fn a_phone_that_does_not_come_back_is_signed_off() {
+    let mut lab = Lab::start();
+    let phone = lab.registered_phone(1);
+    lab.pbx.wait_contacts("1001", 1, SOON);
+    lab.portcullis.kill();
+    drop(phone);
+    lab.restart();
+    lab.pbx.wait_contacts("1001", 0, Duration::from_secs(30));
+}
+
+#[test]
+fn many_kills_lose_nothing_that_was_acknowledged() {
+    let mut lab = Lab::start();
+    for round in 0..5_usize {
+        for entry in 0..5 {
+            let address = format!("203.0.113.{}", round * 10 + entry);
+            lab.portcullis.ask(&["block", "add", &address]);
+        }
+        lab.portcullis.kill();
+        lab.restart();
+        assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), (round + 1) * 5);
+    }
+}
+
+#[test]
+fn it_ends_in_order_when_it_is_asked_to() {
+    let mut lab = Lab::start();
+    let _phone = lab.registered_phone(1);
+    assert_eq!(lab.portcullis.terminate(), Some(0));
+    lab.restart();
+    assert_eq!(lab.tls_phone(1, &lab.pki.device(DEVICE_1001)).register("1001", DOMAIN).status(), 200);
+}
+
+#[test]
+fn a_broken_store_is_a_clear_error_and_never_a_new_start() {
+    let mut lab = Lab::start();
+    lab.portcullis.ask(&["block", "add", "203.0.113.7"]);
+    lab.portcullis.kill();
+    let store = store_file(&lab);
+    let whole = fs::read(&store).expect("the store can be read");
+    for broken in [b"this is no store at all".to_vec(), vec![0xa5; whole.len()]] {
+        fs::write(&store, &broken).expect("the store can be broken");
+        let file = lab.configuration().display().to_string();
+        let output = command(&["run", "-c", &file], lab.directory());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(store.file_name().unwrap().to_str().unwrap()), "the file is named: {said}");
+        assert_eq!(fs::read(&store).unwrap(), broken, "and it is not touched");
+    }
+    fs::write(&store, &whole).expect("the store can be mended");
+    lab.restart();
+    assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), 1);
+}
+
+/// The largest file in the data directory that is no socket.
+fn store_file(lab: &Lab) -> PathBuf {
+    wait_until("there is a store", SOON, || {
+        let entries = fs::read_dir(lab.directory().join("lab-data")).ok()?.filter_map(Result::ok);
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        files.max_by_key(|entry| entry.metadata().map_or(0, |data| data.len())).map(|entry| entry.path())
+    })
+}

@@ -1,0 +1,230 @@
+//! The lab: Portcullis between a PBX and phones, as in `configs/lab.toml`, on addresses of its own.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::address::Addresses;
+use crate::baresip::{Baresip, Plan};
+use crate::kamailio::{DOMAIN, Kamailio, Manner};
+use crate::pki::{Identity, Pki};
+use crate::portcullis::Portcullis;
+use crate::raw_message::Draft;
+use crate::raw_phone::RawPhone;
+use crate::scratch::Scratch;
+
+/// The hardware ID of 1001's phone.
+pub const DEVICE_1001: &str = "009033010203";
+/// The hardware ID of 1002's phone; the configuration names it in its old form.
+pub const DEVICE_1002: &str = "009033010204";
+
+/// What is special about a lab.
+#[derive(Clone, Debug, Default)]
+pub struct Variation<'a> {
+    /// How its PBX behaves.
+    pub pbx: Manner,
+    /// Replacements in the configuration; each must be found.
+    pub replace: &'a [(&'a str, &'a str)],
+    /// Sections at its end.
+    pub add: &'a str,
+}
+
+/// The lab.
+#[derive(Debug)]
+pub struct Lab {
+    /// The border.
+    pub portcullis: Portcullis,
+    /// The PBX.
+    pub pbx: Kamailio,
+    /// Its certificates.
+    pub pki: Pki,
+    /// Its addresses.
+    pub addresses: Addresses,
+    configuration: PathBuf,
+    scratch: Scratch,
+}
+
+impl Lab {
+    /// Builds and starts one.
+    pub fn start() -> Self {
+        Self::with(&Variation::default())
+    }
+
+    /// Builds and starts a special one.
+    pub fn with(variation: &Variation<'_>) -> Self {
+        let (scratch, addresses) = (Scratch::new(), Addresses::claim());
+        let pbx = Kamailio::start(addresses.pbx(), &scratch.subdirectory("pbx"), &variation.pbx, None);
+        let pki = Pki::new(&scratch.subdirectory("pki"), addresses.outside(), "sbc.lab");
+        let places =
+            Places { outside: addresses.outside(), inside: addresses.inside(), pbx: addresses.pbx() };
+        let configuration = scratch.path().join("portcullis.toml");
+        fs::write(&configuration, places.configuration(variation)).expect("a configuration can be written");
+        let portcullis = Portcullis::start(&configuration, None);
+        Self { portcullis, pbx, pki, addresses, configuration, scratch }
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Its configuration file.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
+    /// The border's TLS listener.
+    pub fn tls(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.outside(), 5061)
+    }
+
+    /// The border's UDP and TCP listeners outside.
+    pub fn plain(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.outside(), 5060)
+    }
+
+    /// Starts the border again, after it was killed or has ended.
+    pub fn restart(&mut self) {
+        self.portcullis = Portcullis::start(&self.configuration, None);
+    }
+
+    /// A raw phone over TLS at the address of this number.
+    #[track_caller]
+    pub fn tls_phone(&self, number: u8, identity: &Identity) -> RawPhone {
+        RawPhone::tls(self.addresses.phone(number), self.tls(), &self.pki, Some(identity))
+            .expect("a TLS connection")
+    }
+
+    /// A raw phone over TLS that is registered as 1001.
+    #[track_caller]
+    pub fn registered_phone(&self, number: u8) -> RawPhone {
+        let mut phone = self.tls_phone(number, &self.pki.device(DEVICE_1001));
+        let answer = phone.register("1001", DOMAIN);
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        phone
+    }
+
+    /// A softphone over TLS, registered.
+    #[track_caller]
+    pub fn softphone(&self, extension: &str, device: &str, number: u8, hertz: u32) -> Baresip {
+        let identity = self.pki.device(device);
+        let plan = Plan {
+            extension,
+            domain: DOMAIN,
+            password: "",
+            address: self.addresses.phone(number),
+            server: self.tls(),
+            transport: "tls",
+            identity: Some(&identity),
+            ca_file: Some(&self.pki.ca_file()),
+            hertz,
+            namespace: None,
+        };
+        let phone = Baresip::start(&plan, self.directory());
+        phone.wait_registered();
+        phone
+    }
+
+    /// A phone within the company, registered at the PBX itself.
+    #[track_caller]
+    pub fn desk_phone(&self, extension: &str) -> RawPhone {
+        let mut phone = RawPhone::udp(self.addresses.inside_phone(), self.pbx.address());
+        register_at_pbx(&mut phone, extension, None);
+        phone
+    }
+}
+
+/// Registers an extension at the PBX directly, with this contact or the phone's own.
+#[track_caller]
+pub fn register_at_pbx(phone: &mut RawPhone, extension: &str, contact: Option<&str>) {
+    let contact = contact.map_or_else(|| phone.contact(extension), str::to_owned);
+    let mut register = Draft::register(extension, DOMAIN, &contact, 600);
+    let challenge = phone.ask(&register);
+    let answer =
+        phone.ask(register.follow_up().authorize(&challenge, extension, &format!("secret{extension}")));
+    assert_eq!(answer.status(), 200, "{answer:?}");
+}
+
+/// The three addresses of a configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// The face to the phones.
+    pub outside: IpAddr,
+    /// The face to the PBX.
+    pub inside: IpAddr,
+    /// The PBX.
+    pub pbx: IpAddr,
+}
+
+impl Places {
+    /// The configuration of a lab there.
+    #[track_caller]
+    pub fn configuration(&self, variation: &Variation<'_>) -> String {
+        let Self { outside, inside, pbx } = self;
+        let filled =
+            TEMPLATE.replace("@OUTSIDE@", &outside.to_string()).replace("@INSIDE@", &inside.to_string());
+        let mut text = filled.replace("@PBX@", &pbx.to_string());
+        for (old, new) in variation.replace {
+            assert!(text.contains(old), "the configuration of the lab has no {old:?}");
+            text = text.replace(old, new);
+        }
+        text + variation.add
+    }
+}
+
+const TEMPLATE: &str = r#"[node]
+name = "lab"
+data_dir = "lab-data"
+admin_socket = "lab-data/admin.sock"
+
+[outside]
+address = "@OUTSIDE@"
+tls = 5061
+udp = 5060
+tcp = 5060
+certificate = "pki/server.pem"
+private_key = "pki/server.key"
+device_ca = ["pki/device-ca.pem"]
+
+[inside]
+address = "@INSIDE@"
+udp = 5060
+tcp = 5060
+
+[[pbx]]
+name = "main"
+uri = "sip:@PBX@:5060;transport=udp"
+domain = "pbx.lab"
+health_check = "2s"
+
+[registration]
+grace = "2s"
+
+[media]
+outside_ports = "20000-21999"
+inside_ports = "22000-23999"
+stun_server = true
+
+[[extension]]
+name = "1001"
+hardware_ids = ["009033010203"]
+password = "secret1001"
+frequency = "default"
+
+[[extension]]
+name = "1002"
+hardware_ids = ["IP110-01-02-04"]
+password = "secret1002"
+frequency = "default"
+
+[[extension]]
+name = "1003"
+authentication = "digest"
+
+[[frequency]]
+name = "default"
+rules = ["5/1s", "60/1h"]
+
+[block]
+time = "10m"
+"#;
