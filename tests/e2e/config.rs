@@ -76,7 +76,7 @@ fn what_names_one_thing_twice_is_refused() {
         ("\n[[extension]]\nname = \"1001\"\nhardware_ids = [\"009033aaaaaa\"]\npassword = \"x\"\n", "1001"),
         (
             "\n[[extension]]\nname = \"1009\"\nhardware_ids = [\"00:90:33:01:02:03\"]\npassword = \"x\"\n",
-            "1009",
+            "twice",
         ),
         (
             "\n[[extension]]\nname = \"1009\"\nhardware_ids = [\"009033aaaaaa\"]\npassword = \"x\"\nfrequency = \"none\"\n",

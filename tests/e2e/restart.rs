@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portcullis_tests::deadline::{never_within, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
-use portcullis_tests::lab::{DEVICE_1001, Lab};
+use portcullis_tests::lab::{DEVICE_1001, Lab, Variation};
 use portcullis_tests::portcullis::command;
 use portcullis_tests::rtp::RtpEnd;
 
@@ -96,6 +96,34 @@ fn a_broken_store_is_a_clear_error_and_never_a_new_start() {
     fs::write(&store, &whole).expect("the store can be mended");
     lab.restart();
     assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), 1);
+}
+
+mod disk {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_an_event_and_customers_go_on() {
+        let replace = [("admin_socket = \"lab-data/admin.sock\"", "admin_socket = \"admin.sock\"")];
+        let mut lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+        let disk = lab.restart_on_small_disk();
+        let mut phone = lab.registered_phone(1);
+        let mut fill = fs::File::create(disk.join("fill")).expect("the disk can be filled");
+        while std::io::Write::write_all(&mut fill, &[0; 4096]).is_ok() {}
+        while std::io::Write::write_all(&mut fill, &[0]).is_ok() {}
+        let mut number = 0;
+        wait_until("the store can no longer be written", SOON, || {
+            number += 1;
+            let _refused_or_not =
+                lab.portcullis.command(&["block", "add", &format!("203.0.113.{}", number % 250)]);
+            (!lab.portcullis.events("store_failed").is_empty()).then_some(())
+        });
+        assert_eq!(phone.register("1001", DOMAIN).status(), 200, "a refresh needs no disk");
+        drop(phone);
+        let mut again = lab.tls_phone(2, &lab.pki.device(DEVICE_1001));
+        assert_eq!(again.register("1001", DOMAIN).status(), 200, "nor does a customer's new connection");
+        let mut stranger = lab.tls_phone(3, &lab.pki.device("009033fffffe"));
+        assert_eq!(stranger.register("1001", DOMAIN).status(), 403);
+    }
 }
 
 /// The largest file in the data directory that is no socket.

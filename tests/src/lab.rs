@@ -88,6 +88,14 @@ impl Lab {
         self.portcullis = Portcullis::start(&self.configuration, None);
     }
 
+    /// Starts the border again, with a data directory on a small disk that can be filled. Needs root.
+    pub fn restart_on_small_disk(&mut self) -> PathBuf {
+        let disk = self.scratch.subdirectory("lab-data");
+        self.portcullis.kill();
+        self.portcullis = Portcullis::start_on_small_disk(&self.configuration, &disk);
+        self.portcullis.path_within(&disk)
+    }
+
     /// A raw phone over TLS at the address of this number.
     #[track_caller]
     pub fn tls_phone(&self, number: u8, identity: &Identity) -> RawPhone {

@@ -1,7 +1,9 @@
 //! Certificates, made anew for each test: a device CA, a server certificate, devices, and faulty ones.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -140,6 +142,9 @@ fn name(common_names: &[&str]) -> DistinguishedName {
     name
 }
 
+/// Writes a file that nobody else may read: most of them hold a key.
 fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

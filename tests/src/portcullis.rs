@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::deadline::wait_until;
 use crate::netns::Namespace;
-use crate::process::{Process, Recipe};
+use crate::process::{Process, Recipe, program};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -47,9 +47,29 @@ impl Portcullis {
     pub fn start(configuration: &Path, namespace: Option<&Namespace>) -> Self {
         let directory = configuration.parent().expect("a configuration lies in a directory");
         let file = configuration.display().to_string();
-        let process = Recipe::new(binary(), directory).args(["run", "-c", &file]).within(namespace).start();
+        let recipe = Recipe::new(binary(), directory).args(["run", "-c", &file]).within(namespace);
+        Self::launch(recipe, configuration)
+    }
+
+    /// Starts it with a small disk of its own under this directory, which it alone sees. Needs root.
+    pub fn start_on_small_disk(configuration: &Path, disk: &Path) -> Self {
+        let directory = configuration.parent().expect("a configuration lies in a directory");
+        let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" && exec \"$2\" run -c \"$3\"";
+        let paths = [disk, &binary(), configuration].map(|path| path.display().to_string());
+        let words = ["--mount", "sh", "-c", script, "sh"].map(str::to_owned);
+        let recipe = Recipe::new(program("unshare"), directory).named("portcullis");
+        Self::launch(recipe.args(words.into_iter().chain(paths)), configuration)
+    }
+
+    fn launch(recipe: Recipe, configuration: &Path) -> Self {
+        let process = recipe.start();
         let ready = process.wait_for("ready:", SOON);
         Self { process, ready, configuration: configuration.to_owned() }
+    }
+
+    /// A path as it sees it, where it has a disk of its own.
+    pub fn path_within(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
     }
 
     /// Its process ID.

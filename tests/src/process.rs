@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -147,7 +148,7 @@ impl Process {
         match self.log.wait(mark, within, |line| line.contains(text)) {
             Some(line) => line,
             None => panic!(
-                "{}: no line with {text:?} within {within:?}; its log ends:\n{}",
+                "{}: no line with {text:?} within {within:?}, or before its end; its log ends:\n{}",
                 self.name,
                 self.tail()
             ),
@@ -226,6 +227,8 @@ impl Drop for Process {
 #[derive(Debug, Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
+    /// Outputs that are still open.
+    open: AtomicUsize,
     grown: Condvar,
 }
 
@@ -233,6 +236,7 @@ impl Log {
     /// Copies an output to the log and to a file, until it ends.
     fn follow(self: &Arc<Self>, output: impl Read + Send + 'static, file: Arc<Mutex<File>>) {
         let log = Arc::clone(self);
+        log.open.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
@@ -241,6 +245,9 @@ impl Log {
                 log.lines.lock().unwrap().push(line);
                 log.grown.notify_all();
             }
+            let _lines = log.lines.lock().unwrap();
+            log.open.fetch_sub(1, Ordering::SeqCst);
+            log.grown.notify_all();
         });
     }
 
@@ -251,6 +258,9 @@ impl Log {
         loop {
             if let Some(found) = lines.get(seen..).unwrap_or_default().iter().find(|line| wanted(line)) {
                 return Some(found.clone());
+            }
+            if self.open.load(Ordering::SeqCst) == 0 {
+                return None;
             }
             seen = lines.len().max(mark);
             lines = self.grown.wait_timeout(lines, deadline.left()?).unwrap().0;
@@ -265,7 +275,7 @@ pub fn run(recipe: Recipe, within: Duration) -> Result<String, String> {
     let mut process = recipe.start();
     let status = process.wait(within);
     wait_until("the output of an ended program is read", Duration::from_secs(5), || {
-        (Arc::strong_count(&process.log) == 1).then_some(())
+        (process.log.open.load(Ordering::SeqCst) == 0).then_some(())
     });
     let text = process.text_after(0);
     if status.success() { Ok(text) } else { Err(format!("{name} ended with {status}:\n{text}")) }

@@ -52,8 +52,8 @@ pub(crate) struct Decoys {
 impl Border {
     /// Answers later, as if the PBX had been asked.
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
-        let pbx = self.preferred_pbx().unwrap_or(0);
-        let delay = self.pbxs.get(pbx).map(|pbx| pbx.answer_time(&mut self.entropy)).unwrap_or_default();
+        let pbx = self.preferred_pbx().and_then(|pbx| self.pbxs.get(pbx));
+        let delay = pbx.map(|pbx| pbx.answer_time(&mut self.entropy)).unwrap_or_default();
         let number = self.decoys.next;
         self.decoys.next += 1;
         self.decoys.waiting.insert(number, ask);

@@ -170,6 +170,11 @@ impl Flows {
         self.open.iter().map(|(id, flow)| (*id, flow))
     }
 
+    /// The face that a flow is on; none where it is not open.
+    pub(crate) fn side(&self, flow: FlowId) -> Option<Side> {
+        self.open.get(&flow).map(|flow| flow.side).or_else(|| self.udp(flow).map(|l| l.side))
+    }
+
     /// A flow's timer fired; true where it has really been silent for too long.
     pub(crate) fn timed_out(&mut self, id: FlowId, now: Instant, timers: &mut Timers) -> bool {
         self.open.get_mut(&id).is_some_and(|flow| flow.deadline.fired(now, Timer::Flow(id), timers))

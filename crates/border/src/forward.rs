@@ -15,7 +15,6 @@ use crate::call::{CallId, CallState};
 use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
-use crate::interface::Output;
 use crate::media_plan::{Paused, Plan};
 use crate::response::ClientUse;
 
@@ -250,8 +249,21 @@ impl Border {
             },
         };
         if !self.transmit(id, &message, &body) {
-            let status = if from == Side::Outside { 503 } else { 480 };
-            self.fail_forward(id, status, "the other side cannot be reached");
+            self.on_unreachable(id, from, message.method() == Some(Method::Bye));
+        }
+    }
+
+    /// There is no way to the other side. Who hangs up is told that it is done: it is.
+    fn on_unreachable(&mut self, id: ForwardId, from: Side, bye: bool) {
+        let call = self.call_of(id);
+        let status = match from {
+            _ if bye => 200,
+            Side::Outside => 503,
+            Side::Inside => 480,
+        };
+        self.fail_forward(id, status, "the other side cannot be reached");
+        if let Some(call) = call.filter(|_| bye) {
+            self.end_call(call);
         }
     }
 
@@ -415,7 +427,11 @@ impl Border {
         let (binding, pbx) = (call.binding, call.pbx);
         head.hop = match to {
             // The phone is where it registered last; its own idea of its address means nothing behind NAT.
-            Side::Outside => self.binding_hop(binding).unwrap_or(head.hop),
+            Side::Outside => {
+                let hop = self.binding_hop(binding).unwrap_or(head.hop);
+                self.flows.side(hop.flow)?;
+                hop
+            }
             Side::Inside => self.hop_for_uri(&next, pbx)?,
         };
         Some(head)
@@ -459,7 +475,7 @@ impl Border {
         if let Some(server) = pair.unacknowledged.take() {
             self.transactions.acknowledged(server, now);
         }
-        self.outputs.push_back(Output::Send { flow: head.hop.flow, to: head.hop.remote, bytes });
+        self.send(&head.hop, bytes);
     }
 
     /// A BYE of our own to one peer of a dialog.

@@ -12,7 +12,6 @@ use crate::call::{CallId, CallState, DialogPair};
 use crate::dialog_map::DialogRef;
 use crate::digest::Challenged;
 use crate::forward::{ForwardId, Kind};
-use crate::interface::Output;
 use crate::media_plan::{Paused, Plan};
 use crate::response::Reply;
 use crate::topology::Topology;
@@ -201,7 +200,7 @@ impl Border {
     fn repeats_ack(&mut self, dialog: DialogRef) -> bool {
         let pair = self.calls.call(dialog.call).and_then(|call| call.dialogs.get(dialog.index));
         let Some((hop, bytes)) = pair.and_then(|pair| pair.ack.clone()) else { return false };
-        self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+        self.send(&hop, bytes);
         true
     }
 

@@ -189,6 +189,10 @@ impl Border {
                 self.on_request(hop, side, bytes, (&message, &essentials, method, uri));
             }
             StartLine::Status { code, .. } => {
+                // A response with a Via below ours is for somebody else (RFC 3261 §8.1.3.3).
+                if message.values(HeaderName::Via).flat_map(wire::sip::split_list).count() != 1 {
+                    return;
+                }
                 let outcome = self.transactions.receive_response(hop, &message, &essentials, self.now.mono);
                 match outcome {
                     ResponseOutcome::Deliver(client) => {
@@ -231,7 +235,7 @@ impl Border {
         bytes: Bytes,
         (message, essentials, method, uri): (&Message<'_>, &Essentials<'_>, Method<'_>, &str),
     ) {
-        if side == Side::Outside && !self.may_speak(&hop, method, essentials) {
+        if side == Side::Outside && !self.may_speak(&hop, method, message, essentials) {
             return;
         }
         let outcome = self.transactions.receive_request(hop, message, essentials, self.now.mono);
@@ -265,7 +269,13 @@ impl Border {
     }
 
     /// Only REGISTER is for everybody; all else comes from a registered flow (contract section 2).
-    fn may_speak(&mut self, hop: &Hop, method: Method<'_>, essentials: &Essentials<'_>) -> bool {
+    fn may_speak(
+        &mut self,
+        hop: &Hop,
+        method: Method<'_>,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+    ) -> bool {
         if method == Method::Register || !self.bindings.by_hop(hop).is_empty() {
             return true;
         }
@@ -279,12 +289,20 @@ impl Border {
                         "nothing to do where it is a scanner; a phone of yours must register first".into(),
                     )
                 });
-                !self.is_blocked(hop.flow, hop.remote)
+                self.refuse_stranger(hop, message, essentials);
+                false
             }
-            // The ACK of our 403, which the transaction layer absorbs.
-            Method::Ack => true,
             _ => false,
         }
+    }
+
+    /// 403 without a transaction (RFC 3261 §8.2.7): a forged UDP source must not get it again and again.
+    fn refuse_stranger(&mut self, hop: &Hop, message: &Message<'_>, essentials: &Essentials<'_>) {
+        let branch = essentials.via.branch().unwrap_or_default();
+        let (_, tag) = self.keys.series(essentials.call_id, branch);
+        let reason = crate::answer::reason_phrase(403);
+        let writer = sip::response::response(message, hop.remote, 403, reason, Some(&tag));
+        self.send(hop, Bytes::from(writer.finish(b"")));
     }
 
     fn on_inside_stranger(&mut self, hop: &Hop, method: Method<'_>) {

@@ -157,6 +157,8 @@ impl Border {
                     Challenged::Refused(why) => self.on_registration_refused(id, status, &why),
                 }
             }
+            // The PBX does not know a contact that it had confirmed: it has forgotten them all.
+            404 | 481 if binding.is_registered() => self.pbx_lost_bindings(pbx),
             500..=599 | 408 | 480 => self.on_registration_failed(id, &format!("it answered {status}")),
             _ => self.on_registration_refused(id, status, &format!("it answered {status}")),
         }

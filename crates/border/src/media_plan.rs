@@ -36,6 +36,8 @@ pub(crate) struct Line {
     settled: RelaySpec,
     /// Packets of this relay, by side of arrival.
     packets: [u64; 2],
+    /// Nothing came for its idle time.
+    silent: bool,
 }
 
 /// A message that waits for ports.
@@ -210,6 +212,7 @@ impl Border {
         let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
         let Some(call) = self.calls.call_mut(id) else { return };
         if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
+            line.silent &= line.packets == packets;
             line.packets = packets;
         }
     }
@@ -250,10 +253,13 @@ impl Border {
     }
 
     fn on_relay_silent(&mut self, relay: RelayId, idle: Duration) {
-        let Some((id, _)) = self.calls.relays.get(&relay).copied() else { return };
-        let Some(call) = self.calls.call(id) else { return };
-        let others_alive = call.media.lines.iter().flatten().filter(|line| line.relay != relay).count() > 0;
-        if call.state == CallState::Confirmed && !others_alive {
+        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some(call) = self.calls.call_mut(id) else { return };
+        if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
+            line.silent = true;
+        }
+        let all_silent = call.media.lines.iter().flatten().all(|line| line.silent);
+        if call.state == CallState::Confirmed && all_silent {
             self.terminate_call(id, 408, &format!("no media for {} s", idle.as_secs()));
         }
     }
@@ -307,7 +313,8 @@ impl Line {
         };
         let legs = [leg(Side::Outside), leg(Side::Inside)];
         let spec = RelaySpec { legs, payload, idle, generation: 0 };
-        let mut line = Self { relay, ports: None, settled: spec.clone(), spec, packets: [0; 2] };
+        let mut line =
+            Self { relay, ports: None, settled: spec.clone(), spec, packets: [0; 2], silent: false };
         line.advertise(from, wish, idle);
         line
     }

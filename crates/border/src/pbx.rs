@@ -240,8 +240,7 @@ impl Border {
         writer.header("Contact", format_args!("<sip:{}>", self.authority(Side::Inside, hop.transport)));
         writer.header("Accept", "application/sdp");
         let bytes = Bytes::from(writer.finish(b""));
-        let using = ClientUse::Options { pbx, sent: self.now.mono };
-        self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, using);
+        self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx });
     }
 
     /// Asks the PBX which contacts it has for one extension, in turn. Without any that we registered, it is
@@ -348,9 +347,7 @@ impl Border {
     }
 
     /// The PBX answered something: it is there.
-    pub(crate) fn pbx_heard(&mut self, pbx: usize, sent: Instant) {
-        let now = self.now.mono;
-        self.pbxs[pbx].answered_in(now - sent);
+    pub(crate) fn pbx_heard(&mut self, pbx: usize) {
         self.pbxs[pbx].misses = 0;
         let before = std::mem::replace(&mut self.pbxs[pbx].health, Health::Up);
         if before == Health::Up {
@@ -461,9 +458,10 @@ impl Border {
         );
     }
 
-    /// Keeps what the challenges of a PBX look like.
-    pub(crate) fn learn_challenge(&mut self, pbx: usize, message: &Message<'_>) {
+    /// Keeps what the challenges of a PBX look like and how long they take.
+    pub(crate) fn learn_challenge(&mut self, pbx: usize, sent: Instant, message: &Message<'_>) {
         if message.value(HeaderName::WwwAuthenticate).is_some() {
+            self.pbxs[pbx].answered_in(self.now.mono - sent);
             let domain = self.config.pbx[pbx].domain.clone();
             self.pbxs[pbx].shape = Some(ChallengeShape::of(message, &self.topology, &domain));
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sip::{ClientId, Hop, TransactionEvent};
 use wire::clock::Instant;
+use wire::net::Side;
 use wire::sip::{Essentials, Message, Method};
 
 use crate::Border;
@@ -40,7 +41,7 @@ pub(crate) enum ClientUse {
     /// The question which contacts a PBX has for an extension.
     Query { pbx: usize, entry: EntryId, sent: Instant },
     /// The health check.
-    Options { pbx: usize, sent: Instant },
+    Options { pbx: usize },
     /// A phone's REGISTER whose challenge is the PBX's matter.
     PassedRegister(Box<PassedRegister>),
     /// A request of one side, on the other.
@@ -70,23 +71,23 @@ impl Border {
         match using {
             ClientUse::Registration { binding, sent } => {
                 let (binding, sent) = (*binding, *sent);
-                self.registrar_heard(self.bindings.binding(binding).map(|b| b.pbx), sent, message);
                 if is_final {
                     self.clients.remove(&client);
+                    self.registrar_heard(self.bindings.binding(binding).map(|b| b.pbx), sent, message);
+                    self.on_registration_response(binding, message, code);
                 }
-                self.on_registration_response(binding, message, code);
             }
             ClientUse::Query { pbx, entry, sent } => {
                 let (pbx, entry, sent) = (*pbx, *entry, *sent);
-                self.registrar_heard(Some(pbx), sent, message);
                 if is_final {
                     self.clients.remove(&client);
+                    self.registrar_heard(Some(pbx), sent, message);
+                    self.on_query_response(pbx, entry, message, code);
                 }
-                self.on_query_response(pbx, entry, message, code);
             }
-            ClientUse::Options { pbx, sent } => {
-                let (pbx, sent) = (*pbx, *sent);
-                self.pbx_heard(pbx, sent);
+            ClientUse::Options { pbx } => {
+                let pbx = *pbx;
+                self.pbx_heard(pbx);
             }
             ClientUse::Forward(forward) => {
                 let forward = *forward;
@@ -99,10 +100,18 @@ impl Border {
         }
     }
 
+    /// Hands bytes to the shell; a blocked source gets none (contract section 6).
+    pub(crate) fn send(&mut self, hop: &Hop, bytes: Bytes) {
+        let outside = self.flows.side(hop.flow) == Some(Side::Outside);
+        if !(outside && self.is_blocked(hop.flow, hop.remote)) {
+            self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+        }
+    }
+
     fn registrar_heard(&mut self, pbx: Option<usize>, sent: Instant, message: &Message<'_>) {
         if let Some(pbx) = pbx {
-            self.pbx_heard(pbx, sent);
-            self.learn_challenge(pbx, message);
+            self.learn_challenge(pbx, sent, message);
+            self.pbx_heard(pbx);
         }
     }
 
@@ -122,9 +131,7 @@ impl Border {
 
     pub(crate) fn on_transaction_event(&mut self, event: TransactionEvent) {
         match event {
-            TransactionEvent::Send { hop, bytes } => {
-                self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
-            }
+            TransactionEvent::Send { hop, bytes } => self.send(&hop, bytes),
             TransactionEvent::TimedOut(client) => self.on_no_response(client, "it did not answer"),
             TransactionEvent::TransportError(client) => self.on_no_response(client, "the connection failed"),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),

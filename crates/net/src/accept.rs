@@ -112,6 +112,7 @@ async fn enter<T: Send + 'static>(
     };
     slot.handshake_done();
     io.shared.flows.insert(flow.id, Arc::clone(&flow));
+    let device = device.map(Box::new);
     let opened = NetEvent::FlowOpened { flow: flow.id, side: door.side, tuple, device };
     Stream::new(io, connection, flow, door.side, Some(slot)).run(opened).await;
 }

@@ -46,10 +46,8 @@ pub(crate) fn start<T: Send + 'static>(config: NetConfig, lanes: Arc<Lanes<T>>) 
         if listener.kind == ListenerKind::Tls && identity.is_none() {
             return Err(NetError::NoIdentity { address: listener.address });
         }
-        let up = bind(&runtime, FlowId(number), *listener, &listeners).map_err(|source| NetError::Listen {
-            address: listener.address,
-            kind: listener.kind.as_str(),
-            source,
+        let up = bind(&runtime, FlowId(number), *listener, &listeners).map_err(|source| {
+            NetError::Listen { address: listener.address, kind: listener.kind.as_str(), source }
         })?;
         listening.push(up.listening);
         bound.push(up.socket);
@@ -135,7 +133,14 @@ fn bind(runtime: &Runtime, flow: FlowId, listener: Listener, all: &[Listener]) -
     let stun = matches!(kind, ListenerKind::Udp { stun: true } | ListenerKind::Stun);
     let sip = kind != ListenerKind::Stun;
     let port = sip
-        .then(|| Ok::<_, io::Error>(UdpPort { flow, side, socket: socket.try_clone()?, is_ipv6: address.is_ipv6() }))
+        .then(|| {
+            Ok::<_, io::Error>(UdpPort {
+                flow,
+                side,
+                socket: socket.try_clone()?,
+                is_ipv6: address.is_ipv6(),
+            })
+        })
         .transpose()?;
     let door = UdpDoor { flow, side, local, stun: stun && side == Side::Outside, sip };
     let socket = Bound::Datagram(tokio::net::UdpSocket::from_std(socket)?, door);
@@ -145,8 +150,7 @@ fn bind(runtime: &Runtime, flow: FlowId, listener: Listener, all: &[Listener]) -
 fn bound_socket(listener: Listener, all: &[Listener]) -> io::Result<Socket> {
     let Listener { kind, address, .. } = listener;
     let stream = kind.transport() != Transport::Udp;
-    let (form, protocol) =
-        if stream { (Type::STREAM, Protocol::TCP) } else { (Type::DGRAM, Protocol::UDP) };
+    let (form, protocol) = if stream { (Type::STREAM, Protocol::TCP) } else { (Type::DGRAM, Protocol::UDP) };
     let socket = Socket::new(Domain::for_address(address), form, Some(protocol))?;
     if address.is_ipv6() {
         // "::" is for both families, unless the other has a listener of its own here.

@@ -174,12 +174,10 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
 
 fn alternative_names<T>(
     certificate: &X509Certificate<'_>,
-    mut pick: impl FnMut(&GeneralName<'_>) -> Option<T>,
+    pick: impl FnMut(&GeneralName<'_>) -> Option<T>,
 ) -> Vec<T> {
     match certificate.subject_alternative_name() {
-        Ok(Some(extension)) => {
-            extension.value.general_names.iter().filter_map(|name| pick(name)).collect()
-        }
+        Ok(Some(extension)) => extension.value.general_names.iter().filter_map(pick).collect(),
         _ => Vec::new(),
     }
 }
@@ -220,8 +218,7 @@ fn date(timestamp: i64) -> String {
     // Days counted from 1 March of the year 0, in eras of 400 years, so that a leap day ends a year.
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -307,6 +304,9 @@ mod tests {
     fn rubbish_has_no_names() {
         let leaf = Leaf::read(b"0\x82\xff\xffrubbish");
         assert_eq!(leaf.describe(), "a certificate that cannot be read");
-        assert_eq!(leaf.device(IdentityField::CommonName, ChainVerified::assertion()).field_values, [[0; 0]; 0]);
+        assert_eq!(
+            leaf.device(IdentityField::CommonName, ChainVerified::assertion()).field_values,
+            [[0; 0]; 0]
+        );
     }
 }

@@ -220,3 +220,115 @@ fn default_port(transport: Transport) -> u16 {
         Transport::Tls => 5061,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::str::FromStr;
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::Name;
+    use hickory_resolver::proto::rr::rdata::A;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn name(text: &str) -> Name {
+        Name::from_str(text).unwrap()
+    }
+
+    fn a(host: &str, last: u8, ttl: u32) -> Record {
+        Record::from_rdata(name(host), ttl, RData::A(A::new(192, 0, 2, last)))
+    }
+
+    fn srv(service: &str, priority: u16, weight: u16, target: &str, port: u16) -> Record {
+        Record::from_rdata(name(service), 300, RData::SRV(SRV::new(priority, weight, port, name(target))))
+    }
+
+    fn zone() -> Vec<Record> {
+        vec![
+            a("plain.example.com.", 9, 40),
+            a("one.example.com.", 1, 60),
+            a("two.example.com.", 2, 600),
+            a("three.example.com.", 3, 600),
+            srv("_sip._udp.pbx.example.com.", 20, 0, "three.example.com.", 5060),
+            srv("_sip._udp.pbx.example.com.", 10, 1, "one.example.com.", 5070),
+            srv("_sip._udp.pbx.example.com.", 10, 9, "two.example.com.", 5080),
+            srv("_sip._tcp.pbx.example.com.", 0, 0, "one.example.com.", 5090),
+            srv("_sip._udp.gone.example.com.", 0, 0, ".", 0),
+            a("gone.example.com.", 8, 60),
+        ]
+    }
+
+    /// Answers from the zone, for as long as somebody asks.
+    fn serve(socket: &UdpSocket) {
+        let zone = zone();
+        let mut query = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut query) {
+            let asked = Message::from_vec(&query[..length]).unwrap();
+            let question = asked.queries[0].clone();
+            let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
+            answer.add_query(question.clone());
+            let wanted = |record: &&Record| {
+                record.name == *question.name() && record.record_type() == question.query_type()
+            };
+            answer.add_answers(zone.iter().filter(wanted).cloned());
+            if !zone.iter().any(|record| record.name == *question.name()) {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
+        }
+    }
+
+    fn resolved(query: &NameQuery) -> Result<Found, String> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || serve(&socket));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut connection = ConnectionConfig::udp();
+            connection.port = address.port();
+            let server = NameServerConfig::new(address.ip(), true, vec![connection]);
+            let config = ResolverConfig::from_parts(None, vec![], vec![server]);
+            let resolver =
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().unwrap();
+            look_up(&resolver, query).await
+        })
+    }
+
+    fn sip(host: &str, port: Option<u16>, transport: Option<Transport>) -> NameQuery {
+        NameQuery::Sip { host: host.into(), port, transport }
+    }
+
+    #[test]
+    fn targets_come_in_the_order_of_the_rfc() {
+        use Transport::{Tcp, Udp};
+        let pbx = "pbx.example.com.";
+        for (query, expected, lifetime) in [
+            (sip(pbx, None, None), vec![(Udp, 2, 5080), (Udp, 1, 5070), (Udp, 3, 5060), (Tcp, 1, 5090)], 60),
+            (sip(pbx, None, Some(Tcp)), vec![(Tcp, 1, 5090)], 60),
+            (sip("plain.example.com.", None, None), vec![(Udp, 9, 5060)], 40),
+            (sip("plain.example.com.", None, Some(Tcp)), vec![(Tcp, 9, 5060)], 40),
+            (sip("plain.example.com.", Some(5099), None), vec![(Udp, 9, 5099)], 40),
+            (sip("gone.example.com.", None, Some(Udp)), vec![(Udp, 8, 5060)], 60),
+            (NameQuery::Address { host: "two.example.com.".into() }, vec![(Udp, 2, 0)], 600),
+        ] {
+            let found = resolved(&query).unwrap();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(transport, last, port)| (transport, SocketAddr::from(([192, 0, 2, last], port))))
+                .collect();
+            assert_eq!(found.targets, expected, "{query:?}");
+            assert_eq!(found.lifetime, Duration::from_secs(lifetime), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_an_error() {
+        let error = resolved(&sip("nobody.example.com.", None, None)).unwrap_err();
+        assert!(!error.is_empty());
+    }
+}

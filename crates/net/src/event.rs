@@ -27,8 +27,8 @@ pub enum NetEvent<T> {
         side: Side,
         /// Both ends.
         tuple: FiveTuple,
-        /// What the client certificate said, where there was one.
-        device: Option<VerifiedDevice>,
+        /// What the client certificate said, where there was one. Boxed: most events have none.
+        device: Option<Box<VerifiedDevice>>,
     },
     /// A TLS handshake failed; there never was a flow.
     HandshakeFailed {

@@ -18,10 +18,10 @@ use crate::event::NetEvent;
 use crate::flow::{Flow, FlowTable};
 use crate::lanes::{Lane, Lanes};
 use crate::lists::Lists;
+use crate::outgoing;
 use crate::source_rate::{FloodReport, Floods, SourceRates};
 use crate::tls::ServerIdentity;
 use crate::udp::UdpPort;
-use crate::outgoing;
 
 /// One buffer for all reads of the thread: no idle connection holds one. The largest datagram fits.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -82,11 +82,7 @@ impl<T: Send + 'static> IoThread<T> {
     }
 
     /// Carries out the orders of the core thread until that lets go of its end.
-    pub(crate) async fn serve(
-        self: Rc<Self>,
-        mut orders: mpsc::Receiver<OpenFlow>,
-        inside: Option<IpAddr>,
-    ) {
+    pub(crate) async fn serve(self: Rc<Self>, mut orders: mpsc::Receiver<OpenFlow>, inside: Option<IpAddr>) {
         tokio::task::spawn_local(Rc::clone(&self).keep_house());
         while let Some(order) = orders.recv().await {
             tokio::task::spawn_local(outgoing::open(Rc::clone(&self), order, inside));

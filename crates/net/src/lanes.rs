@@ -71,8 +71,12 @@ pub fn lanes<T>(limits: LaneLimits) -> (Arc<Lanes<T>>, Receiver<T>) {
         registered_waits: AtomicBool::new(false),
         strangers_taken: AtomicU64::new(0),
     });
-    let receiver =
-        Receiver { lanes: Arc::clone(&lanes), registered: VecDeque::new(), strangers: VecDeque::new(), streak: 0 };
+    let receiver = Receiver {
+        lanes: Arc::clone(&lanes),
+        registered: VecDeque::new(),
+        strangers: VecDeque::new(),
+        streak: 0,
+    };
     (lanes, receiver)
 }
 

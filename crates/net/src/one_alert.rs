@@ -46,10 +46,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Ends a connection whose handshake is complete with a fatal `access_denied`.
-pub(crate) fn poll_refuse(
-    stream: &mut TlsStream<Socket>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+pub(crate) fn poll_refuse(stream: &mut TlsStream<Socket>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     // The record is made within this call; later calls only wait for the socket.
     REFUSING.set(true);
     let outcome = Pin::new(stream).poll_shutdown(cx);
@@ -60,19 +57,23 @@ pub(crate) fn poll_refuse(
 /// The suites live as long as the process: rustls wants them `'static`, and there are nine.
 fn layered(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     match suite {
-        SupportedCipherSuite::Tls12(suite) => SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
-            common: common(&suite.common),
-            prf_provider: suite.prf_provider,
-            kx: suite.kx,
-            sign: suite.sign,
-            aead_alg: Box::leak(Box::new(Layer(suite.aead_alg))),
-        }))),
-        SupportedCipherSuite::Tls13(suite) => SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
-            common: common(&suite.common),
-            hkdf_provider: suite.hkdf_provider,
-            aead_alg: Box::leak(Box::new(Layer(suite.aead_alg))),
-            quic: None,
-        }))),
+        SupportedCipherSuite::Tls12(suite) => {
+            SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                common: common(&suite.common),
+                prf_provider: suite.prf_provider,
+                kx: suite.kx,
+                sign: suite.sign,
+                aead_alg: Box::leak(Box::new(Layer(suite.aead_alg))),
+            })))
+        }
+        SupportedCipherSuite::Tls13(suite) => {
+            SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                common: common(&suite.common),
+                hkdf_provider: suite.hkdf_provider,
+                aead_alg: Box::leak(Box::new(Layer(suite.aead_alg))),
+                quic: None,
+            })))
+        }
     }
 }
 
@@ -170,7 +171,11 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

@@ -164,8 +164,7 @@ impl Floods {
         if self.0.len() >= FLOODS_MAX && !self.0.contains_key(&key) {
             return None;
         }
-        let flood =
-            self.0.entry(key).or_insert(Flood { last: source, port, refused: 0, reported: None });
+        let flood = self.0.entry(key).or_insert(Flood { last: source, port, refused: 0, reported: None });
         flood.last = source;
         flood.port = port;
         flood.refused += 1;

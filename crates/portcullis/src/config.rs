@@ -125,7 +125,10 @@ pub fn load_text(path: &Path, source: &str, now: WallTime) -> Loaded {
         let code = if error.message() == "duplicate key" { FaultCode::Duplicate } else { FaultCode::Syntax };
         // A key that stands twice spoils nothing else; after any other error the rest would be guesswork.
         readable &= code == FaultCode::Duplicate;
-        faults.error(&Place { key: String::new(), span: error.span().unwrap_or_default() }, syntax(code, error));
+        faults.error(
+            &Place { key: String::new(), span: error.span().unwrap_or_default() },
+            syntax(code, error),
+        );
     }
     let settings = if readable { check(table.get_ref(), base_of(path), now, &mut faults) } else { None };
     Loaded { settings, report: Report::new(path, masked, faults) }

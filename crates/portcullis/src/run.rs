@@ -229,15 +229,11 @@ fn table_config(settings: &Settings) -> Result<TableConfig, RunError> {
     });
     let ours = Prefix::single(border.outside.public_address);
     let inside = pbx.chain(border.inside.trusted.iter().copied()).map(Prefix::single);
-    let [seed, ..] = seed()?.as_chunks::<8>().0 else { return Err(getrandom::Error::UNEXPECTED.into()) };
     Ok(TableConfig {
         faces: [media.outside_address.value, media.inside_address.value],
         ports: [ports(media.outside.value), ports(media.inside.value)],
-        forbidden: [
-            PrefixSet::from_prefixes(inside.chain([ours])),
-            PrefixSet::from_prefixes([ours]),
-        ],
-        seed: u64::from_ne_bytes(*seed),
+        forbidden: [PrefixSet::from_prefixes(inside.chain([ours])), PrefixSet::from_prefixes([ours])],
+        seed: getrandom::u64()?,
     })
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use border::Border;
 use border::command::Command;
 use border::interface::{Input, Output, Record, ResolvedName, Table, Target};
-use border::Border;
 use media::{Order, RelayEvent, RelayFault, RelayId};
 use net::{Lists, Net, NetEvent, Receiver};
 use store::{Row, StoreThread};
@@ -130,6 +130,7 @@ impl Signaling {
                 border.handle_input(Input::Listening { flow, side, transport, local }, now);
             }
             NetEvent::FlowOpened { flow, side, tuple, device } => {
+                let device = device.map(|device| *device);
                 border.handle_input(Input::FlowOpened { flow, side, tuple, device }, now);
             }
             NetEvent::HandshakeFailed { tuple, fault, detail } => {
@@ -236,13 +237,8 @@ fn shard_lost(order: &Order) -> RelayEvent {
 }
 
 /// The number of a table in the store: never to be changed, a new kind takes a new one.
-const TABLES: [(u8, Table); 5] = [
-    (1, Table::Node),
-    (2, Table::Bindings),
-    (3, Table::Blocks),
-    (4, Table::Allowed),
-    (5, Table::Realms),
-];
+const TABLES: [(u8, Table); 5] =
+    [(1, Table::Node), (2, Table::Bindings), (3, Table::Blocks), (4, Table::Allowed), (5, Table::Realms)];
 
 /// A record as the store keeps it.
 fn row(record: Record) -> Row {
@@ -276,9 +272,6 @@ mod tests {
     #[test]
     fn orders_to_a_lost_shard_are_answered() {
         let relay = RelayId(7);
-        assert!(matches!(
-            shard_lost(&Order::Close { relay }),
-            RelayEvent::Closed { relay: RelayId(7), .. }
-        ));
+        assert!(matches!(shard_lost(&Order::Close { relay }), RelayEvent::Closed { relay: RelayId(7), .. }));
     }
 }

@@ -1,6 +1,8 @@
 //! The configuration as an operator meets it: the examples are accepted, and each of many planted mistakes
 //! is found at its line, under its name, without a secret being shown.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod pki;
 
 use std::path::{Path, PathBuf};
@@ -108,8 +110,10 @@ fn the_good_file_is_good() {
 }
 
 /// One mistake each: the line that is replaced, what stands there instead, and every finding it gives.
+type Mistake = (&'static str, &'static str, &'static [(usize, FaultCode)]);
+
 #[rustfmt::skip]
-const MISTAKES: &[(&str, &str, &[(usize, FaultCode)])] = &[
+const MISTAKES: &[Mistake] = &[
     // unknown sections and keys
     ("[node]", "[nodes]", &[(1, UnknownSection)]),
     ("", "[mdia]", &[(38, UnknownSection)]),

@@ -1,1 +1,35 @@
+//! Runs the real border and the real relay table in a false world, from a seed that replays exactly.
+//!
+//! The world has a virtual clock, one seeded generator and a heap of happenings; phones, a PBX, scanners and
+//! an operator, written naively from the RFC texts; a lossy network, a slow disk, and oracles that judge
+//! after every step. Never depended on by a shipped crate; never shares code with `sip`.
+//!
+//! ```text
+//! run(Plan { seed, steps }) -> Ok(Report { trace, .. }) | Err(Failure)   // Failure prints a SIP ladder
+//! ```
+//!
+//! Start reading at `world.rs`; `run.rs` has the phases, `oracle.rs` what must hold.
 #![forbid(unsafe_code)]
+
+pub mod act;
+mod arrival;
+mod chaos;
+pub mod digest;
+pub mod ladder;
+pub mod media_plane;
+pub mod network;
+pub mod oracle;
+pub mod pbx;
+pub mod phone;
+mod proxy;
+pub mod rng;
+mod run;
+pub mod scanner;
+pub mod scenery;
+pub mod text;
+pub mod transactions;
+pub mod user_agent;
+mod world;
+
+pub use run::{Failure, Plan, Report, run};
+pub use world::{Tally, World};

@@ -408,6 +408,7 @@ mod tests {
         assert!(!dialog.accept_cseq(cseq(6, Method::Bye)));
         assert!(dialog.accept_cseq(cseq(7, Method::Ack)));
         assert!(dialog.accept_cseq(cseq(100, Method::Info)), "gaps are allowed");
+        assert!(dialog.accept_cseq(cseq(100, Method::Info)), "only a lower number is out of order");
         assert!(dialog.accept_cseq(cseq(7, Method::Ack)), "the ACK bears its INVITE's number");
         assert!(dialog.accept_cseq(cseq(7, Method::Cancel)));
         assert_eq!(dialog.remote_cseq, Some(100));

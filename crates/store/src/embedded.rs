@@ -3,8 +3,8 @@
 //! A new file is made under another name and takes its own only when it is complete and on disk, so that a
 //! kill in the first second leaves either no store or a good one. The whole file is checked at every start.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -130,8 +130,7 @@ fn create(data_dir: &Path, file: &Path) -> Result<Database, StoreError> {
     }
     // What a start that was cut short left behind was never a store.
     new.set_len(0).map_err(at)?;
-    let database =
-        builder().create_file(new).map_err(|error| StoreError::database(&unfinished, error))?;
+    let database = builder().create_file(new).map_err(|error| StoreError::database(&unfinished, error))?;
     initialize(&unfinished, &database)?;
     std::fs::rename(&unfinished, file).map_err(at)?;
     File::open(data_dir).and_then(|directory| directory.sync_all()).map_err(at)?;

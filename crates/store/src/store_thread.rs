@@ -71,8 +71,8 @@ impl StoreThread {
     }
 
     /// Whether no row waits for its commit to begin; one may be under way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
         self.queue.lock().rows.is_empty()
     }
 }

@@ -1,4 +1,5 @@
 //! The scanner at its edges: limits, line ends, doubled headers, and what the writer makes of hostile values.
+#![expect(clippy::expect_used, reason = "a test ends where its own ground gives way")]
 
 use wire::sip::{HeaderName, Limits, Message, Method, ParseErrorKind, StartLine, Writer};
 

@@ -94,9 +94,9 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Whether network namespaces can be made here.
+/// Whether namespaces of networks and mounts can be made here.
 pub(crate) fn has_namespaces() -> bool {
-    let probe = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    let probe = Command::new("unshare").args(["--net", "--mount", "true"]).stderr(Stdio::null()).status();
     probe.is_ok_and(|status| status.success())
 }
 

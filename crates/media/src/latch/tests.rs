@@ -166,6 +166,13 @@ fn relatch_opens_and_the_previous_source_may_go_on() {
     assert_eq!(send(&mut latch, RTP, NAT, 10_500), SECOND);
     assert_eq!(send(&mut latch, RTP, ELSEWHERE, 10_510), STRANGER);
 
+    // a change of address while it is open ends the previous source too
+    let mut open_again = check(ranked(), &[(0, NAT, RTP, SECOND)]);
+    open_again.apply(ranked(), true, at(6_000));
+    assert_eq!(open_again.learned(), Some(socket(NAT)));
+    open_again.apply(Rules { advertised: Some(socket("10.1.1.1:4444")), ..ranked() }, false, at(6_500));
+    assert_eq!(open_again.learned(), None);
+
     // another port of the same rank is learned, which strictness forbade
     let mut latch = check(ranked(), &[(0, NAT, RTP, SECOND), (5_000, NAT_OTHER_PORT, RTP, STRANGER)]);
     latch.apply(ranked(), true, at(6_000));

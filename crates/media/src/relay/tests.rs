@@ -179,6 +179,26 @@ fn a_phone_behind_nat_is_answered_where_it_sends_from_rtcp_apart() {
 }
 
 #[test]
+fn only_a_relatch_that_rises_opens_the_latch() {
+    let mut phone = leg(LatchPolicy::Ranked, "192.168.1.5:4000");
+    phone.signalling_source = Some(socket(PHONE).ip());
+    let mut spec = RelaySpec { legs: [phone, leg(LatchPolicy::Advertised, PBX)], ..spec() };
+    spec.legs[0].relatch = 3;
+    let mut rig = Rig::open(spec.clone());
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, PBX));
+    let elsewhere = "192.0.2.1:5555";
+    for (relatch, expect) in [
+        (3, Verdict::Drop(DropReason::Stranger)),
+        (2, Verdict::Drop(DropReason::Stranger)),
+        (4, forward(IN_RTP, PBX)),
+    ] {
+        spec.legs[0].relatch = relatch;
+        rig.update(spec.clone(), 5_000);
+        assert_eq!(rig.send(OUT_RTP, elsewhere, &rtp(1), 5_001), expect, "relatch {relatch}");
+    }
+}
+
+#[test]
 fn rtcp_mux_on_one_side_alone() {
     let mut legs = spec().legs;
     legs[0].rtcp_mux = true;

@@ -56,7 +56,10 @@ fn a_block_ends_the_flows_that_are_not_spared() {
     assert_eq!(&rig.bytes()[..], b"still here");
     ended.write_all(b"still here").unwrap();
     rig.wait(|event| match event {
-        NetEvent::FlowClosed { flow } => Some(assert_eq!(flow, ended_flow)),
+        NetEvent::FlowClosed { flow } => {
+            assert_eq!(flow, ended_flow);
+            Some(())
+        }
         NetEvent::Bytes { bytes, .. } => panic!("{bytes:?}"),
         _ => None,
     });
@@ -92,7 +95,8 @@ fn a_flood_of_connections_is_cut_and_reported() {
 #[test]
 fn unregistered_connections_of_a_source_are_bounded() {
     let allowed = source(7);
-    let mut rig = Rig::start(NetConfig { lists: lists(&[], &[allowed], &[]), ..outside(&[ListenerKind::Tcp]) });
+    let mut rig =
+        Rig::start(NetConfig { lists: lists(&[], &[allowed], &[]), ..outside(&[ListenerKind::Tcp]) });
     let mut clients = Vec::new();
     let mut flows = Vec::new();
     while flows.len() < 32 {

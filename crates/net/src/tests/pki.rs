@@ -15,8 +15,8 @@ use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
-use crate::tls::{Admission, Parts, ServerIdentity};
 use crate::certificate::IdentityField;
+use crate::tls::{Admission, Parts, ServerIdentity};
 
 /// A clock that stands until it is set.
 #[derive(Debug)]

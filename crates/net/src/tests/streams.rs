@@ -30,7 +30,10 @@ fn bytes_then_the_close() {
             seen.extend_from_slice(&bytes);
             None
         }
-        NetEvent::FlowClosed { flow: closed } => Some(assert_eq!(closed, flow)),
+        NetEvent::FlowClosed { flow: closed } => {
+            assert_eq!(closed, flow);
+            Some(())
+        }
         other => panic!("{other:?}"),
     });
     assert_eq!(seen, b"OPTIONS sip:a SIP/2.0\r\n\r\n");
@@ -53,7 +56,11 @@ fn a_close_of_ours_comes_after_our_last_bytes() {
     client.read_to_end(&mut received).unwrap();
     assert_eq!(received, answer);
     drop(client);
-    assert!(rig.receiver.recv(Some(Duration::from_millis(50))).is_none_or(|event| matches!(event, NetEvent::Bytes { .. })));
+    assert!(
+        rig.receiver
+            .recv(Some(Duration::from_millis(50)))
+            .is_none_or(|event| matches!(event, NetEvent::Bytes { .. }))
+    );
 }
 
 #[test]
@@ -156,7 +163,10 @@ fn what_cannot_be_opened_fails() {
         let flow = FlowId(FlowId::OPENED_BY_BORDER + number);
         rig.net.open_flow(flow, transport, closed);
         rig.wait(|event| match event {
-            NetEvent::FlowFailed { flow: failed } => Some(assert_eq!(failed, flow)),
+            NetEvent::FlowFailed { flow: failed } => {
+                assert_eq!(failed, flow);
+                Some(())
+            }
             _ => None,
         });
     }
@@ -166,7 +176,10 @@ fn what_cannot_be_opened_fails() {
 #[test]
 fn the_inside_face_goes_before_strangers() {
     let mut rig = Rig::start(NetConfig {
-        listeners: vec![listener(ListenerKind::Tcp, Side::Outside), listener(ListenerKind::Tcp, Side::Inside)],
+        listeners: vec![
+            listener(ListenerKind::Tcp, Side::Outside),
+            listener(ListenerKind::Tcp, Side::Inside),
+        ],
         ..NetConfig::default()
     });
     let mut stranger = connect_from(source(1), rig.address(0));
@@ -195,7 +208,10 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(error.to_string(), format!("cannot listen on {address} (tcp): Address already in use"));
     let listeners = vec![Listener { side: Side::Outside, kind: ListenerKind::Tls, address }];
     let error = Net::start(NetConfig { listeners, ..NetConfig::default() }, lanes).unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen on {address} (tls): there is no server certificate"));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen on {address} (tls): there is no server certificate")
+    );
 }
 
 #[test]

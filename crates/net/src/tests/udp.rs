@@ -21,8 +21,10 @@ fn phone(source: IpAddr) -> UdpSocket {
 fn datagrams_both_ways() {
     let mut rig = Rig::start(outside(&[ListenerKind::Udp { stun: true }]));
     let (flow, address) = (rig.net.listening()[0].flow, rig.address(0));
-    assert!(matches!(rig.next(), NetEvent::Listening { flow: of, local, transport: Transport::Udp, side: Side::Outside }
-        if of == flow && local == address));
+    assert!(
+        matches!(rig.next(), NetEvent::Listening { flow: of, local, transport: Transport::Udp, side: Side::Outside }
+        if of == flow && local == address)
+    );
     let phone = phone(source(1));
     phone.send_to(b"", address).unwrap();
     phone.send_to(b"OPTIONS sip:a SIP/2.0\r\n\r\n", address).unwrap();
@@ -30,7 +32,10 @@ fn datagrams_both_ways() {
         NetEvent::Bytes { flow, from, bytes } => Some((flow, from, bytes)),
         _ => None,
     });
-    assert_eq!((of, from, &bytes[..]), (flow, phone.local_addr().unwrap(), &b"OPTIONS sip:a SIP/2.0\r\n\r\n"[..]));
+    assert_eq!(
+        (of, from, &bytes[..]),
+        (flow, phone.local_addr().unwrap(), &b"OPTIONS sip:a SIP/2.0\r\n\r\n"[..])
+    );
     assert_eq!(rig.net.counters().read(Count::DatagramEmpty), 1);
     rig.net.send(flow, from, Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n"));
     let mut answer = [0; 100];
@@ -55,7 +60,9 @@ fn stun_is_answered_at_once_and_never_queued() {
     phone.send_to(b"OPTIONS sip:a SIP/2.0\r\n\r\n", rig.address(1)).unwrap();
     rig.counted(Count::StunIgnored, 3);
     assert_eq!(rig.net.counters().read(Count::StunAnswered), 2);
-    assert!(rig.receiver.recv(Some(Duration::ZERO)).is_none_or(|event| !matches!(event, NetEvent::Bytes { .. })));
+    assert!(
+        rig.receiver.recv(Some(Duration::ZERO)).is_none_or(|event| !matches!(event, NetEvent::Bytes { .. }))
+    );
 }
 
 #[test]

@@ -59,7 +59,8 @@ impl Client {
 
     /// Asks.
     pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
-        let mut line = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood(self.path.clone()))?;
+        let mut line =
+            serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood(self.path.clone()))?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(|source| self.broken(source))
     }

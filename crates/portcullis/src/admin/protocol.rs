@@ -157,7 +157,9 @@ pub fn parse_code(text: &str) -> Result<Code, String> {
     let known = Code::ALL.iter().map(|code| code.as_str());
     Err(match crate::config::schema::nearest(text, known.clone()) {
         Some(near) => format!("there is no event code `{text}`; did you mean `{near}`?"),
-        None => format!("there is no event code `{text}`; there are {}", known.collect::<Vec<_>>().join(", ")),
+        None => {
+            format!("there is no event code `{text}`; there are {}", known.collect::<Vec<_>>().join(", "))
+        }
     })
 }
 

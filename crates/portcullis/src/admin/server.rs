@@ -93,7 +93,12 @@ pub fn lanes() -> (AdminFeed, AdminLanes) {
 pub type Submit = Box<dyn Fn(u64, Command) -> bool + Send>;
 
 /// Starts the thread. It ends with the process; the file of the socket stays the caller's to take away.
-pub fn start(socket: &AdminSocket, lanes: AdminLanes, config: ServerConfig, submit: Submit) -> io::Result<()> {
+pub fn start(
+    socket: &AdminSocket,
+    lanes: AdminLanes,
+    config: ServerConfig,
+    submit: Submit,
+) -> io::Result<()> {
     let listener = socket.listener.try_clone()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
@@ -162,8 +167,7 @@ impl Server {
             let mut state = self.state.borrow_mut();
             // A follower that does not read is let go: its connection ends.
             state.followers.retain(|(query, follower)| {
-                !wanted(&event, *query, self.config.clock)
-                    || follower.try_send(view::event(&event)).is_ok()
+                !wanted(&event, *query, self.config.clock) || follower.try_send(view::event(&event)).is_ok()
             });
             if state.events.len() == EVENTS_MAX {
                 state.events.pop_front();

@@ -281,7 +281,10 @@ mod tests {
         assert_eq!(keys(&block), sorted(names));
         assert_eq!(block["range"], "127.0.9.9");
         assert_eq!(block["expires"], "1970-01-01T00:10:00Z");
+    }
 
+    #[test]
+    fn names_of_lists_and_events_are_those_of_the_contract() {
         let allowed = allowed(&AllowView {
             name: "office".to_owned(),
             address: "198.51.100.0/24".to_owned(),

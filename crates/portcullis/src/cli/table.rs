@@ -180,7 +180,10 @@ mod tests {
         })];
         let drawn = draw(&rows, &COLUMNS);
         assert!(drawn.lines().all(|line| line.chars().count() <= WIDTH), "{drawn}");
-        assert!(drawn.contains("2001:db8:1234:5678:9abc:def0:1234:5678"), "short columns stay whole: {drawn}");
+        assert!(
+            drawn.contains("2001:db8:1234:5678:9abc:def0:1234:5678"),
+            "short columns stay whole: {drawn}"
+        );
         assert!(drawn.contains('…'));
     }
 
@@ -194,7 +197,8 @@ mod tests {
 
     #[test]
     fn durations_take_two_units_at_most() {
-        for (total, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (3600, "1h"), (3661, "1h 1m"), (90_000, "1d 1h")]
+        for (total, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (3600, "1h"), (3661, "1h 1m"), (90_000, "1d 1h")]
         {
             assert_eq!(seconds(total), text);
         }

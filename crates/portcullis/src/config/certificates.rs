@@ -107,7 +107,11 @@ fn bad(place: &Place, message: &str, path: &Path, why: &str, help: &str) -> Prob
 }
 
 /// Every certificate of a PEM file, each of which can be read.
-fn certificates(path: &At<PathBuf>, base: &Path, faults: &mut Faults) -> Option<Vec<CertificateDer<'static>>> {
+fn certificates(
+    path: &At<PathBuf>,
+    base: &Path,
+    faults: &mut Faults,
+) -> Option<Vec<CertificateDer<'static>>> {
     let help = "it must hold one or more blocks of BEGIN CERTIFICATE";
     let bytes = named_file(&path.value, &path.place, base, faults)?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -201,7 +205,12 @@ fn private_key(path: &At<PathBuf>, base: &Path, faults: &mut Faults) -> Option<P
     }
 }
 
-fn check_match(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>, place: &Place, faults: &mut Faults) {
+fn check_match(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    place: &Place,
+    faults: &mut Faults,
+) {
     let Ok(signing_key) = rustls::crypto::aws_lc_rs::sign::any_supported_type(key) else {
         let message = format!("{} names a key of an unknown kind", quoted_key(&place.key));
         let help = "use an ECDSA (P-256, P-384), Ed25519 or RSA key";
@@ -216,12 +225,7 @@ fn check_match(chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>, 
     }
 }
 
-fn authority(
-    path: &At<PathBuf>,
-    base: &Path,
-    now: WallTime,
-    faults: &mut Faults,
-) {
+fn authority(path: &At<PathBuf>, base: &Path, now: WallTime, faults: &mut Faults) {
     let Some(found) = certificates(path, base, faults) else { return };
     let place = &path.place;
     let late: Vec<_> =
@@ -251,8 +255,10 @@ pub fn warn_if_readable_by_others(path: &Path, place: &Place, faults: &mut Fault
     use std::os::unix::fs::PermissionsExt;
     let readable = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0);
     if readable {
-        let message =
-            format!("{} names a secret file that every user of this machine can read", quoted_key(&place.key));
+        let message = format!(
+            "{} names a secret file that every user of this machine can read",
+            quoted_key(&place.key)
+        );
         let help = format!("run `chmod 600 {}`", path.display());
         faults.warning(place, Problem::new(FaultCode::Secret, message, "readable by all", help));
     }

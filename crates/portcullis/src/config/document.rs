@@ -105,7 +105,12 @@ pub struct Section<'a> {
 
 impl<'a> Section<'a> {
     /// A section of the document; its unknown keys are reported at once.
-    fn open(schema: &'static SectionSchema, item: &Item<'a>, table: &'a DeTable<'a>, faults: &mut Faults) -> Self {
+    fn open(
+        schema: &'static SectionSchema,
+        item: &Item<'a>,
+        table: &'a DeTable<'a>,
+        faults: &mut Faults,
+    ) -> Self {
         let mut entries = Vec::new();
         for (key, value) in table {
             let name: &'a str = key.get_ref().as_ref();
@@ -160,8 +165,12 @@ impl<'a> Section<'a> {
     ) -> Option<At<T>> {
         if !self.has(key) {
             let message = format!("{} needs `{key}`", header(self.schema.name));
-            let problem =
-                Problem::new(FaultCode::MissingKey, message, "it is left out", format!("add `{key} = {example}`"));
+            let problem = Problem::new(
+                FaultCode::MissingKey,
+                message,
+                "it is left out",
+                format!("add `{key} = {example}`"),
+            );
             faults.error(&self.place_of(key), problem);
         }
         self.optional(key, parse, faults)
@@ -269,7 +278,11 @@ impl<'a> Document<'a> {
     }
 }
 
-fn open_table<'a>(schema: &'static SectionSchema, item: &Item<'a>, faults: &mut Faults) -> Option<Section<'a>> {
+fn open_table<'a>(
+    schema: &'static SectionSchema,
+    item: &Item<'a>,
+    faults: &mut Faults,
+) -> Option<Section<'a>> {
     let Some(table) = item.value.as_table() else {
         let help = format!("write `{}`", header(schema.name));
         faults.error(&item.place, item.wrong_type("a section", help));

@@ -112,7 +112,8 @@ fn check_hardware_ids(extensions: &[file::Extension], faults: &mut Faults) {
         let owner = extension.name.as_ref().map_or("without a name", |name| name.value.as_str());
         for id in &extension.hardware_ids {
             if let Some(first) = owners.insert(id.value, owner) {
-                let message = format!("hardware ID {} stands twice: extension {first} has it already", id.value);
+                let message =
+                    format!("hardware ID {} stands twice: extension {first} has it already", id.value);
                 let help = "leave it at the one extension that the device registers";
                 faults.error(&id.place, Problem::new(FaultCode::Duplicate, message, "the second", help));
             }
@@ -143,9 +144,11 @@ fn check_password(extension: &file::Extension, faults: &mut Faults) {
     let name = extension.name.as_ref().map_or("without a name", |name| name.value.as_str());
     match (extension.authentication.value, &extension.password) {
         (Authentication::Certificate, None) if !extension.has_password => {
-            let message = format!("extension {name} has no `password`: a challenge of the PBX cannot be answered");
+            let message =
+                format!("extension {name} has no `password`: a challenge of the PBX cannot be answered");
             let help = "add the password that the PBX has for it, unless the PBX asks for none";
-            faults.warning(&extension.place, Problem::new(FaultCode::MissingKey, message, "no password", help));
+            faults
+                .warning(&extension.place, Problem::new(FaultCode::MissingKey, message, "no password", help));
         }
         (Authentication::Digest | Authentication::CertificateAndDigest, Some(password)) => {
             let message =

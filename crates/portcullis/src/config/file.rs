@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use guard::{CallRule, HardwareId};
 use border::config::Authentication;
+use guard::{CallRule, HardwareId};
 
 use super::defaults;
 use super::document::{At, Document, Section, header};
@@ -155,7 +155,13 @@ impl Node {
         Self {
             name: or_default(section, "name", value::name, defaults::NODE_NAME.to_owned(), faults),
             data_dir: or_default(section, "data_dir", value::path, defaults::DATA_DIR.into(), faults),
-            admin_socket: or_default(section, "admin_socket", value::path, defaults::ADMIN_SOCKET.into(), faults),
+            admin_socket: or_default(
+                section,
+                "admin_socket",
+                value::path,
+                defaults::ADMIN_SOCKET.into(),
+                faults,
+            ),
             log: or_default(section, "log", value::text, defaults::LOG.to_owned(), faults),
             log_format: or_default(section, "log_format", log_format, LogFormat::Text, faults),
         }
@@ -163,8 +169,7 @@ impl Node {
 }
 
 fn log_format(item: &super::document::Item<'_>) -> Result<LogFormat, Problem> {
-    let formats =
-        [("text", LogFormat::Text), ("json", LogFormat::Json), ("journald", LogFormat::Journald)];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("journald", LogFormat::Journald)];
     value::one_of(item, &formats)
 }
 
@@ -277,7 +282,12 @@ impl Pbx {
             domain: section.optional("domain", value::host, faults),
             realm: section.optional("realm", value::name, faults),
             registrations: section.with_default("registrations", value::rate, registrations, faults),
-            health_check: section.with_default("health_check", value::duration, defaults::HEALTH_CHECK, faults),
+            health_check: section.with_default(
+                "health_check",
+                value::duration,
+                defaults::HEALTH_CHECK,
+                faults,
+            ),
             priority: section.with_default("priority", value::count, defaults::PRIORITY, faults),
         }
     }
@@ -337,8 +347,20 @@ impl Media {
                 defaults::OUTSIDE_PORTS,
                 faults,
             ),
-            inside_ports: or_default(section, "inside_ports", value::port_range, defaults::INSIDE_PORTS, faults),
-            stun_server: or_default(section, "stun_server", value::stun_server, defaults::STUN_SERVER, faults),
+            inside_ports: or_default(
+                section,
+                "inside_ports",
+                value::port_range,
+                defaults::INSIDE_PORTS,
+                faults,
+            ),
+            stun_server: or_default(
+                section,
+                "stun_server",
+                value::stun_server,
+                defaults::STUN_SERVER,
+                faults,
+            ),
             silence_timeout: or_default(section, "silence_timeout", value::duration, silence, faults),
         }
     }

@@ -27,7 +27,8 @@ pub struct KernelPorts {
 impl KernelPorts {
     /// As the running kernel says; empty where it says nothing.
     pub fn of_this_machine() -> Self {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
         Self::parse(&read("ip_local_port_range"), &read("ip_local_reserved_ports"))
     }
 
@@ -85,9 +86,10 @@ pub fn examine(settings: &Settings, kernel: &KernelPorts, running: &[String], fa
 
 /// Every port that is to be opened at the start, with its name in `status`.
 fn ports(settings: &Settings) -> Vec<(&'static str, Transport, SocketAddr, &Place)> {
-    let sip = settings.listeners.iter().map(|listener| {
-        (listener.transport.as_str(), listener.transport, listener.address, &listener.place)
-    });
+    let sip = settings
+        .listeners
+        .iter()
+        .map(|listener| (listener.transport.as_str(), listener.transport, listener.address, &listener.place));
     let mut ports: Vec<_> = sip.collect();
     let stun = &settings.stun_server;
     if let StunServer::On { port } = stun.value {
@@ -117,7 +119,8 @@ fn check_kernel(range: &At<PortRange>, kernel: &KernelPorts, faults: &mut Faults
             quoted_key(&range.place.key)
         );
         let help = format!("move it, or run `sysctl net.ipv4.ip_local_reserved_ports={}`", range.value);
-        faults.warning(&range.place, Problem::new(FaultCode::Machine, message, "shared with the kernel", help));
+        faults
+            .warning(&range.place, Problem::new(FaultCode::Machine, message, "shared with the kernel", help));
     }
 }
 
@@ -157,9 +160,13 @@ mod tests {
     #[test]
     fn only_ports_that_the_kernel_gives_away_are_shared() {
         let ports = KernelPorts::parse("32768 60999", "40000-40009");
-        for (first, last, shared) in
-            [(10_000, 19_999, 0), (32_000, 32_769, 2), (40_000, 40_009, 0), (40_000, 40_011, 2), (60_998, 65_535, 2)]
-        {
+        for (first, last, shared) in [
+            (10_000, 19_999, 0),
+            (32_000, 32_769, 2),
+            (40_000, 40_009, 0),
+            (40_000, 40_011, 2),
+            (60_998, 65_535, 2),
+        ] {
             assert_eq!(ports.shared_with(PortRange { first, last }), shared, "{first}-{last}");
         }
         assert_eq!(KernelPorts::default().shared_with(PortRange { first: 1024, last: 65_535 }), 0);

@@ -40,8 +40,7 @@ fn mask_lines(source: &str, bytes: &mut [u8]) {
         } else if let Some(at) = secret_value(line) {
             star(bytes, offset + at..end);
             let value = line.get(at..).unwrap_or_default();
-            open_quotes =
-                [r#"""""#, "'''"].into_iter().find(|quotes| value.matches(quotes).count() == 1);
+            open_quotes = [r#"""""#, "'''"].into_iter().find(|quotes| value.matches(quotes).count() == 1);
         }
         offset = end;
     }

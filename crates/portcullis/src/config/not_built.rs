@@ -48,7 +48,8 @@ fn examine_outside(outside: &Section<'_>, faults: &mut Faults) {
         // A fault of the address itself is reported where the address is read.
         let addresses = outside.one_or_more("address", value::ip, &mut Faults::default());
         let listens = |ip| format!("nothing listens on {}", std::net::SocketAddr::new(ip, wss.value));
-        let consequence = addresses.first().map_or("nothing listens there".to_owned(), |at| listens(at.value));
+        let consequence =
+            addresses.first().map_or("nothing listens there".to_owned(), |at| listens(at.value));
         warn(&wss.place, &consequence, faults);
     }
 }

@@ -45,11 +45,17 @@ pub(super) fn out_of_range(at: &Place, message: &str, found: String, help: &str)
 }
 
 /// Checks everything. Settings only where nothing has to be mended.
-pub(super) fn settings(config: FileConfig, base: &Path, now: WallTime, faults: &mut Faults) -> Option<Settings> {
+pub(super) fn settings(
+    config: FileConfig,
+    base: &Path,
+    now: WallTime,
+    faults: &mut Faults,
+) -> Option<Settings> {
     let node = node(&config.node, base, faults);
-    let outside_address = config.outside.as_ref().and_then(|outside| {
-        one_address(&outside.address, outside.public_address.is_some(), faults)
-    });
+    let outside_address = config
+        .outside
+        .as_ref()
+        .and_then(|outside| one_address(&outside.address, outside.public_address.is_some(), faults));
     let inside_address =
         config.inside.as_ref().and_then(|inside| one_address(&inside.address, false, faults));
     let admission = extensions::admission(&config.extensions);
@@ -125,7 +131,8 @@ fn node(node: &file::Node, base: &Path, faults: &mut Faults) -> Node {
 fn one_address(addresses: &[At<IpAddr>], public: bool, faults: &mut Faults) -> Option<At<IpAddr>> {
     let first = addresses.first()?;
     if let Some(second) = addresses.get(1) {
-        let message = format!("{} with several addresses is not available yet", quoted_key(&second.place.key));
+        let message =
+            format!("{} with several addresses is not available yet", quoted_key(&second.place.key));
         let found = "the second address";
         let help = "name one address of this machine";
         faults.error(&second.place, Problem::new(FaultCode::NotAvailable, message, found, help));

@@ -282,7 +282,10 @@ pub fn port_range(item: &Item<'_>) -> Result<PortRange, Problem> {
         return out_of_range("a range of ports, the smaller one first", help.to_owned());
     }
     if first < 1024 {
-        return out_of_range("a range of ports above 1023", "the ports below 1024 are for services".to_owned());
+        return out_of_range(
+            "a range of ports above 1023",
+            "the ports below 1024 are for services".to_owned(),
+        );
     }
     if !first.is_multiple_of(2) || last.is_multiple_of(2) {
         let (even, odd) = (first.next_multiple_of(2), last.saturating_sub(1) | 1);
@@ -356,7 +359,8 @@ pub fn pbx_uri(item: &Item<'_>) -> Result<PbxUri, Problem> {
     let text = str_of(item, "a SIP URI", help)?;
     let bad = || item.bad_value("a SIP URI", text, help);
     let uri = Uri::parse(text).map_err(|_| bad())?;
-    if uri.scheme == Scheme::Sips || uri.params.value("transport").is_some_and(|it| it.eq_ignore_ascii_case("tls"))
+    if uri.scheme == Scheme::Sips
+        || uri.params.value("transport").is_some_and(|it| it.eq_ignore_ascii_case("tls"))
     {
         let message = "TLS to the PBX is not available yet";
         let help = "write `sip:` with `;transport=tcp` or `;transport=udp`";
@@ -382,7 +386,8 @@ pub fn pbx_uri(item: &Item<'_>) -> Result<PbxUri, Problem> {
 
 /// Twelve digits of a device, in one of the forms in which they are printed on it.
 pub fn hardware_id(item: &Item<'_>) -> Result<HardwareId, Problem> {
-    let help = "write it as \"009033010203\", \"00:90:33:01:02:03\", \"SEP009033010203\" or \"IP110-01-02-03\"";
+    let help =
+        "write it as \"009033010203\", \"00:90:33:01:02:03\", \"SEP009033010203\" or \"IP110-01-02-03\"";
     let text = str_of(item, "a hardware ID", help)?;
     HardwareId::parse(text.as_bytes()).map_err(|_| item.bad_value("a hardware ID", text, help))
 }

@@ -478,6 +478,7 @@ fn a_2xx_is_repeated_until_it_is_acknowledged() {
             assert_eq!(bench.request_in(hop(1, transport), &request("ACK", branch)), RequestOutcome::Ack2xx);
         }
         bench.layer.acknowledged(id, bench.now);
+        assert_eq!(bench.layer.poll_timeout(), Some(at(32_000)), "nothing wakes it before timer L");
         bench.run_to(31_999);
         assert_eq!(
             bench.request_in(hop(1, transport), &request("INVITE", "z9hG4bKin")),

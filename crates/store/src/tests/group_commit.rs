@@ -17,7 +17,8 @@ type Answer = (Vec<u64>, bool);
 
 fn thread(store: Store) -> (StoreThread, mpsc::Receiver<Answer>) {
     let (answers, received) = mpsc::channel();
-    let stored = move |tickets, outcome: Result<(), StoreError>| answers.send((tickets, outcome.is_ok())).unwrap();
+    let stored =
+        move |tickets, outcome: Result<(), StoreError>| answers.send((tickets, outcome.is_ok())).unwrap();
     (StoreThread::start(store, stored).unwrap(), received)
 }
 

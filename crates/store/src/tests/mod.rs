@@ -58,7 +58,8 @@ fn rows_come_back_by_table_and_key() {
     store.commit(&[row(4, "twice", "1"), gone(4, "twice"), row(4, "twice", "2")]).unwrap();
     store.commit(&[]).unwrap();
     drop(store);
-    let expected = [row(1, "z", "2"), row(2, "a", "3"), row(2, "b", "5"), row(3, "x", ""), row(4, "twice", "2")];
+    let expected =
+        [row(1, "z", "2"), row(2, "a", "3"), row(2, "b", "5"), row(3, "x", ""), row(4, "twice", "2")];
     let (store, rows) = Store::open(&directory).unwrap();
     assert_eq!(rows, expected);
     assert_eq!(store.path(), directory.file());

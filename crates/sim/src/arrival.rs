@@ -1,0 +1,146 @@
+//! What arrives, and to whom it goes.
+
+use std::net::SocketAddr;
+
+use border::{Code, Input};
+use wire::clock::WallTime;
+use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
+
+use crate::act::Path;
+use crate::network::Who;
+use crate::scenery::{self, PBX_SIP};
+use crate::world::{Happening, World, listeners};
+
+impl World {
+    pub(crate) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let border = listeners().into_iter().find(|(_, _, transport, local)| *transport == Transport::Udp && *local == to);
+        if let Some((flow, side, _, _)) = border {
+            self.note_arrival(flow, side, from, to, bytes);
+            return self.input(Input::Bytes { flow, from, bytes });
+        }
+        if to == PBX_SIP {
+            return self.stage(Who::Pbx, |world, stage| {
+                world.pbx.on_message(bytes, Path::Udp(PBX_SIP, from), stage);
+            });
+        }
+        if let Some(index) = self.phones.iter().position(|phone| phone.source() == to) {
+            self.stage(Who::Phone(index), |world, stage| {
+                world.phones[index].on_message(bytes, Path::Udp(to, from), stage);
+            });
+        } else if let Some(scanner) = self.scanners.iter_mut().find(|scanner| scanner.source() == to) {
+            scanner.on_message(bytes);
+        }
+    }
+
+    pub(crate) fn on_opened(&mut self, flow: FlowId) {
+        let Some(connection) = self.connections.get(&flow) else { return };
+        if !connection.at_border {
+            return;
+        }
+        let transport = match (connection.side, connection.local == scenery::OUTSIDE_TLS) {
+            (Side::Outside, true) => Transport::Tls,
+            _ => Transport::Tcp,
+        };
+        let tuple = FiveTuple { transport, local: connection.local, remote: connection.remote };
+        let (side, who) = (connection.side, connection.who);
+        let device = self.device(who).filter(|_| transport == Transport::Tls);
+        self.input(Input::FlowOpened { flow, side, tuple, device });
+    }
+
+    fn device(&self, who: Who) -> Option<VerifiedDevice> {
+        let Who::Phone(index) = who else { return None };
+        let id = self.phones[index].model.hardware_id.as_ref()?;
+        Some(VerifiedDevice {
+            field_values: vec![id.as_bytes().to_vec()],
+            subject: format!("CN={id}"),
+            issuer: "CN=Device CA".into(),
+            not_after: WallTime(u64::MAX),
+            chain: ChainVerified::assertion(),
+        })
+    }
+
+    /// The border wants a connection to the PBX.
+    pub(crate) fn on_asked(&mut self, flow: FlowId) {
+        let Some(connection) = self.connections.get(&flow) else { return };
+        let tuple = FiveTuple { transport: Transport::Tcp, local: connection.local, remote: connection.remote };
+        if !connection.at_border {
+            return;
+        }
+        if self.pbx.on_opened(flow) {
+            self.input(Input::FlowOpened { flow, side: Side::Inside, tuple, device: None });
+        } else {
+            self.connections.remove(&flow);
+            self.oracles.on_closed(flow);
+            self.input(Input::FlowFailed { flow });
+        }
+    }
+
+    pub(crate) fn on_chunk(&mut self, flow: FlowId, inward: bool, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&flow) else { return };
+        let (who, side, from, to) = (connection.who, connection.side, connection.remote, connection.local);
+        if inward {
+            if !connection.at_border {
+                return;
+            }
+            for message in connection.arrived(bytes.len()) {
+                self.note_arrival(flow, side, from, to, &message);
+            }
+            return self.input(Input::Bytes { flow, from, bytes });
+        }
+        if !connection.at_actor {
+            return;
+        }
+        match who {
+            Who::Phone(index) => {
+                self.stage(who, |world, stage| world.phones[index].on_stream(flow, bytes, stage));
+            }
+            Who::Scanner(index) => self.scanners[index].on_stream(bytes),
+            Who::Pbx => self.stage(who, |world, stage| world.pbx.on_stream(flow, bytes, stage)),
+        }
+    }
+
+    pub(crate) fn on_closed(&mut self, flow: FlowId, inward: bool) {
+        let Some(connection) = self.connections.get_mut(&flow) else { return };
+        let who = connection.who;
+        let known = if inward { &mut connection.at_border } else { &mut connection.at_actor };
+        let tell = std::mem::replace(known, false);
+        if !(connection.at_border || connection.at_actor) {
+            self.connections.remove(&flow);
+        }
+        if !tell {
+            return;
+        }
+        if inward {
+            self.oracles.on_closed(flow);
+            return self.input(Input::FlowClosed { flow });
+        }
+        match who {
+            Who::Phone(index) => {
+                self.stage(who, |world, stage| world.phones[index].on_closed(flow, stage));
+            }
+            Who::Scanner(index) => self.scanners[index].on_closed(flow),
+            Who::Pbx => self.stage(who, |world, stage| world.pbx.on_closed(flow, stage)),
+        }
+    }
+
+    pub(crate) fn on_audio(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if to.ip() == scenery::OUTSIDE_IP || to.ip() == scenery::INSIDE_IP {
+            let passed = self.media.on_datagram(from, to, bytes, &self.blocked, self.now);
+            if let Some((from, to)) = passed {
+                let delay = self.rng.millis(1, self.weather.delay);
+                self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });
+            }
+        } else if to.ip() == scenery::PBX_IP {
+            self.pbx.agent.on_audio(to.port(), bytes);
+        } else if let Some(phone) =
+            self.phones.iter_mut().find(|phone| scenery::phone_ip(phone.model.number) == to.ip())
+        {
+            phone.agent.on_audio(to.port(), bytes);
+        }
+    }
+
+    /// Whether a kind of event was seen at all.
+    pub fn has_seen(&self, code: Code) -> bool {
+        self.seen(code) > 0
+    }
+}

@@ -1,0 +1,328 @@
+//! What must hold after every step, each rule by itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use border::command::StatusView;
+use guard::CallRule;
+use wire::clock::Instant;
+use wire::net::{FlowId, PrefixSet, Side};
+
+use crate::scenery::{self, INSIDE_CANARY, PBX_HOST, PHONE_CANARY, SCANNER_CANARY};
+use crate::text::{Text, uri_of, user_of};
+
+/// A rule that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which.
+    pub oracle: &'static str,
+    /// What was seen.
+    pub seen: String,
+    /// The tag or Call-ID of the call concerned, empty where there is none.
+    pub call: String,
+}
+
+impl Violation {
+    pub(crate) fn new(oracle: &'static str, seen: impl Into<String>) -> Self {
+        Self { oracle, seen: seen.into(), call: String::new() }
+    }
+
+    fn of(oracle: &'static str, seen: impl Into<String>, text: &Text) -> Self {
+        Self { oracle, seen: seen.into(), call: text.from_tag().to_owned() }
+    }
+}
+
+/// One INVITE transaction, as its sender names it.
+type InviteKey = (Side, String, String);
+
+#[derive(Debug, Default)]
+struct Invite {
+    /// Answers by To tag; a refusal under the empty tag.
+    finals: BTreeMap<String, Vec<u8>>,
+    tag: String,
+    call_id: String,
+    flow: FlowIdOrNone,
+    source: Option<IpAddr>,
+    provisional: bool,
+}
+
+type FlowIdOrNone = Option<FlowId>;
+
+/// All oracles and what they remember.
+#[derive(Debug, Default)]
+pub struct Oracles {
+    invites: BTreeMap<InviteKey, Invite>,
+    relays_opened: u64,
+    relays_closed: u64,
+    /// Initial INVITEs at the border: when a From tag came first.
+    arrived: BTreeMap<String, Instant>,
+    /// When calls began that the PBX saw, by extension, each From tag once.
+    started: BTreeMap<String, Vec<Instant>>,
+    counted: BTreeSet<String>,
+    blocked: PrefixSet,
+    spared: BTreeSet<FlowId>,
+    closed: BTreeSet<FlowId>,
+    rules: Vec<CallRule>,
+    recent: VecDeque<String>,
+}
+
+/// One message that the border sent.
+pub struct Sent<'a> {
+    /// On which face.
+    pub side: Side,
+    /// On which flow.
+    pub flow: FlowId,
+    /// To whom.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: &'a [u8],
+    /// When.
+    pub now: Instant,
+}
+
+impl Oracles {
+    /// Oracles that have seen nothing.
+    pub fn new() -> Self {
+        Self { rules: scenery::rules(), ..Self::default() }
+    }
+
+    /// A message reached the border.
+    pub fn on_arrival(&mut self, side: Side, flow: FlowId, from: SocketAddr, bytes: &[u8], now: Instant) {
+        let Some(text) = Text::parse(bytes).filter(|text| text.code().is_none()) else { return };
+        if text.method() != "INVITE" {
+            return;
+        }
+        if side == Side::Outside && text.to_tag().is_empty() {
+            self.arrived.entry(text.from_tag().to_owned()).or_insert(now);
+        }
+        let key = invite_key(side, &text);
+        let invite = self.invites.entry(key).or_default();
+        invite.tag = text.from_tag().to_owned();
+        invite.call_id = text.header("Call-ID").to_owned();
+        invite.flow = Some(flow);
+        invite.source = Some(from.ip());
+    }
+
+    /// A connection is gone: nobody waits there any more.
+    pub fn on_closed(&mut self, flow: FlowId) {
+        self.closed.insert(flow);
+    }
+
+    /// The block list changed.
+    pub fn on_lists(&mut self, blocked: &PrefixSet, spared: &[FlowId]) {
+        self.blocked = blocked.clone();
+        self.spared = spared.iter().copied().collect();
+    }
+
+    /// An order went to the media plane, or an event came back.
+    pub fn on_relay(&mut self, opened: bool) {
+        if opened {
+            self.relays_opened += 1;
+        } else {
+            self.relays_closed += 1;
+        }
+    }
+
+    /// Every rule about one message that the border sends.
+    pub fn on_sent(&mut self, sent: &Sent<'_>) -> Result<(), Violation> {
+        self.blocked_source_is_silent(sent)?;
+        nothing_of_the_other_side(sent)?;
+        no_password(&String::from_utf8_lossy(sent.bytes))?;
+        let Some(text) = Text::parse(sent.bytes) else { return Ok(()) };
+        self.one_final_answer(sent, &text)?;
+        if sent.side == Side::Inside {
+            pbx_sees_no_stranger(&text)?;
+            self.calls_within_the_rules(&text, sent.now)?;
+        }
+        Ok(())
+    }
+
+    /// (1) At most one final answer, each repetition byte for byte.
+    fn one_final_answer(&mut self, sent: &Sent<'_>, text: &Text) -> Result<(), Violation> {
+        let Some(code) = text.code().filter(|_| text.method() == "INVITE") else { return Ok(()) };
+        let invite = self.invites.entry(invite_key(sent.side, text)).or_default();
+        if code < 200 {
+            invite.provisional = true;
+            return Ok(());
+        }
+        let tag = if code < 300 { text.to_tag().to_owned() } else { String::new() };
+        let fail = |seen: String| Err(Violation::of("one final answer", seen, text));
+        if let Some(before) = invite.finals.get(&tag) {
+            return match before == sent.bytes {
+                true => Ok(()),
+                false => fail(format!(
+                    "a repetition differs:\n{}\nand\n{}",
+                    String::from_utf8_lossy(before),
+                    String::from_utf8_lossy(sent.bytes)
+                )),
+            };
+        }
+        let refused = invite.finals.contains_key("");
+        if refused || (code >= 300 && !invite.finals.is_empty()) {
+            return fail(format!("{code} after another final answer to the same INVITE"));
+        }
+        invite.finals.insert(tag, sent.bytes.to_vec());
+        Ok(())
+    }
+
+    /// (1) In the end exactly one, for each INVITE that the border took on and whose sender is still there.
+    pub fn every_invite_is_answered(&self) -> Result<(), Violation> {
+        for invite in self.invites.values() {
+            let gone = invite.flow.is_some_and(|flow| self.closed.contains(&flow))
+                || invite.source.is_some_and(|source| self.blocked.contains(source));
+            if invite.provisional && invite.finals.is_empty() && !gone {
+                return Err(Violation {
+                    oracle: "every INVITE is answered",
+                    seen: format!("no final answer to the INVITE of {}", invite.call_id),
+                    call: invite.tag.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// (2) What was opened and not closed is what is there.
+    pub fn relays_balance(&self, status: &StatusView, in_plane: usize, at_rest: bool) -> Result<(), Violation> {
+        let live = self.relays_opened - self.relays_closed;
+        if status.relays as u64 != live {
+            return Err(Violation::new(
+                "relays balance",
+                format!("{} opened, {} closed, the border counts {}", self.relays_opened, self.relays_closed, status.relays),
+            ));
+        }
+        if at_rest && (live != 0 || in_plane != 0 || status.calls != 0) {
+            return Err(Violation::new(
+                "at rest",
+                format!("{} calls, {live} relays, {in_plane} in the media plane", status.calls),
+            ));
+        }
+        Ok(())
+    }
+
+    /// (3) In no window of a rule's period did more calls begin than it says.
+    fn calls_within_the_rules(&mut self, text: &Text, now: Instant) -> Result<(), Violation> {
+        if text.method() != "INVITE" || text.code().is_some() || !text.to_tag().is_empty() {
+            return Ok(());
+        }
+        let (tag, extension) = (text.from_tag().to_owned(), user_of(uri_of(text.header("From"))).to_owned());
+        if !self.counted.insert(tag.clone()) {
+            return Ok(());
+        }
+        let at = self.arrived.get(&tag).copied().unwrap_or(now);
+        let started = self.started.entry(extension.clone()).or_default();
+        started.push(at);
+        started.sort();
+        for rule in &self.rules {
+            let most = started
+                .iter()
+                .map(|first| started.iter().filter(|at| *at >= first && at.since(*first) < rule.period).count())
+                .max()
+                .unwrap_or(0);
+            if most > rule.calls as usize {
+                return Err(Violation::of(
+                    "call frequency",
+                    format!("{most} calls of {extension} within {:?}, {} may be", rule.period, rule.calls),
+                    text,
+                ));
+            }
+        }
+        started.retain(|at| now.since(*at) < Duration::from_secs(300));
+        Ok(())
+    }
+
+    /// (5) Not a byte to a blocked source.
+    fn blocked_source_is_silent(&self, sent: &Sent<'_>) -> Result<(), Violation> {
+        let blocked = sent.side == Side::Outside && self.blocked.contains(sent.to.ip());
+        if blocked && !self.spared.contains(&sent.flow) {
+            return Err(Violation::new(
+                "blocked source is silent",
+                format!("to {}: {}", sent.to, String::from_utf8_lossy(sent.bytes)),
+            ));
+        }
+        Ok(())
+    }
+
+    /// No password in what an operator reads, nor anywhere else.
+    pub fn on_words(&mut self, words: &str) -> Result<(), Violation> {
+        self.recent.push_back(words.to_owned());
+        if self.recent.len() > 40 {
+            self.recent.pop_front();
+        }
+        no_password(words)
+    }
+
+    /// The last events, for a failure's report.
+    pub fn recent_events(&self) -> impl Iterator<Item = &str> {
+        self.recent.iter().map(String::as_str)
+    }
+
+    /// The border begins anew: its transactions are over.
+    pub fn on_restart(&mut self) {
+        self.invites.clear();
+        self.relays_closed = self.relays_opened;
+        self.spared.clear();
+    }
+}
+
+/// (6) A timer that was served does not ask again at once.
+pub fn next_timeout_is_later(next: Option<Instant>, now: Instant) -> Result<(), Violation> {
+    match next {
+        Some(at) if at <= now => Err(Violation::new(
+            "next timeout",
+            format!("wants {} ns, it is {} ns", at.as_nanos(), now.as_nanos()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// (4) No byte of one side on the other.
+fn nothing_of_the_other_side(sent: &Sent<'_>) -> Result<(), Violation> {
+    let text = String::from_utf8_lossy(sent.bytes).to_ascii_lowercase();
+    let hidden: &[&str] = match sent.side {
+        Side::Outside => &["10.77.0.", PBX_HOST, INSIDE_CANARY],
+        Side::Inside => &["192.168.77.", "198.51.100.", "192.0.2.", "203.0.113.", PHONE_CANARY],
+    };
+    for name in hidden {
+        // strangers may write what they like, and a decoy echoes it to them
+        if text.contains(name) {
+            return Err(Violation {
+                oracle: "topology is hidden",
+                seen: format!("{name} went {:?} to {}:\n{text}", sent.side, sent.to),
+                call: Text::parse(sent.bytes).map(|text| text.from_tag().to_owned()).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn no_password(words: &str) -> Result<(), Violation> {
+    match words.contains("secret-of-") {
+        true => Err(Violation::new("no password", words.to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// From strangers the PBX sees nothing but REGISTERs of extensions whose challenge is its own matter; and
+/// nobody speaks to it under a name that is not configured.
+fn pbx_sees_no_stranger(text: &Text) -> Result<(), Violation> {
+    if text.code().is_some() {
+        return Ok(());
+    }
+    let name = user_of(uri_of(text.header("To")));
+    let digest = scenery::EXTENSIONS.iter().any(|(extension, digest)| *extension == name && *digest);
+    if text.render().contains(SCANNER_CANARY) && !(text.method() == "REGISTER" && digest) {
+        return Err(Violation::of("no stranger at the PBX", text.render(), text));
+    }
+    let caller = user_of(uri_of(text.header("From")));
+    let known = scenery::EXTENSIONS.iter().any(|(extension, _)| *extension == caller);
+    let alone = matches!(text.method(), "INVITE" | "REGISTER") && text.to_tag().is_empty();
+    if alone && !known {
+        return Err(Violation::of("no unknown name at the PBX", text.render(), text));
+    }
+    Ok(())
+}
+
+fn invite_key(side: Side, text: &Text) -> InviteKey {
+    (side, text.branch().to_owned(), text.header("Call-ID").to_owned())
+}

@@ -1,0 +1,385 @@
+//! A PBX: registrar with digest, forking proxy, and desks of its own (RFC 3261 §10.3, §16).
+//!
+//! Numbers that begin with 1 are extensions, reached by the contacts that registered; 2001 and 2002 are its
+//! own desks. It forgets everything when it crashes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use wire::clock::Instant;
+use wire::net::FlowId;
+
+use crate::act::{Path, Stage};
+use crate::digest;
+use crate::proxy::Fork;
+use crate::scenery::{self, DOMAIN, INSIDE_CANARY, PBX_HOST, PBX_SIP, REALM};
+use crate::text::{Stream, Text, address_of, param, uri_of, user_of};
+use crate::transactions::{Heard, Key};
+use crate::user_agent::{Identity, UserAgent};
+
+/// How a PBX behaves, drawn once.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// TCP towards the border.
+    pub tcp: bool,
+    /// It challenges calls, not only registrations.
+    pub challenges_calls: bool,
+    /// Its challenges carry `qop`.
+    pub qop: bool,
+    /// Its challenges carry `opaque`.
+    pub opaque: bool,
+    /// The longest registration that it grants, in seconds.
+    pub expires_max: u64,
+}
+
+/// A contact that registered.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// Its URI.
+    pub uri: String,
+    /// Until when it holds.
+    pub until: Instant,
+    series: (String, u32),
+}
+
+/// The PBX.
+pub struct Pbx {
+    /// How it behaves.
+    pub habits: Habits,
+    /// Whether it runs.
+    pub up: bool,
+    /// Its desks.
+    pub agent: UserAgent,
+    /// Who is reached where.
+    pub location: BTreeMap<String, Vec<Contact>>,
+    pub(crate) forks: BTreeMap<Key, Fork>,
+    pub(crate) streams: BTreeMap<FlowId, Stream>,
+    nonces: BTreeMap<String, Instant>,
+    call_at: Option<Instant>,
+}
+
+const NONCE_LIFE: Duration = Duration::from_secs(90);
+
+impl Pbx {
+    /// A PBX that runs and knows nobody.
+    pub fn new(habits: Habits, stage: &mut Stage<'_>) -> Self {
+        let identity = Identity {
+            host: PBX_SIP.to_string(),
+            media: scenery::PBX_IP,
+            media_seen: scenery::PBX_IP,
+            signature: vec![
+                ("User-Agent".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
+                ("Server".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
+                ("X-Trace".into(), format!("node {} of {PBX_HOST}", scenery::PBX_IP)),
+                ("P-Asserted-Identity".into(), format!("<sip:desk@{PBX_HOST}>")),
+            ],
+            call_id_host: format!("{INSIDE_CANARY}.{PBX_HOST}"),
+            credentials: None,
+        };
+        let mut pbx = Self {
+            habits,
+            up: true,
+            agent: UserAgent::new(identity),
+            location: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+            call_at: Some(stage.now + stage.rng.millis(5_000, 15_000)),
+        };
+        pbx.aim(stage);
+        pbx
+    }
+
+    /// Goes away with everything that it knew.
+    pub fn crash(&mut self) -> Vec<FlowId> {
+        self.up = false;
+        self.agent.transactions = Default::default();
+        self.agent.legs.clear();
+        self.location.clear();
+        self.forks.clear();
+        self.nonces.clear();
+        self.agent.path = None;
+        std::mem::take(&mut self.streams).into_keys().collect()
+    }
+
+    /// Is back.
+    pub fn start(&mut self, stage: &mut Stage<'_>) {
+        self.up = true;
+        self.aim(stage);
+        self.call_at = Some(stage.now + stage.rng.millis(5_000, 15_000));
+    }
+
+    /// The way to the border.
+    fn aim(&mut self, stage: &mut Stage<'_>) {
+        self.agent.path = Some(self.path_to(scenery::INSIDE_SIP, stage));
+    }
+
+    /// By TCP a connection that is there, or a new one.
+    pub(crate) fn path_to(&mut self, to: SocketAddr, stage: &mut Stage<'_>) -> Path {
+        if !self.habits.tcp {
+            return Path::Udp(PBX_SIP, to);
+        }
+        let flow = match self.streams.keys().next_back() {
+            Some(flow) => *flow,
+            None => {
+                let port = u16::try_from(stage.rng.between(40_000, 60_000)).unwrap_or(40_000);
+                let flow = stage.connect(SocketAddr::new(scenery::PBX_IP, port), to);
+                self.streams.insert(flow, Stream::default());
+                flow
+            }
+        };
+        Path::Stream(flow)
+    }
+
+    /// The border opened a connection; false where nobody is there.
+    pub fn on_opened(&mut self, flow: FlowId) -> bool {
+        if self.up {
+            self.streams.insert(flow, Stream::default());
+        }
+        self.up
+    }
+
+    /// A connection is gone.
+    pub fn on_closed(&mut self, flow: FlowId, stage: &mut Stage<'_>) {
+        self.streams.remove(&flow);
+        if !self.up {
+            return;
+        }
+        let lost = self.agent.transactions.path_lost(Path::Stream(flow));
+        self.on_lost(&lost, stage);
+        self.aim(stage);
+    }
+
+    /// A message for it.
+    pub fn on_message(&mut self, bytes: &[u8], path: Path, stage: &mut Stage<'_>) {
+        let Some(text) = Text::parse(bytes).filter(|_| self.up) else { return };
+        match self.agent.transactions.receive(text, path, stage) {
+            Heard::Request(text, key) => self.on_request(text, &key, stage),
+            Heard::Ack(text) => self.on_ack(text, stage),
+            Heard::Response(key, text) => {
+                if !self.on_branch_response(&key, &text, stage) {
+                    self.agent.on_response(&key, &text, stage);
+                }
+            }
+            Heard::Nothing => {}
+        }
+    }
+
+    /// Bytes of a connection.
+    pub fn on_stream(&mut self, flow: FlowId, bytes: &[u8], stage: &mut Stage<'_>) {
+        let Some(stream) = self.streams.get_mut(&flow) else { return };
+        for message in stream.push(bytes) {
+            self.on_message(&message, Path::Stream(flow), stage);
+        }
+    }
+
+    fn on_request(&mut self, mut text: Text, key: &Key, stage: &mut Stage<'_>) {
+        if text.method() == "CANCEL" {
+            let invite: Key = (key.0.clone(), "INVITE".into());
+            if self.forks.contains_key(&invite) {
+                self.respond(key, 200, |text| text, stage);
+                return self.cancel_branches(&invite, stage);
+            }
+            return self.agent.on_request(&text, key, stage);
+        }
+        if text.method() == "REGISTER" {
+            return self.on_register(&text, key, stage);
+        }
+        let ours = strip_own_route(&mut text);
+        let target = text.uri().to_owned();
+        if !text.to_tag().is_empty() {
+            return match self.next_hop(&text, &target) {
+                Some(to) => self.fork(text, key, &[(target, to)], ours, stage),
+                None => self.agent.on_request(&text, key, stage),
+            };
+        }
+        match text.method() {
+            "INVITE" => self.on_invite(text, key, stage),
+            "OPTIONS" => self.respond(key, 200, |text| text, stage),
+            _ => self.respond(key, 404, |text| text, stage),
+        }
+    }
+
+    fn on_ack(&mut self, mut text: Text, stage: &mut Stage<'_>) {
+        strip_own_route(&mut text);
+        let target = text.uri().to_owned();
+        match self.next_hop(&text, &target) {
+            Some(to) => {
+                let path = self.path_to(to, stage);
+                let via = format!("SIP/2.0/UDP {PBX_SIP};branch=z9hG4bK{};rport", stage.rng.word());
+                text.push_front("Via", via);
+                stage.send(path, &text);
+            }
+            None => self.agent.on_ack(&text, stage),
+        }
+    }
+
+    /// Where a request in a dialog goes next; none where it is for a desk of ours.
+    fn next_hop(&self, text: &Text, target: &str) -> Option<SocketAddr> {
+        let route = text.header("Route");
+        let next = if route.is_empty() { target } else { uri_of(route) };
+        address_of(next).filter(|to| *to != PBX_SIP)
+    }
+
+    fn on_invite(&mut self, text: Text, key: &Key, stage: &mut Stage<'_>) {
+        let caller = user_of(uri_of(text.header("From"))).to_owned();
+        if self.habits.challenges_calls && !self.is_proved(&text, "Proxy-Authorization", &caller, stage) {
+            let challenge = self.challenge(stage);
+            return self.respond(key, 407, |text| text.with("Proxy-Authenticate", challenge), stage);
+        }
+        let number = user_of(text.uri()).to_owned();
+        if matches!(number.as_str(), "2001" | "2002") {
+            return self.agent.on_request(&text, key, stage);
+        }
+        let now = stage.now;
+        let contacts = self.location.get(&number).map(Vec::as_slice).unwrap_or_default();
+        let targets: Vec<_> = contacts
+            .iter()
+            .filter(|contact| contact.until > now)
+            .filter_map(|contact| Some((contact.uri.clone(), address_of(&contact.uri)?)))
+            .collect();
+        if targets.is_empty() {
+            let known = scenery::EXTENSIONS.iter().any(|(name, _)| *name == number);
+            return self.respond(key, if known { 480 } else { 404 }, |text| text, stage);
+        }
+        self.fork(text, key, &targets, true, stage);
+    }
+
+    fn challenge(&mut self, stage: &mut Stage<'_>) -> String {
+        let nonce = stage.rng.word();
+        self.nonces.insert(nonce.clone(), stage.now + NONCE_LIFE);
+        let mut value = format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=MD5");
+        if self.habits.qop {
+            value.push_str(", qop=\"auth\"");
+        }
+        if self.habits.opaque {
+            value.push_str(&format!(", opaque=\"{}\"", stage.rng.word()));
+        }
+        value
+    }
+
+    fn is_proved(&mut self, text: &Text, header: &str, user: &str, stage: &mut Stage<'_>) -> bool {
+        self.nonces.retain(|_, until| *until > stage.now);
+        let credentials = text.header(header);
+        digest::field(credentials, "nonce").is_some_and(|nonce| self.nonces.contains_key(nonce))
+            && digest::is_right(credentials, user, &scenery::password(user), REALM, text.method())
+    }
+
+    fn on_register(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
+        let user = user_of(uri_of(text.header("To"))).to_owned();
+        if !self.is_proved(text, "Authorization", &user, stage) {
+            let had = digest::field(text.header("Authorization"), "nonce");
+            let stale = had.is_some_and(|nonce| !self.nonces.contains_key(nonce));
+            let mut challenge = self.challenge(stage);
+            if stale {
+                challenge.push_str(", stale=true");
+            }
+            return self.respond(key, 401, |text| text.with("WWW-Authenticate", challenge), stage);
+        }
+        let series = (text.header("Call-ID").to_owned(), text.cseq());
+        let now = stage.now;
+        let contacts = self.location.entry(user).or_default();
+        contacts.retain(|contact| contact.until > now);
+        let mut refused = false;
+        for value in text.all("Contact") {
+            let uri = uri_of(&value).to_owned();
+            let asked = param(&value, "expires").and_then(|secs| secs.parse().ok()).unwrap_or(3_600);
+            let known = contacts.iter().position(|contact| contact.uri == uri);
+            if let Some(place) = known {
+                let (call_id, cseq) = &contacts[place].series;
+                if *call_id == series.0 && *cseq >= series.1 {
+                    refused = true;
+                    continue;
+                }
+                contacts.remove(place);
+            }
+            if asked > 0 {
+                let until = now + Duration::from_secs(asked.min(self.habits.expires_max));
+                contacts.push(Contact { uri, until, series: series.clone() });
+            }
+        }
+        let listed = contacts.clone();
+        if refused {
+            return self.respond(key, 500, |text| text, stage);
+        }
+        let list = |mut text: Text| {
+            for contact in &listed {
+                let secs = contact.until.since(now).as_secs();
+                text = text.with("Contact", format!("<{}>;expires={secs}", contact.uri));
+            }
+            text
+        };
+        self.respond(key, 200, list, stage);
+    }
+
+    pub(crate) fn respond(&mut self, key: &Key, code: u16, more: impl FnOnce(Text) -> Text, stage: &mut Stage<'_>) {
+        let Some((request, _)) = self.agent.transactions.asked(key) else { return };
+        let tag = format!("{INSIDE_CANARY}{}", stage.rng.below(1_000)).replace(INSIDE_CANARY, "pbx");
+        let mut text = Text::response(request, code, Some(&tag));
+        for (name, value) in &self.agent.identity.signature {
+            text = text.with(name, value);
+        }
+        self.agent.transactions.respond(key, more(text), false, stage);
+    }
+
+    fn on_lost(&mut self, lost: &[Key], stage: &mut Stage<'_>) {
+        for key in lost {
+            self.on_branch_lost(key, stage);
+        }
+        self.agent.on_lost(lost, stage);
+    }
+
+    /// When something is due.
+    pub fn next(&self) -> Option<Instant> {
+        [self.call_at, self.agent.next()].into_iter().flatten().min().filter(|_| self.up)
+    }
+
+    /// What is due.
+    pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
+        let lost = self.agent.on_timer(stage);
+        for key in &lost {
+            self.on_branch_lost(key, stage);
+        }
+        self.forget_forks();
+        if self.call_at.is_some_and(|at| at <= stage.now) {
+            self.call_at = Some(stage.now + stage.rng.millis(2_000, 15_000));
+            if stage.busy && self.agent.legs.len() < 6 {
+                self.call_somebody(stage);
+            }
+        }
+    }
+
+    /// A desk calls one contact of one extension.
+    fn call_somebody(&mut self, stage: &mut Stage<'_>) {
+        let now = stage.now;
+        let contacts: Vec<(String, String)> = self
+            .location
+            .iter()
+            .flat_map(|(name, contacts)| contacts.iter().map(move |contact| (name.clone(), contact)))
+            .filter(|(_, contact)| contact.until > now)
+            .map(|(name, contact)| (name, contact.uri.clone()))
+            .collect();
+        if let Some((name, uri)) = stage.rng.pick(&contacts).cloned() {
+            self.call_contact(&name, &uri, stage);
+        }
+    }
+
+    /// A desk calls one contact.
+    pub(crate) fn call_contact(&mut self, name: &str, uri: &str, stage: &mut Stage<'_>) {
+        self.aim(stage);
+        let display = if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {PBX_HOST}") };
+        let from = format!("\"{display}\" <sip:2001@{PBX_HOST}>");
+        self.agent.call(uri, &from, &format!("sip:{name}@{DOMAIN}"), stage);
+    }
+}
+
+/// Takes our own Record-Route away (RFC 3261 §16.4); true where it was there.
+fn strip_own_route(text: &mut Text) -> bool {
+    let own = address_of(uri_of(text.header("Route"))) == Some(PBX_SIP);
+    if own {
+        text.take_first("Route");
+    }
+    own
+}
+

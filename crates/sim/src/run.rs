@@ -1,0 +1,227 @@
+//! One run: faults, then calm, then a probe that everything still works, then goodbye.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::network::{Weather, Who};
+use crate::oracle::Violation;
+use crate::user_agent::State;
+use crate::world::{Tally, World};
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// How many happenings the first half has.
+    pub steps: u64,
+}
+
+/// A run that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Over everything that the border did.
+    pub trace: u64,
+    /// How many happenings there were.
+    pub steps: u64,
+    /// What was seen.
+    pub tally: Tally,
+}
+
+/// A rule that did not hold, and what led to it.
+pub struct Failure {
+    seed: u64,
+    step: u64,
+    violation: Violation,
+    events: String,
+    ladder: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Violation { oracle, seen, call } = &self.violation;
+        writeln!(f, "seed {} step {}: oracle \"{oracle}\"", self.seed, self.step)?;
+        writeln!(f, "{seen}\n\nevents:\n{}", self.events)?;
+        writeln!(f, "ladder {call}:\n{}", self.ladder)?;
+        write!(f, "again: PORTCULLIS_SIM_SEED={} cargo test -p sim --test simulation", self.seed)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Runs one seed.
+pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(plan.seed);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.live(plan.steps)));
+    let violation = match outcome {
+        Ok(Ok(())) => {
+            world.tally.audio += world.media.forwarded;
+            return Ok(Report { trace: world.trace, steps: world.step, tally: world.tally });
+        }
+        Ok(Err(violation)) => violation,
+        Err(panic) => {
+            let words = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+            Violation::new("nothing panics", words.unwrap_or_default())
+        }
+    };
+    let events: Vec<&str> = world.oracles.recent_events().collect();
+    Err(Box::new(Failure {
+        seed: plan.seed,
+        step: world.step,
+        events: events.join("\n"),
+        ladder: world.ladder.print(&violation.call),
+        violation,
+    }))
+}
+
+/// By then everything must be at rest (issue 9, landing b).
+const REST: Duration = Duration::from_secs(600);
+
+impl World {
+    fn live(&mut self, steps: u64) -> Result<(), Violation> {
+        self.resolve();
+        self.drain()?;
+        for index in 0..self.phones.len() {
+            self.arm_actor(Who::Phone(index));
+        }
+        for index in 0..self.scanners.len() {
+            self.arm_actor(Who::Scanner(index));
+        }
+        self.arm_actor(Who::Pbx);
+        self.run_until(None, Some(steps))?;
+        self.heal();
+        self.run_until(Some(self.now + REST), None)?;
+        self.is_at_rest()?;
+        self.everybody_is_registered()?;
+        self.probe()?;
+        self.part()
+    }
+
+    /// The network heals, the PBX is up, and nobody begins anything new.
+    fn heal(&mut self) {
+        self.weather = Weather::calm();
+        self.busy = false;
+        (self.disk_fails, self.disk_delay) = (0, 2);
+        (self.media.taken, self.media.refused) = (0, 0);
+        if !self.pbx.up {
+            self.stage(Who::Pbx, |world, stage| world.pbx.start(stage));
+        }
+    }
+
+    fn is_at_rest(&mut self) -> Result<(), Violation> {
+        self.oracles.every_invite_is_answered()?;
+        self.oracles.relays_balance(&self.status, self.media.len(), true)?;
+        if self.status.blocks != 0 {
+            return Err(Violation::new("at rest", format!("{} blocks have not ended", self.status.blocks)));
+        }
+        Ok(())
+    }
+
+    /// Every phone that wants to be is registered, and the PBX has one contact for each, no more.
+    fn everybody_is_registered(&self) -> Result<(), Violation> {
+        let fail = |seen: String| Err(Violation::new("everybody is registered", seen));
+        for phone in &self.phones {
+            if !phone.is_registered(self.now) {
+                return fail(format!("phone {} of {} is not", phone.model.number, phone.model.extension));
+            }
+        }
+        for (name, _) in crate::scenery::EXTENSIONS {
+            let phones = self.phones.iter().filter(|phone| phone.model.extension == name).count();
+            let contacts = self.pbx.location.get(name).map(Vec::as_slice).unwrap_or_default();
+            let live = contacts.iter().filter(|contact| contact.until > self.now).count();
+            if live != phones {
+                return fail(format!("{name}: {phones} phones, the PBX has {contacts:?}"));
+            }
+        }
+        if self.status.registrations != self.phones.len() {
+            return fail(format!("{} bindings for {} phones", self.status.registrations, self.phones.len()));
+        }
+        Ok(())
+    }
+
+    /// One call of each phone, one to each contact, and one between extensions: all are answered and heard.
+    fn probe(&mut self) -> Result<(), Violation> {
+        for index in 0..self.phones.len() {
+            for number in ["2001", if self.phones[index].model.extension == "1002" { "1003" } else { "1002" }] {
+                let before = self.phones[index].agent.history.len();
+                self.stage(Who::Phone(index), |world, stage| world.phones[index].call(number, stage));
+                self.run_until(Some(self.now + Duration::from_secs(90)), None)?;
+                let history = self.phones[index].agent.history.get(before..).unwrap_or_default();
+                let outgoing = history.iter().find(|leg| leg.status != 0);
+                match outgoing {
+                    Some(leg) if leg.status == 200 && leg.heard > 0 => {}
+                    other => {
+                        let call = other
+                            .or_else(|| self.phones[index].agent.legs.first())
+                            .map_or(String::new(), |leg| leg.local_tag.clone());
+                        let seen = format!(
+                            "phone {} called {number}: {:?}",
+                            self.phones[index].model.number,
+                            other.map(|leg| (leg.status, leg.state, leg.heard))
+                        );
+                        return Err(Violation { oracle: "a call works again", seen, call });
+                    }
+                }
+            }
+        }
+        self.probe_inward()?;
+        self.is_at_rest()
+    }
+
+    fn probe_inward(&mut self) -> Result<(), Violation> {
+        let contacts: Vec<(String, String)> = self
+            .pbx
+            .location
+            .iter()
+            .flat_map(|(name, contacts)| contacts.iter().map(move |c| (name.clone(), c.uri.clone())))
+            .collect();
+        for (name, uri) in contacts {
+            let before = self.pbx.agent.history.len();
+            self.stage(Who::Pbx, |world, stage| world.pbx.call_contact(&name, &uri, stage));
+            self.run_until(Some(self.now + Duration::from_secs(90)), None)?;
+            let history = self.pbx.agent.history.get(before..).unwrap_or_default();
+            match history.first() {
+                Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {}
+                other => {
+                    let seen = format!("the PBX called {name}: {:?}", other.map(|leg| (leg.status, leg.heard)));
+                    let call = other.map_or(String::new(), |leg| leg.local_tag.clone());
+                    return Err(Violation { oracle: "a call works again", seen, call });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All phones de-register: nothing is left anywhere.
+    fn part(&mut self) -> Result<(), Violation> {
+        for index in 0..self.phones.len() {
+            self.stage(Who::Phone(index), |world, stage| world.phones[index].leave(stage));
+        }
+        self.run_until(Some(self.now + Duration::from_secs(120)), None)?;
+        self.is_at_rest()?;
+        let contacts: usize = self
+            .pbx
+            .location
+            .values()
+            .flatten()
+            .filter(|contact| contact.until > self.now)
+            .count();
+        if self.status.registrations != 0 || contacts != 0 {
+            return Err(Violation::new(
+                "nothing is left",
+                format!("{} bindings, {contacts} contacts at the PBX", self.status.registrations),
+            ));
+        }
+        let answered = self.phones.iter().flat_map(|phone| &phone.agent.history);
+        self.tally.answered = answered.filter(|leg| leg.status == 200).count() as u64;
+        Ok(())
+    }
+}

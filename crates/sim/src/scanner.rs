@@ -1,0 +1,145 @@
+//! Who has no business here: garbage, registrations under guessed names, calls from nowhere.
+
+use std::net::SocketAddr;
+
+use wire::clock::Instant;
+use wire::net::{FlowId, Transport};
+
+use crate::act::{Path, Stage};
+use crate::digest;
+use crate::scenery::{self, DOMAIN, SCANNER_CANARY};
+use crate::text::{Stream, Text};
+
+/// A scanner.
+pub struct Scanner {
+    /// The number that its address ends in.
+    pub number: u8,
+    transport: Transport,
+    connection: Option<FlowId>,
+    stream: Stream,
+    at: Option<Instant>,
+    challenge: Option<String>,
+    port: u16,
+}
+
+impl Scanner {
+    /// A scanner that begins soon.
+    pub fn new(number: u8, transport: Transport, stage: &mut Stage<'_>) -> Self {
+        Self {
+            number,
+            transport,
+            connection: None,
+            stream: Stream::default(),
+            at: Some(stage.now + stage.rng.millis(1_000, 20_000)),
+            challenge: None,
+            port: 6_000,
+        }
+    }
+
+    /// From where it comes.
+    pub fn source(&self) -> SocketAddr {
+        SocketAddr::new(scenery::scanner_ip(self.number), self.port)
+    }
+
+    /// When something is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Its connection is gone.
+    pub fn on_closed(&mut self, flow: FlowId) {
+        if self.connection == Some(flow) {
+            self.connection = None;
+        }
+    }
+
+    /// A message for it: challenges are answered with a guess.
+    pub fn on_message(&mut self, bytes: &[u8]) {
+        if let Some(text) = Text::parse(bytes).filter(|text| text.code() == Some(401)) {
+            self.challenge = Some(text.header("WWW-Authenticate").to_owned());
+        }
+    }
+
+    /// Bytes of its connection.
+    pub fn on_stream(&mut self, bytes: &[u8]) {
+        for message in self.stream.push(bytes) {
+            self.on_message(&message);
+        }
+    }
+
+    /// The next attempt.
+    pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
+        self.at = stage.busy.then(|| stage.now + stage.rng.millis(50, 9_000));
+        let Some(path) = self.path(stage).filter(|_| stage.busy) else { return };
+        let bytes = match stage.rng.below(8) {
+            0 => garbage(stage),
+            1 => self.mutated(stage),
+            2 => self.request("INVITE", "1005", stage).render().into_bytes(),
+            3 => self.request("OPTIONS", "100", stage).render().into_bytes(),
+            4 => self.request("REGISTER", "1003", stage).render().into_bytes(),
+            5 => self.request("REGISTER", "1001", stage).render().into_bytes(),
+            _ => {
+                let name = format!("{}", stage.rng.between(100, 99_999));
+                self.request("REGISTER", &name, stage).render().into_bytes()
+            }
+        };
+        stage.acts.push(crate::act::Act::Send(path, bytes));
+    }
+
+    fn path(&mut self, stage: &mut Stage<'_>) -> Option<Path> {
+        if self.transport == Transport::Udp {
+            return Some(Path::Udp(self.source(), scenery::OUTSIDE_UDP));
+        }
+        if self.connection.is_none() {
+            self.port += 1;
+            let to = if self.transport == Transport::Tls { scenery::OUTSIDE_TLS } else { scenery::OUTSIDE_TCP };
+            self.connection = Some(stage.connect(self.source(), to));
+            self.stream = Stream::default();
+        }
+        self.connection.map(Path::Stream)
+    }
+
+    fn request(&mut self, method: &str, name: &str, stage: &mut Stage<'_>) -> Text {
+        let aor = format!("sip:{name}@{DOMAIN}");
+        let uri = if method == "REGISTER" { format!("sip:{DOMAIN}") } else { format!("sip:2001@{DOMAIN}") };
+        let text = Text::request(method, &uri)
+            .with("Via", format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", self.source(), stage.rng.word()))
+            .with("Max-Forwards", "70")
+            .with("From", format!("\"{SCANNER_CANARY}\" <{aor}>;tag={}", stage.rng.word()))
+            .with("To", format!("<{}>", if method == "REGISTER" { &aor } else { &uri }))
+            .with("Call-ID", format!("{SCANNER_CANARY}{}", stage.rng.word()))
+            .with("CSeq", format!("1 {method}"))
+            .with("Contact", format!("<sip:{name}@{}>;expires=600", self.source()))
+            .with("User-Agent", SCANNER_CANARY);
+        match self.challenge.take().filter(|_| method == "REGISTER") {
+            Some(challenge) => {
+                let value = digest::answer(&challenge, name, "1234", "REGISTER", &uri, "c");
+                text.with("Authorization", value)
+            }
+            None => text,
+        }
+    }
+
+    /// A request with a few bytes changed, cut or doubled.
+    fn mutated(&mut self, stage: &mut Stage<'_>) -> Vec<u8> {
+        let mut bytes = self.request("REGISTER", "1003", stage).render().into_bytes();
+        for _ in 0..stage.rng.between(1, 12) {
+            let place = usize::try_from(stage.rng.below(bytes.len() as u64)).unwrap_or(0);
+            match (stage.rng.below(3), bytes.get_mut(place)) {
+                (0, Some(byte)) => *byte = u8::try_from(stage.rng.below(256)).unwrap_or(0),
+                (1, Some(_)) => bytes.truncate(place.max(1)),
+                (_, Some(byte)) => {
+                    let copy = *byte;
+                    bytes.insert(place, copy);
+                }
+                (_, None) => {}
+            }
+        }
+        bytes
+    }
+}
+
+fn garbage(stage: &mut Stage<'_>) -> Vec<u8> {
+    let length = stage.rng.between(1, 300);
+    (0..length).map(|_| u8::try_from(stage.rng.below(256)).unwrap_or(0)).collect()
+}

@@ -1,0 +1,555 @@
+//! The world: a clock, a heap of happenings ordered by time and number, the real border, the real relay
+//! table, and everybody around them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Table, Target};
+use media::{Order, RelayEvent};
+use wire::clock::{Instant, Now, WallTime};
+use wire::net::{FlowId, PrefixSet, Side, Transport};
+
+use crate::act::{Act, Path, Stage};
+use crate::ladder::{Ladder, place};
+use crate::media_plane::MediaPlane;
+use crate::network::{Connection, Connections, Weather, Who};
+use crate::oracle::{Oracles, Sent, Violation, next_timeout_is_later};
+use crate::pbx::{Habits, Pbx};
+use crate::phone::{Model, Phone};
+use crate::rng::Rng;
+use crate::scanner::Scanner;
+use crate::scenery::{self, PBX_SIP};
+
+/// Something that happens at a moment.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// The border's timer.
+    Border,
+    /// An actor's timer.
+    Actor(Who),
+    /// The relay table's timer.
+    MediaTimer,
+    /// A datagram of SIP arrives.
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    /// A connection that an actor asked for is open at the border.
+    Opened(FlowId),
+    /// A connection that the border asked for reaches the PBX.
+    Asked(FlowId),
+    /// Bytes of a stream arrive.
+    Chunk { flow: FlowId, inward: bool, bytes: Vec<u8> },
+    /// An end of a connection learns that it is gone.
+    Closed { flow: FlowId, inward: bool },
+    /// An order reaches the media plane.
+    Order(u64, Order),
+    /// An event reaches the border.
+    Event(u64, RelayEvent),
+    /// Audio arrives.
+    Audio { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    /// The disk answers.
+    Stored { epoch: u64, ticket: u64, ok: bool, record: Record },
+    /// The operator does something.
+    Operator,
+    /// Something breaks.
+    Chaos,
+    /// The PBX is back.
+    PbxStarts,
+}
+
+/// What was seen in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events of the border, by code.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Restarts of the border and of the PBX.
+    pub restarts: [u64; 2],
+    /// Packets that the relays passed on.
+    pub audio: u64,
+    /// Calls that phones made and that were answered.
+    pub answered: u64,
+    /// Commands of the operator.
+    pub commands: u64,
+}
+
+/// The whole false world around one real border.
+pub struct World {
+    pub(crate) seed: u64,
+    pub(crate) rng: Rng,
+    pub(crate) now: Instant,
+    pub(crate) step: u64,
+    sequence: u64,
+    heap: BTreeMap<(Instant, u64), Happening>,
+    armed: BTreeMap<Option<Who>, Instant>,
+    media_armed: Option<Instant>,
+    pub(crate) border: Border,
+    /// How often the border was started.
+    pub(crate) epoch: u64,
+    pub(crate) weather: Weather,
+    pub(crate) connections: Connections,
+    next_flow: u64,
+    pub(crate) phones: Vec<Phone>,
+    pub(crate) scanners: Vec<Scanner>,
+    pub(crate) pbx: Pbx,
+    pub(crate) media: MediaPlane,
+    pub(crate) disk: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    pub(crate) disk_fails: u64,
+    pub(crate) disk_delay: u64,
+    pub(crate) blocked: PrefixSet,
+    pub(crate) busy: bool,
+    pub(crate) oracles: Oracles,
+    pub(crate) ladder: Ladder,
+    pub(crate) tally: Tally,
+    pub(crate) trace: u64,
+    pub(crate) status: border::command::StatusView,
+}
+
+const WALL_START: u64 = 1_790_000_000_000;
+/// The question that the oracles ask after every step.
+const STATUS: u64 = u64::MAX;
+
+impl World {
+    /// A world drawn from a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let habits = Habits {
+            tcp: rng.chance(300),
+            challenges_calls: rng.chance(700),
+            qop: rng.chance(700),
+            opaque: rng.chance(500),
+            expires_max: *rng.pick(&[60, 90, 300, 3_600]).unwrap_or(&300),
+        };
+        let mut next_flow = 100;
+        let now = Instant::ZERO;
+        let mut stage = Stage { now, rng: &mut rng, acts: Vec::new(), next_flow: &mut next_flow, busy: true };
+        let pbx = Pbx::new(habits, &mut stage);
+        let phones = models().into_iter().map(|model| Phone::new(model, &mut stage)).collect();
+        let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls]
+            .into_iter()
+            .zip(66..)
+            .map(|(transport, number)| Scanner::new(number, transport, &mut stage))
+            .collect();
+        let first = stage.acts;
+        let weather = Weather::bad(&mut rng);
+        let mut media = MediaPlane::new(rng.bits());
+        (media.taken, media.refused) = (rng.below(200), rng.below(30));
+        let mut world = Self {
+            seed,
+            now,
+            step: 0,
+            sequence: 0,
+            heap: BTreeMap::new(),
+            armed: BTreeMap::new(),
+            media_armed: None,
+            border: start_border(&mut rng, now, Vec::new()),
+            epoch: 0,
+            weather,
+            connections: BTreeMap::new(),
+            next_flow,
+            phones,
+            scanners,
+            pbx,
+            media,
+            disk: BTreeMap::new(),
+            disk_fails: rng.below(100),
+            disk_delay: *rng.pick(&[2, 20, 400]).unwrap_or(&2),
+            blocked: PrefixSet::default(),
+            busy: true,
+            oracles: Oracles::new(),
+            ladder: Ladder::default(),
+            tally: Tally::default(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            status: Default::default(),
+            rng,
+        };
+        world.perform(Who::Pbx, first);
+        world.at(Duration::from_secs(3), Happening::Operator);
+        world.at(Duration::from_secs(8), Happening::Chaos);
+        world
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let wall = WallTime(WALL_START + self.now.as_nanos() / 1_000_000);
+        Now { mono: self.now, wall }
+    }
+
+    /// Lets something happen after a while.
+    pub(crate) fn at(&mut self, after: Duration, happening: Happening) {
+        self.at_instant(self.now + after, happening);
+    }
+
+    fn at_instant(&mut self, at: Instant, happening: Happening) {
+        self.sequence += 1;
+        self.heap.insert((at.max(self.now), self.sequence), happening);
+    }
+
+    /// Lets an actor act, and carries out what it does.
+    pub(crate) fn stage<T>(&mut self, who: Who, act: impl FnOnce(&mut Self, &mut Stage<'_>) -> T) -> T {
+        let mut rng = self.rng.clone();
+        let mut next_flow = self.next_flow;
+        let mut stage =
+            Stage { now: self.now, rng: &mut rng, acts: Vec::new(), next_flow: &mut next_flow, busy: self.busy };
+        let result = act(self, &mut stage);
+        let acts = stage.acts;
+        self.rng = rng;
+        self.next_flow = next_flow;
+        self.perform(who, acts);
+        self.arm_actor(who);
+        result
+    }
+
+    pub(crate) fn arm_actor(&mut self, who: Who) {
+        let next = match who {
+            Who::Phone(index) => self.phones.get(index).and_then(Phone::next),
+            Who::Scanner(index) => self.scanners.get(index).and_then(Scanner::next),
+            Who::Pbx => self.pbx.next(),
+        };
+        self.arm(Some(who), next);
+    }
+
+    fn arm(&mut self, who: Option<Who>, next: Option<Instant>) {
+        let Some(at) = next else { return };
+        if self.armed.get(&who).is_none_or(|armed| *armed > at) {
+            self.armed.insert(who, at);
+            // a real shell is never quite on time
+            let late = if who.is_none() { self.rng.millis(0, 2) } else { Duration::ZERO };
+            self.at_instant(at + late, who.map_or(Happening::Border, Happening::Actor));
+        }
+    }
+
+    fn perform(&mut self, who: Who, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Send(Path::Udp(from, to), bytes) => self.send_datagram(from, to, bytes),
+                Act::Send(Path::Stream(flow), bytes) => self.send_stream(flow, true, &bytes),
+                Act::Connect { flow, from, to } => self.connect(who, flow, from, to),
+                Act::Disconnect(flow) => self.disconnect(flow, true),
+                Act::Audio { from, to, bytes } => {
+                    let delay = self.rng.millis(1, self.weather.delay);
+                    if !self.rng.chance(self.weather.loss) {
+                        self.at(delay, Happening::Audio { from, to, bytes });
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        for delay in self.weather.datagram(&mut self.rng) {
+            self.at(delay, Happening::Datagram { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn connect(&mut self, who: Who, flow: FlowId, from: SocketAddr, to: SocketAddr) {
+        let side = if who == Who::Pbx { Side::Inside } else { Side::Outside };
+        let open = self.now + self.rng.millis(1, self.weather.delay);
+        self.connections.insert(flow, Connection::new(who, side, to, from, open));
+        self.at_instant(open, Happening::Opened(flow));
+    }
+
+    fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: &[u8]) {
+        let (weather, now) = (self.weather, self.now);
+        let Some(connection) = self.connections.get_mut(&flow) else { return };
+        if !(connection.at_actor && connection.at_border) {
+            return;
+        }
+        let pieces = connection.cut(bytes, inward, now, weather.delay, &mut self.rng);
+        for (at, bytes) in pieces {
+            self.at_instant(at, Happening::Chunk { flow, inward, bytes });
+        }
+        if self.rng.chance(weather.broken) {
+            self.break_connection(flow);
+        }
+    }
+
+    /// One end closes; the other learns of it after all that was sent.
+    pub(crate) fn disconnect(&mut self, flow: FlowId, by_actor: bool) {
+        let Some(connection) = self.connections.get_mut(&flow) else { return };
+        if by_actor {
+            connection.at_actor = false;
+        } else {
+            connection.at_border = false;
+        }
+        let at = connection.drained(by_actor).max(self.now);
+        self.at_instant(at + Duration::from_millis(1), Happening::Closed { flow, inward: by_actor });
+    }
+
+    /// Both ends learn that it broke; what is under way is lost with it.
+    pub(crate) fn break_connection(&mut self, flow: FlowId) {
+        for inward in [true, false] {
+            let delay = self.rng.millis(1, self.weather.delay);
+            self.at(delay, Happening::Closed { flow, inward });
+        }
+    }
+
+    /// Runs until a moment, or until a number of steps is done.
+    pub(crate) fn run_until(&mut self, until: Option<Instant>, steps: Option<u64>) -> Result<(), Violation> {
+        loop {
+            if steps.is_some_and(|steps| self.step >= steps) {
+                return Ok(());
+            }
+            let Some(((at, _), _)) = self.heap.first_key_value() else { return Ok(()) };
+            if until.is_some_and(|until| *at > until) {
+                self.now = until.unwrap_or(self.now).max(self.now);
+                return Ok(());
+            }
+            let Some(((at, _), happening)) = self.heap.pop_first() else { return Ok(()) };
+            self.now = at.max(self.now);
+            self.step += 1;
+            self.happen(happening)?;
+            self.drain()?;
+            self.ask_status()?;
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Border => {
+                self.armed.remove(&None);
+                if self.border.poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.border.handle_timeout(self.now());
+                    next_timeout_is_later(self.border.poll_timeout(), self.now)?;
+                }
+            }
+            Happening::Actor(who) => {
+                self.armed.remove(&Some(who));
+                self.stage(who, |world, stage| match who {
+                    Who::Phone(index) => world.phones[index].on_timer(stage),
+                    Who::Scanner(index) => world.scanners[index].on_timer(stage),
+                    Who::Pbx => world.pbx.on_timer(stage),
+                });
+            }
+            Happening::MediaTimer => {
+                self.media_armed = None;
+                self.media.handle_timeout(self.now);
+            }
+            Happening::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
+            Happening::Opened(flow) => self.on_opened(flow),
+            Happening::Asked(flow) => self.on_asked(flow),
+            Happening::Chunk { flow, inward, bytes } => self.on_chunk(flow, inward, &bytes),
+            Happening::Closed { flow, inward } => self.on_closed(flow, inward),
+            Happening::Order(epoch, order) if epoch == self.epoch => {
+                self.media.order(order, self.now, &mut self.rng);
+            }
+            Happening::Event(epoch, event) if epoch == self.epoch => {
+                if matches!(event, RelayEvent::Closed { .. } | RelayEvent::Failed { .. }) {
+                    self.oracles.on_relay(false);
+                }
+                self.input(Input::Media(event));
+            }
+            Happening::Audio { from, to, bytes } => self.on_audio(from, to, &bytes),
+            Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
+                if ok {
+                    self.write(record);
+                }
+                self.input(Input::Stored { ticket, ok });
+            }
+            Happening::Order(..) | Happening::Event(..) | Happening::Stored { .. } => {}
+            Happening::Operator => self.on_operator(),
+            Happening::Chaos => self.on_chaos(),
+            Happening::PbxStarts => self.stage(Who::Pbx, |world, stage| world.pbx.start(stage)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn input(&mut self, input: Input<'_>) {
+        let now = self.now();
+        self.border.handle_input(input, now);
+    }
+
+    fn write(&mut self, record: Record) {
+        let place = (record.table, record.key);
+        match record.value {
+            Some(value) => {
+                self.disk.insert(place, value);
+            }
+            None => {
+                self.disk.remove(&place);
+            }
+        }
+    }
+
+    /// Carries out all that the border wants, each thing judged first.
+    pub(crate) fn drain(&mut self) -> Result<(), Violation> {
+        while let Some(output) = self.border.poll_output() {
+            self.hash(format!("{} {output:?}", self.now.as_nanos()).as_bytes());
+            self.carry_out(output)?;
+        }
+        while let Some(event) = self.media.poll_event() {
+            let delay = self.rng.millis(0, self.weather.delay.min(50));
+            self.at(delay, Happening::Event(self.epoch, event));
+        }
+        if let Some(at) = self.media.next().filter(|at| self.media_armed.is_none_or(|armed| armed > *at)) {
+            self.media_armed = Some(at);
+            self.at_instant(at, Happening::MediaTimer);
+        }
+        let next = self.border.poll_timeout();
+        self.arm(None, next);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: Output) -> Result<(), Violation> {
+        match output {
+            Output::Send { flow, to, bytes } => self.on_border_sends(flow, to, &bytes)?,
+            Output::OpenFlow { flow, to, .. } => {
+                let open = self.now + self.rng.millis(1, self.weather.delay);
+                let local = SocketAddr::new(scenery::INSIDE_IP, 30_000);
+                self.connections.insert(flow, Connection::new(Who::Pbx, Side::Inside, local, to, open));
+                self.at_instant(open, Happening::Asked(flow));
+            }
+            Output::CloseFlow { flow } => {
+                self.oracles.on_closed(flow);
+                self.disconnect(flow, false);
+            }
+            Output::Registered { .. } => {}
+            Output::Media(order) => {
+                if matches!(order, Order::Open { .. }) {
+                    self.oracles.on_relay(true);
+                }
+                let delay = self.rng.millis(0, self.weather.delay.min(50));
+                // one lane: orders arrive in order
+                let after = self.heap.iter().rev().find(|(_, h)| matches!(h, Happening::Order(..)));
+                let at = after.map_or(self.now + delay, |((at, _), _)| (*at).max(self.now + delay));
+                self.at_instant(at, Happening::Order(self.epoch, order));
+            }
+            Output::Persist { ticket, record } => {
+                let ok = !self.rng.chance(self.disk_fails);
+                let delay = self.rng.millis(1, self.disk_delay);
+                self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record });
+            }
+            Output::Event(event) => {
+                *self.tally.events.entry(event.code.as_str()).or_default() += 1;
+                let words = format!("{:.3} {event:?}", self.now.since(Instant::ZERO).as_secs_f64());
+                self.oracles.on_words(&words)?;
+            }
+            Output::Lists { blocked, spared, .. } => {
+                self.blocked = (*blocked).clone();
+                self.oracles.on_lists(&blocked, &spared);
+            }
+            Output::Answer { id: STATUS, answer: border::Answer::Status(status) } => self.status = status,
+            Output::Answer { answer, .. } => self.oracles.on_words(&format!("{answer:?}"))?,
+            Output::Fault(fault) => return Err(Violation::new("no fault of ours", fault)),
+        }
+        Ok(())
+    }
+
+    fn on_border_sends(&mut self, flow: FlowId, to: SocketAddr, bytes: &[u8]) -> Result<(), Violation> {
+        let listener = listeners().into_iter().find(|(id, ..)| *id == flow);
+        let side = match (&listener, self.connections.get(&flow)) {
+            (Some((_, side, ..)), _) => *side,
+            (None, Some(connection)) => connection.side,
+            (None, None) => return Ok(()),
+        };
+        self.ladder.note(self.step, self.now, "border", to, bytes);
+        self.oracles.on_sent(&Sent { side, flow, to, bytes, now: self.now })?;
+        match listener {
+            Some((_, _, _, local)) => self.send_datagram(local, to, bytes.to_vec()),
+            None => self.send_stream(flow, false, bytes),
+        }
+        Ok(())
+    }
+
+    fn ask_status(&mut self) -> Result<(), Violation> {
+        self.input(Input::Command { id: STATUS, command: Command::Status });
+        self.drain()?;
+        self.oracles.relays_balance(&self.status, self.media.len(), false)?;
+        let agents = self.phones.iter().map(|phone| &phone.agent).chain([&self.pbx.agent]);
+        for agent in agents {
+            if let Some(foreign) = &agent.foreign_audio {
+                return Err(Violation::new("audio reaches the other party", foreign.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The border is killed and started again with what is on disk.
+    pub(crate) fn restart_border(&mut self) {
+        self.epoch += 1;
+        self.tally.restarts[0] += 1;
+        let kept = self.disk.iter().map(|((table, key), value)| Record {
+            table: *table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        });
+        self.border = start_border(&mut self.rng, self.now, kept.collect());
+        let (taken, refused) = (self.media.taken, self.media.refused);
+        self.tally.audio += self.media.forwarded;
+        self.media = MediaPlane::new(self.rng.bits());
+        (self.media.taken, self.media.refused) = (taken, refused);
+        self.oracles.on_restart();
+        let flows: Vec<FlowId> = self.connections.keys().copied().collect();
+        for flow in flows {
+            if let Some(connection) = self.connections.get_mut(&flow) {
+                connection.at_border = false;
+            }
+            let delay = self.rng.millis(1, 50);
+            self.at(delay, Happening::Closed { flow, inward: false });
+        }
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// How often an event was seen.
+    pub(crate) fn seen(&self, code: Code) -> u64 {
+        self.tally.events.get(code.as_str()).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn note_arrival(&mut self, flow: FlowId, side: Side, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.ladder.note(self.step, self.now, &place(from), to, bytes);
+        self.oracles.on_arrival(side, flow, from, bytes, self.now);
+    }
+}
+
+/// The border's listeners: number, face, transport, address.
+pub(crate) fn listeners() -> [(FlowId, Side, Transport, SocketAddr); 5] {
+    [
+        (scenery::LISTEN_OUTSIDE_UDP, Side::Outside, Transport::Udp, scenery::OUTSIDE_UDP),
+        (scenery::LISTEN_OUTSIDE_TLS, Side::Outside, Transport::Tls, scenery::OUTSIDE_TLS),
+        (scenery::LISTEN_OUTSIDE_TCP, Side::Outside, Transport::Tcp, scenery::OUTSIDE_TCP),
+        (scenery::LISTEN_INSIDE_UDP, Side::Inside, Transport::Udp, scenery::INSIDE_SIP),
+        (scenery::LISTEN_INSIDE_TCP, Side::Inside, Transport::Tcp, scenery::INSIDE_SIP),
+    ]
+}
+
+fn models() -> Vec<Model> {
+    let model = |extension: &str, transport, id: Option<&str>, instance, number| Model {
+        extension: extension.to_owned(),
+        transport,
+        hardware_id: id.map(str::to_owned),
+        instance,
+        number,
+    };
+    vec![
+        model("1001", Transport::Tls, Some("009033010011"), false, 11),
+        model("1001", Transport::Tls, Some("009033010012"), true, 12),
+        model("1002", Transport::Tls, Some("IP110-01-00-21"), false, 21),
+        model("1003", Transport::Udp, None, false, 31),
+        model("1004", Transport::Tcp, None, true, 41),
+    ]
+}
+
+fn start_border(rng: &mut Rng, now: Instant, kept: Vec<Record>) -> Border {
+    let mut seed = [0; 32];
+    for byte in &mut seed {
+        *byte = u8::try_from(rng.below(256)).unwrap_or(0);
+    }
+    let now = Now { mono: now, wall: WallTime(WALL_START + now.as_nanos() / 1_000_000) };
+    let rate = guard::CallRule { calls: 20, period: Duration::from_secs(1) };
+    let mut border = Border::new(scenery::config(rate), seed, kept, now);
+    for (flow, side, transport, local) in listeners() {
+        border.handle_input(Input::Listening { flow, side, transport, local }, now);
+    }
+    border
+}
+
+impl World {
+    /// The look-up of the PBX's name is done.
+    pub(crate) fn resolve(&mut self) {
+        let transport = if self.pbx.habits.tcp { Transport::Tcp } else { Transport::Udp };
+        let targets = vec![Target { transport, address: PBX_SIP }];
+        self.input(Input::Resolved { name: ResolvedName::Pbx(0), targets });
+    }
+}
