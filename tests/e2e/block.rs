@@ -47,10 +47,7 @@ fn five_offences_block_a_source_for_ten_minutes() {
     assert!(text(&lab.portcullis.wait_event("blocked", |_| true), "source").starts_with(&intruder));
 
     // Not a byte to it on any port, while others are served.
-    let mut tcp =
-        RawPhone::tcp(lab.addresses.phone(66), lab.plain()).expect("the kernel completes the handshake");
-    tcp.send_bytes(b"\r\n\r\n");
-    assert_eq!(tcp.receive_bytes(SOON), Err(Silence::Closed));
+    assert!(!is_served(&lab, 66));
     assert!(offend(&lab, 66).is_err());
     let stun = b"\x00\x01\x00\x00\x21\x12\xa4\x42portcullis!!";
     for port in [5060, 3478] {

@@ -14,7 +14,7 @@ use portcullis_tests::rtp::RtpEnd;
 use crate::support::{Established, SOON, call_desk, hang_up, media_address, wait_idle};
 
 /// No automatic blocks, for tests that offend on purpose.
-const PATIENT: (&str, &str) = ("[block]\n", "[block]\nafter = 100000\n");
+const PATIENT: (&str, &str) = ("[block]\n", "[block]\nafter = 1000\n");
 
 /// A word that must never arrive inside.
 const MARK: &str = "smuggled";

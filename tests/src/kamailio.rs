@@ -29,7 +29,7 @@ pub struct Manner {
     pub algorithm: &'static str,
     /// Whether challenges carry `qop="auth"`.
     pub qop: bool,
-    /// Contacts that it keeps for an extension.
+    /// Contacts that it keeps for an extension; of one, the newest displaces the old.
     pub contacts_max: u32,
     /// How long a nonce is good, in seconds.
     pub nonce_secs: u32,
@@ -197,8 +197,10 @@ fn configuration(address: SocketAddr, directory: &Path, manner: &Manner) -> Stri
     ] {
         writeln!(text, "modparam(\"{module}\", \"{key}\", {value})").expect("text grows");
     }
+    // Flag 0x04: one contact for each AOR.
+    let save = if *contacts_max == 1 { "0x04" } else { "0x00" };
     let qop = if *qop { "1" } else { "0" };
-    text + &ROUTES.replace("@REALM@", realm).replace("@QOP@", qop)
+    text + &ROUTES.replace("@REALM@", realm).replace("@QOP@", qop).replace("@SAVE@", save)
 }
 
 const GLOBALS: &str = r#"
@@ -263,7 +265,7 @@ request_route {
 			www_challenge("@REALM@", "@QOP@");
 			exit;
 		}
-		if (!save("location")) sl_reply_error();
+		if (!save("location", "@SAVE@")) sl_reply_error();
 		exit;
 	}
 	if (is_method("INVITE|MESSAGE")) {

@@ -67,8 +67,8 @@ pub(crate) struct DialogPair {
     pub(crate) callee_tag: String,
     /// By [`Side::index`]: ours as UAS with the caller, ours as UAC with the called party.
     pub(crate) sides: [Dialog; 2],
-    /// The ACK of its 2xx, repeated when the 2xx is.
-    pub(crate) ack: Option<(Hop, Bytes)>,
+    /// The ACK of the last 2xx and whose INVITE that answered, repeated when the 2xx is.
+    pub(crate) ack: Option<(ServerId, Hop, Bytes)>,
     /// The INVITE whose 2xx waits for its ACK.
     pub(crate) unacknowledged: Option<ServerId>,
 }
@@ -364,7 +364,7 @@ impl Border {
 
     fn hop_for_call(&mut self, binding: BindingId) -> Option<(usize, Hop)> {
         let own = self.bindings.binding(binding).map(|binding| binding.pbx);
-        let pbx = own.filter(|pbx| self.pbxs[*pbx].is_up()).or_else(|| self.preferred_pbx())?;
+        let pbx = own.filter(|pbx| self.pbxs[*pbx].is_usable()).or_else(|| self.preferred_pbx())?;
         Some((pbx, self.hop_to_pbx(pbx)?))
     }
 
@@ -459,7 +459,7 @@ impl Border {
             )
         });
         if let Some(invite) = invite {
-            self.give_up_forward(invite, status);
+            self.answer_forward(invite, status);
         }
         let confirmed: Vec<usize> = match self.calls.call(id) {
             Some(call) => {
@@ -488,6 +488,9 @@ impl Border {
         let entry = self.entries.entry_mut(call.entry);
         debug_assert!(entry.calls > 0, "a call that was never counted ended");
         entry.calls = entry.calls.saturating_sub(1);
+        if let Some(invite) = call.invite {
+            self.give_up_forward(invite, 487);
+        }
     }
 
     /// The phone will come again with credentials: that is the same call.

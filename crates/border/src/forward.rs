@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Debug)]
 pub(crate) struct Single {
     pub(crate) hop: Hop,
-    binding: BindingId,
+    pub(crate) binding: BindingId,
     pub(crate) pbx: usize,
     uri: String,
     from: String,
@@ -280,7 +280,7 @@ impl Border {
         }
         self.write_credentials(&mut writer, id, message, method, &head);
         let private = if from == Side::Outside {
-            crate::topology::Topology::private_names(message, remote)
+            crate::topology::Topology::private_names(message, remote, self.phone_contact(id))
         } else {
             Vec::new()
         };
@@ -471,8 +471,11 @@ impl Border {
         let now = self.now.mono;
         let Some(call) = self.calls.call_mut(dialog.call) else { return };
         let Some(pair) = call.dialogs.get_mut(dialog.index) else { return };
-        pair.ack = Some((head.hop, bytes.clone()));
-        if let Some(server) = pair.unacknowledged.take() {
+        let unacknowledged = pair.unacknowledged.take();
+        if let Some(server) = unacknowledged.or(pair.ack.as_ref().map(|(server, ..)| *server)) {
+            pair.ack = Some((server, head.hop, bytes.clone()));
+        }
+        if let Some(server) = unacknowledged {
             self.transactions.acknowledged(server, now);
         }
         self.send(&head.hop, bytes);
@@ -503,14 +506,24 @@ impl Border {
     /// Gives an INVITE up: CANCEL on the other side where it was sent, else a final answer at once.
     pub(crate) fn give_up_forward(&mut self, id: ForwardId, status: u16) {
         let Some(forward) = self.forward_mut(id) else { return };
-        if forward.answered || std::mem::replace(&mut forward.cancelled, true) {
+        if std::mem::replace(&mut forward.cancelled, true) {
             return;
         }
         match forward.client {
             Some(client) => {
                 self.transactions.cancel(client, self.now.mono);
             }
+            None if forward.answered => self.drop_forward(id),
             None => self.fail_forward(id, status, "it was given up before it was sent"),
+        }
+    }
+
+    /// Answers an INVITE at once with a refusal, whatever becomes of it on the other side.
+    pub(crate) fn answer_forward(&mut self, id: ForwardId, status: u16) {
+        let Some(forward) = self.forward_mut(id) else { return };
+        let ask = forward.ask.clone();
+        if !std::mem::replace(&mut forward.answered, true) {
+            self.refuse(&ask, status);
         }
     }
 

@@ -75,9 +75,14 @@ impl Border {
         let Ok(asked) = request.essentials() else { return };
         let method = asked.cseq.method;
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
+        if call.is_none() && !matches!(forward.kind, Kind::Single(_)) {
+            // The call is over: what comes late has no dialog, and its addresses no ports of ours.
+            let status = if method == Method::Invite && status < 300 { 487 } else { status };
+            return self.answer_forward(id, status);
+        }
         let dialog = call.and_then(|call| self.note_dialog(id, call, reply, &request));
         if let (Some(dialog), Method::Invite, 200..=299) = (dialog, method, status)
-            && self.repeats_ack(dialog)
+            && self.is_repetition(dialog, ask.server)
         {
             return;
         }
@@ -144,10 +149,21 @@ impl Border {
             self.pass_challenges(writer, message, hop.remote.ip());
         }
         let private = match side {
-            Side::Inside => Topology::private_names(message, self.phone_address(id)),
+            Side::Inside => Topology::private_names(message, self.phone_address(id), self.phone_contact(id)),
             Side::Outside => Vec::new(),
         };
         self.topology.pass_headers(message, side, &domain, &private, writer);
+    }
+
+    /// What the phone of a forwarded request calls itself: many a message has no Contact of its own.
+    pub(crate) fn phone_contact(&self, id: ForwardId) -> Option<&str> {
+        let binding = match &self.forward(id)?.kind {
+            Kind::Single(single) => single.binding,
+            Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } } => {
+                self.calls.call(*call)?.binding
+            }
+        };
+        self.bindings.binding(binding).map(|binding| binding.contact.as_str())
     }
 
     /// The address of the phone that answered.
@@ -196,10 +212,15 @@ impl Border {
         }
     }
 
-    /// A 2xx that was acknowledged before is a repetition: its ACK is sent again.
-    fn repeats_ack(&mut self, dialog: DialogRef) -> bool {
+    /// A 2xx of an INVITE that this party accepted before: its ACK is sent again, or, while the caller's has
+    /// not come, nothing, for our own 2xx is repeated by its transaction.
+    fn is_repetition(&mut self, dialog: DialogRef, server: ServerId) -> bool {
         let pair = self.calls.call(dialog.call).and_then(|call| call.dialogs.get(dialog.index));
-        let Some((hop, bytes)) = pair.and_then(|pair| pair.ack.clone()) else { return false };
+        let Some(pair) = pair else { return false };
+        if pair.unacknowledged == Some(server) {
+            return true;
+        }
+        let Some((_, hop, bytes)) = pair.ack.clone().filter(|(of, ..)| *of == server) else { return false };
         self.send(&hop, bytes);
         true
     }

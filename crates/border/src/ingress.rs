@@ -151,11 +151,7 @@ impl Border {
     fn on_ping(&mut self, id: FlowId, hop: Hop) {
         if let Some(flow) = self.flows.flow_mut(id) {
             flow.pinged(self.now.mono);
-            self.outputs.push_back(Output::Send {
-                flow: id,
-                to: hop.remote,
-                bytes: Bytes::from_static(b"\r\n"),
-            });
+            self.send(&hop, Bytes::from_static(b"\r\n"));
         }
     }
 
@@ -224,7 +220,7 @@ impl Border {
             let writer =
                 sip::response::response(&message, hop.remote, 400, crate::answer::reason_phrase(400), None);
             let bytes = Bytes::from(writer.finish(b""));
-            self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+            self.send(&hop, bytes);
         }
     }
 

@@ -63,7 +63,7 @@ impl Border {
 
     /// Sends as many as the pace of the PBX allows now.
     pub(crate) fn pump_registrations(&mut self, pbx: usize) {
-        while self.pbxs[pbx].is_up() {
+        while self.pbxs[pbx].is_usable() {
             let Some(id) = self.pbxs[pbx].queue.pop_front() else { return };
             let Some(binding) = self.bindings.binding_mut(id).filter(|binding| binding.queued) else {
                 continue;
@@ -198,13 +198,28 @@ impl Border {
         this: BindingId,
         contacts: &[(String, Duration)],
     ) {
-        let missing = self.bindings.of_entry(entry).any(|(id, other)| {
-            id != this
-                && other.pbx == pbx
-                && other.is_registered()
-                && !contacts.iter().any(|(token, _)| *token == other.token)
-        });
-        if missing && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true) {
+        let now = self.now.mono;
+        let missing: Vec<(BindingId, bool)> = self
+            .bindings
+            .of_entry(entry)
+            .filter(|(id, other)| *id != this && other.pbx == pbx && !contacts.iter().any(|(t, _)| *t == other.token))
+            .filter_map(|(id, other)| match other.inside {
+                Inside::Registered { since, .. } => Some((id, now - since < DISPLACED_WITHIN)),
+                Inside::Waiting { .. } | Inside::Registering => None,
+            })
+            .collect();
+        let single = self.entries.entry(entry).single_contact_reported;
+        if contacts.len() > 1 && single {
+            self.entries.entry_mut(entry).single_contact_reported = false;
+        }
+        // One that the PBX had long before was not displaced but forgotten: it is made again.
+        for (id, _) in missing.iter().filter(|(_, displaced)| !displaced && !single) {
+            if let Some(binding) = self.bindings.binding_mut(*id) {
+                binding.inside = Inside::Waiting { until: None };
+            }
+            self.queue_registration(*id);
+        }
+        if missing.iter().any(|(_, displaced)| *displaced) && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true) {
             let name = self.entries.name(entry).to_owned();
             let pbx = self.pbx_name(pbx);
             self.event(Code::PbxSingleContact, About::default().extension(name), || {

@@ -202,7 +202,7 @@ impl Border {
     }
 
     /// Carries out what the transaction layer wants, until it wants nothing more.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while let Some(event) = self.transactions.poll() {
             self.on_transaction_event(event);
         }

@@ -81,6 +81,11 @@ impl PbxState {
         self.health == Health::Up
     }
 
+    /// Whether it is worth asking: it answers, or has not been asked yet.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.health != Health::Down
+    }
+
     fn answered_in(&mut self, time: Duration) {
         if self.answer_times.len() == ANSWER_TIMES {
             self.answer_times.pop_front();
@@ -104,11 +109,11 @@ impl Border {
         self.config.pbx.get(pbx).map_or_else(String::new, |pbx| pbx.name.clone())
     }
 
-    /// The PBX that new registrations go to: the first by priority that answers.
+    /// The PBX that new registrations go to: the first by priority that answers, or may answer.
     pub(crate) fn preferred_pbx(&self) -> Option<usize> {
         (0..self.pbxs.len())
-            .filter(|pbx| self.pbxs[*pbx].is_up())
-            .min_by_key(|pbx| (self.config.pbx[*pbx].priority, *pbx))
+            .filter(|pbx| self.pbxs[*pbx].is_usable() && !self.pbxs[*pbx].targets.is_empty())
+            .min_by_key(|pbx| (!self.pbxs[*pbx].is_up(), self.config.pbx[*pbx].priority, *pbx))
     }
 
     pub(crate) fn on_resolved(&mut self, name: ResolvedName, targets: &[Target]) {

@@ -264,9 +264,9 @@ impl Border {
             hop: None,
             last_seen_at: hop,
             phone_series: (String::new(), 0),
-            expires: mono + left.min(self.time_to_return(kept.pass_through)),
+            expires: mono + left,
             expires_wall: kept.expires,
-            grace: None,
+            grace: (!kept.pass_through).then_some(mono + self.config.registration.grace),
             pass_through: kept.pass_through,
             pbx,
             inside,
@@ -276,13 +276,6 @@ impl Border {
             waiting: Default::default(),
             deadline: Deadline::default(),
         });
-    }
-
-    /// For how long a restored binding waits for its phone: a refresh interval and the grace time. The
-    /// lifetime of a pass-through binding is the PBX's.
-    fn time_to_return(&self, pass_through: bool) -> Duration {
-        let registration = self.config.registration;
-        if pass_through { Duration::MAX } else { registration.phone_expires + registration.grace }
     }
 
     /// The next CSeq of our own requests; reserved on disk before it is used (contract section 5).

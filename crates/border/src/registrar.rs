@@ -178,11 +178,17 @@ impl Border {
         let proved =
             self.returned_opaque(ask.hop.remote.ip(), message).is_some_and(|opened| opened.proves_source);
         let about = About::default().extension(asked).hardware_id(identity.hardware_id);
+        if certified {
+            // Before the offence is counted: the one that leads to the block is still answered.
+            self.refuse(ask, 403);
+            self.settle();
+        }
         self.offence(&ask.hop, proved, identity.code, about, || (identity.text, identity.next_step));
+        if certified {
+            return;
+        }
         if self.is_blocked(ask.hop.flow, ask.hop.remote) {
             self.transactions.abandon(ask.server);
-        } else if certified {
-            self.refuse(ask, 403);
         } else {
             self.answer_with_decoy(ask.clone());
         }
@@ -375,7 +381,7 @@ impl Border {
         let mut contacts = Vec::with_capacity(ids.len());
         let mut longest = 0;
         for binding in ids.iter().filter_map(|id| self.bindings.binding(*id)) {
-            let secs = (binding.expires - now).as_secs();
+            let secs = (binding.expires - now).as_millis().div_ceil(1000);
             longest = longest.max(secs);
             contacts.push((binding.contact_value.clone(), secs, binding.key.starts_with("i:")));
         }

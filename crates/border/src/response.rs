@@ -100,10 +100,15 @@ impl Border {
         }
     }
 
-    /// Hands bytes to the shell; a blocked source gets none (contract section 6).
+    /// Hands bytes to the shell; a blocked source gets none (contract section 6), nor does a flow that was
+    /// closed a moment ago.
     pub(crate) fn send(&mut self, hop: &Hop, bytes: Bytes) {
-        let outside = self.flows.side(hop.flow) == Some(Side::Outside);
-        if !(outside && self.is_blocked(hop.flow, hop.remote)) {
+        let may = match self.flows.side(hop.flow) {
+            Some(Side::Outside) => !self.is_blocked(hop.flow, hop.remote),
+            Some(Side::Inside) => true,
+            None => self.opening.contains_key(&hop.flow),
+        };
+        if may {
             self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
         }
     }

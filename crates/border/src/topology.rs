@@ -142,13 +142,17 @@ impl Topology {
     }
 
     /// The addresses by which the sender of an outside message could be known inside.
-    pub(crate) fn private_names(message: &Message<'_>, remote: IpAddr) -> Vec<String> {
+    ///
+    /// `registered` is its registered contact.
+    pub(crate) fn private_names(message: &Message<'_>, remote: IpAddr, registered: Option<&str>) -> Vec<String> {
         let mut names = vec![remote.to_canonical().to_string()];
         let contact = message.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
         let hosts = contact
-            .and_then(|contact| Uri::parse(contact.uri).ok())
-            .map(|uri| uri.host.to_string())
+            .map(|contact| contact.uri)
             .into_iter()
+            .chain(registered)
+            .filter_map(|uri| Uri::parse(uri).ok())
+            .map(|uri| uri.host.to_string())
             .chain(message.essentials().ok().map(|essentials| essentials.via.host.to_string()));
         for host in hosts {
             if !names.contains(&host) && host.len() > 3 {

@@ -91,7 +91,7 @@ pub enum TlsError {
         problem: String,
     },
     /// Certificate and key do not make a server.
-    #[error("{} and {} do not make a server: {problem}", certificate.display(), private_key.display())]
+    #[error("{} with {} cannot be a server: {problem}", certificate.display(), private_key.display())]
     Server {
         /// The certificate.
         certificate: PathBuf,
@@ -158,7 +158,7 @@ impl ServerIdentity {
             .map_err(|error| library(&error))?
             .with_client_cert_verifier(Arc::<DeviceVerifier>::clone(&verifier))
             .with_single_cert(parts.chain, parts.key)
-            .map_err(|error| BuildError::Server(error.to_string()))?;
+            .map_err(|error| BuildError::Server(verifier::in_words(&error)))?;
         // Tickets keep the sessions at the clients: no table of ours grows with them.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = match before {
@@ -274,7 +274,7 @@ fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
         roots.add(certificate).map_err(|error| TlsError::DeviceCa {
             file: file.to_owned(),
             number: index + 1,
-            problem: error.to_string(),
+            problem: verifier::in_words(&error),
         })?;
     }
     Ok(roots)

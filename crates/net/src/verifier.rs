@@ -93,7 +93,7 @@ impl DeviceVerifier {
             }
         }
         let (fault, cause) = match refusal {
-            Some((fault, error)) => (fault, printable(&error.to_string(), CAUSE_CHARS_MAX)),
+            Some((fault, error)) => (fault, in_words(&error)),
             None => (HandshakeFault::CertUntrusted, "no device CA is configured".into()),
         };
         Err(Refusal { fault, detail: format!("{cause}; {}", Leaf::read(leaf).describe()) })
@@ -115,7 +115,7 @@ impl DeviceVerifier {
         certificate: &CertificateDer<'_>,
     ) -> Result<HandshakeSignatureValid, Error> {
         result.or_else(|error| {
-            let cause = printable(&error.to_string(), CAUSE_CHARS_MAX);
+            let cause = in_words(&error);
             let detail = format!(
                 "the client does not hold the certificate's key: {cause}; {}",
                 Leaf::read(certificate).describe()
@@ -173,6 +173,33 @@ fn fault_of(error: &Error) -> HandshakeFault {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
         ) => HandshakeFault::CertPurpose,
         _ => HandshakeFault::CertUntrusted,
+    }
+}
+
+/// What is wrong with a certificate, for the operator.
+pub(crate) fn in_words(error: &Error) -> String {
+    let Error::InvalidCertificate(cause) = error else {
+        return printable(&error.to_string(), CAUSE_CHARS_MAX);
+    };
+    match (fault_of(error), cause) {
+        (HandshakeFault::CertExpired, _) => "it is past its date".into(),
+        (HandshakeFault::CertNotYetValid, _) => "it is before its date".into(),
+        (HandshakeFault::CertPurpose, _) => "its extended key usage does not allow this use".into(),
+        (_, CertificateError::UnknownIssuer) => "it was issued by no CA that is trusted for it".into(),
+        (_, CertificateError::BadEncoding) => "it cannot be read".into(),
+        (_, CertificateError::Other(other)) => other_in_words(&other.to_string()),
+        (_, other) => printable(&other.to_string(), CAUSE_CHARS_MAX),
+    }
+}
+
+/// Causes that rustls hands on from its verifier without a variant of their own, told by their names.
+fn other_in_words(cause: &str) -> String {
+    if cause.contains("UnsupportedCertVersion") {
+        "it is of X.509 version 1, which has no extensions; make one of version 3".into()
+    } else if cause.contains("CaUsedAsEndEntity") {
+        "it is the certificate of a CA, not of a device or server".into()
+    } else {
+        printable(cause, CAUSE_CHARS_MAX)
     }
 }
 

@@ -260,6 +260,8 @@ impl Oracles {
     /// The border begins anew: its transactions are over.
     pub fn on_restart(&mut self) {
         self.invites.clear();
+        // the counts of calls are not kept: a restart takes the window with it
+        self.started.clear();
         self.relays_closed = self.relays_opened;
         self.spared.clear();
     }

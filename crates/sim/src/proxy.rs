@@ -10,7 +10,7 @@ use crate::transactions::Key;
 
 /// A request that was passed on.
 #[derive(Debug)]
-pub struct Fork {
+pub(crate) struct Fork {
     branches: Vec<Branch>,
     /// A final answer went back.
     answered: bool,

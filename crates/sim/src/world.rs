@@ -73,7 +73,6 @@ pub struct Tally {
 
 /// The whole false world around one real border.
 pub struct World {
-    pub(crate) seed: u64,
     pub(crate) rng: Rng,
     pub(crate) now: Instant,
     pub(crate) step: u64,
@@ -133,7 +132,6 @@ impl World {
         let mut media = MediaPlane::new(rng.bits());
         (media.taken, media.refused) = (rng.below(200), rng.below(30));
         let mut world = Self {
-            seed,
             now,
             step: 0,
             sequence: 0,

@@ -18,7 +18,7 @@ fn report(seed: u64) -> Report {
 #[test]
 fn every_rule_holds_for_every_seed() {
     if let Some(seed) = setting("PORTCULLIS_SIM_SEED") {
-        report(seed);
+        println!("{:#?}", report(seed));
         return;
     }
     let seeds = setting("PORTCULLIS_SIM_SEEDS").unwrap_or(64);

@@ -79,25 +79,30 @@ fn every_refusal_looks_alike() {
     let foreign = Ca::new("somebody else's CA");
     let (good, stranger) = (pki.device_ca.device(&Device::default()), foreign.device(&Device::default()));
     let old = Device { valid: (-7200, -3600), ..Device::default() };
-    let cases: [(&str, HandshakeFault, Option<Minted>); 7] = [
-        ("foreign CA", HandshakeFault::CertUntrusted, Some(stranger.clone())),
-        ("foreign and expired", HandshakeFault::CertUntrusted, Some(foreign.device(&old))),
-        ("expired", HandshakeFault::CertExpired, Some(pki.device_ca.device(&old))),
+    let cases: [(&str, HandshakeFault, Option<Minted>); 8] = [
+        ("it is the certificate of a CA", HandshakeFault::CertUntrusted, Some(foreign.itself())),
+        ("it was issued by no CA", HandshakeFault::CertUntrusted, Some(stranger.clone())),
+        ("it was issued by no CA that is trusted", HandshakeFault::CertUntrusted, Some(foreign.device(&old))),
+        ("it is past its date", HandshakeFault::CertExpired, Some(pki.device_ca.device(&old))),
         (
-            "not yet valid",
+            "it is before its date",
             HandshakeFault::CertNotYetValid,
             Some(pki.device_ca.device(&Device { valid: (3600, 7200), ..Device::default() })),
         ),
         (
-            "purpose",
+            "its extended key usage",
             HandshakeFault::CertPurpose,
             Some(pki.device_ca.device(&Device {
                 purposes: vec![ExtendedKeyUsagePurpose::ServerAuth],
                 ..Device::default()
             })),
         ),
-        ("the server's own certificate", HandshakeFault::CertUntrusted, Some(pki.server_ca.server())),
-        ("none", HandshakeFault::CertMissing, None),
+        (
+            "it was issued by no CA that is trusted for it",
+            HandshakeFault::CertUntrusted,
+            Some(pki.server_ca.server()),
+        ),
+        ("the client showed no certificate", HandshakeFault::CertMissing, None),
     ];
     for version in VERSIONS {
         for (case, fault, device) in &cases {
@@ -106,6 +111,7 @@ fn every_refusal_looks_alike() {
             let names =
                 device.is_none() || (detail.contains("issuer CN=") && detail.contains(", valid from "));
             assert!(names, "{case}: {detail}");
+            assert!(detail.starts_with(case), "{case}: {detail}");
         }
         let mut rig = rig(pki.identity(Admission::CertificateOnly));
         let thief = pki.thief(version, &good, &stranger);

@@ -115,6 +115,12 @@ impl Ca {
         self.sign(&params)
     }
 
+    /// The CA's own certificate, shown as if it were a device's.
+    pub(super) fn itself(&self) -> Minted {
+        let key = Arc::new(self.issuer.key().serialize_der());
+        Minted { chain: vec![self.certificate.clone()], key }
+    }
+
     pub(super) fn server(&self) -> Minted {
         self.sign(&CertificateParams::new(["localhost".to_owned()]).unwrap())
     }

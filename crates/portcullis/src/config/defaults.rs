@@ -17,7 +17,7 @@ pub const LOG: &str = "info";
 
 /// `[outside] tls`
 pub const OUTSIDE_TLS: u16 = 5061;
-/// `[outside] keepalive`
+/// `[outside] keepalive`: what the border holds to, whatever is written.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// `[inside] udp` and `tcp`

@@ -196,8 +196,6 @@ pub struct Outside {
     pub device_ca: Vec<At<DeviceCaEntry>>,
     /// Where `device_ca` stands, or should.
     pub device_ca_place: Place,
-    /// `keepalive`
-    pub keepalive: At<Duration>,
 }
 
 impl Outside {
@@ -213,7 +211,6 @@ impl Outside {
             private_key: section.required("private_key", value::path, "\"certs/server.key\"", faults),
             device_ca: section.one_or_more("device_ca", value::device_ca, faults),
             device_ca_place: section.place_of("device_ca"),
-            keepalive: section.with_default("keepalive", value::duration, defaults::KEEPALIVE, faults),
         }
     }
 }
@@ -471,7 +468,7 @@ pub struct Block {
 impl Block {
     fn read(section: Option<&Section<'_>>, faults: &mut Faults) -> Self {
         Self {
-            after: or_default(section, "after", value::count, defaults::BLOCK_AFTER, faults),
+            after: or_default(section, "after", value::offences, defaults::BLOCK_AFTER, faults),
             within: or_default(section, "within", value::duration, defaults::BLOCK_WITHIN, faults),
             time: or_default(section, "time", value::duration, defaults::BLOCK_TIME, faults),
             max_time: section.and_then(|section| section.optional("max_time", value::duration, faults)),

@@ -3,6 +3,7 @@
 //! What harms nobody by its absence gives one warning. What would weaken safety or change calls is refused:
 //! never does the product run on as if it were there.
 
+use super::defaults;
 use super::document::{Parse, Section, header, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
 use super::file::Sections;
@@ -43,6 +44,11 @@ fn examine_outside(outside: &Section<'_>, faults: &mut Faults) {
     if !outside.list("revocation_lists", value::path, files, faults).is_empty() {
         let why = "revoked devices could register";
         refuse(&outside.place_of("revocation_lists"), why, faults);
+    }
+    if let Some(keepalive) = outside.optional("keepalive", value::duration, faults)
+        && keepalive.value != defaults::KEEPALIVE
+    {
+        warn(&keepalive.place, "phones may take 30 s between two keepalives", faults);
     }
     if let Some(wss) = outside.optional("wss", value::port, faults) {
         // A fault of the address itself is reported where the address is read.

@@ -5,7 +5,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use border::ResolvedName;
 use net::{NameQuery, ServerIdentity};
@@ -25,8 +24,6 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Certificate, key and device CAs of the outside face, ready for handshakes.
     pub tls: Arc<ServerIdentity>,
-    /// Time between two keepalives that a registered phone may take.
-    pub keepalive: Duration,
     /// Which ports answer STUN, on the outside address.
     pub stun_server: At<StunServer>,
     /// Ports of the relays.

@@ -71,7 +71,6 @@ pub(super) fn settings(
     let block = block(&config.block, faults);
     let (allowed, allowed_domains) = allowed(config.allowed, faults);
     check_media(&config.media, outside_ip.zip(inside_ip), &listeners, faults);
-    check_keepalive(config.outside.as_ref(), faults);
     check_positive(&config.media.silence_timeout, faults);
     if faults.has_errors() {
         return None;
@@ -101,7 +100,6 @@ pub(super) fn settings(
         node,
         listeners,
         tls,
-        keepalive: outside.keepalive.value,
         stun_server: config.media.stun_server,
         media: Media { outside: outside_ports, inside: inside_ports, outside_address, inside_address },
         pbx: config.pbx.into_iter().filter_map(|pbx| pbx.uri).collect(),
@@ -290,15 +288,6 @@ fn check_positive(duration: &At<Duration>, faults: &mut Faults) {
         let message = "must be longer than nothing";
         let problem = out_of_range(&duration.place, message, "found zero".to_owned(), "write \"1m\"");
         faults.error(&duration.place, problem);
-    }
-}
-
-fn check_keepalive(outside: Option<&file::Outside>, faults: &mut Faults) {
-    let Some(keepalive) = outside.map(|outside| &outside.keepalive) else { return };
-    if keepalive.value < Duration::from_secs(1) {
-        let found = format!("found {:?}", keepalive.value);
-        let problem = out_of_range(&keepalive.place, "must be at least 1s", found, "write \"30s\"");
-        faults.error(&keepalive.place, problem);
     }
 }
 

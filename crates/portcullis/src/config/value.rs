@@ -249,6 +249,11 @@ pub fn count(item: &Item<'_>) -> Result<u32, Problem> {
     number(item, 1, 10_000)
 }
 
+/// Offences that lead to a block: as many as are counted of a source.
+pub fn offences(item: &Item<'_>) -> Result<u32, Problem> {
+    number(item, 1, guard::BlockPolicy::AFTER_MAX)
+}
+
 /// A port; 0 leaves the choice to the operating system.
 pub fn port(item: &Item<'_>) -> Result<u16, Problem> {
     number(item, 0, u32::from(u16::MAX)).map(|port| u16::try_from(port).unwrap_or_default())

@@ -1,20 +1,11 @@
 //! Certificates for tests: made afresh for each, in a folder of its own.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     date_time_ymd,
 };
-use wire::clock::WallTime;
-
-/// The time of day, once for each check.
-#[expect(clippy::disallowed_methods, reason = "certificates made by the test are valid now")]
-pub(crate) fn wall_time() -> WallTime {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    WallTime(u64::try_from(since_1970.as_millis()).unwrap())
-}
 
 /// Files by name.
 pub(crate) struct Pki {
@@ -48,11 +39,6 @@ impl Pki {
             ("readable", "canary-readable\n".to_owned()),
         ];
         Self { files }
-    }
-
-    /// One of them.
-    pub(crate) fn file(&self, name: &str) -> &str {
-        self.files.iter().find(|(known, _)| *known == name).map(|(_, content)| content.as_str()).unwrap()
     }
 
     /// Writes all of them, for the owner alone but for the one that everybody can read.

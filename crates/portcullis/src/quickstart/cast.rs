@@ -1,0 +1,43 @@
+//! Who plays in the quickstart, and where: addresses of loopback that no other machine can reach.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::fault::Fault;
+use super::message;
+
+/// The frontend's face to the phones.
+pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+/// The frontend's face to the PBX.
+pub const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+/// The PBX.
+pub const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
+/// The phones.
+pub const PHONES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The intruder.
+pub const INTRUDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
+
+/// The PBX's domain, and realm.
+pub const DOMAIN: &str = "pbx.lab";
+
+/// A number that the PBX has not: calls to it end at once.
+pub const NOBODY: &str = "4711";
+
+/// An extension with its phone.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    /// Its number.
+    pub number: String,
+    /// Its phone's.
+    pub hardware_id: String,
+    /// Its digest password at the PBX.
+    pub password: String,
+}
+
+/// The two extensions of the story.
+pub fn extensions() -> Result<[Extension; 2], Fault> {
+    let extension = |number: &str, hardware_id: &str| -> Result<Extension, Fault> {
+        let (number, hardware_id) = (number.to_owned(), hardware_id.to_owned());
+        Ok(Extension { number, hardware_id, password: message::token()? })
+    };
+    Ok([extension("1001", "009033010203")?, extension("1002", "009033010204")?])
+}

@@ -1,0 +1,190 @@
+//! A small phone for the quickstart: registers, calls, answers, hangs up (RFC 3261 §8, §10, §13, §15).
+//!
+//! A user agent of foreign make: rsip's messages on a stream of its own. Does one thing at a time, as its
+//! user in the story does; what comes meanwhile waits. Never retransmits: streams do that (RFC 3261 §17).
+
+mod dialog;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use rsip::headers::UntypedHeader;
+use rsip::message::HasHeaders;
+use rsip::{Header, Method, Request, Response, SipMessage, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use dialog::{Dialog, Incoming};
+
+use super::fault::{Fault, within};
+use super::link::Link;
+use super::message::{self, answer, branch, call_id, cseq, parse_uri, token};
+
+/// Requests that may wait until somebody asks for them.
+const WAITING_MAX: usize = 32;
+
+/// Who a phone is.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Its extension.
+    pub number: String,
+    /// The PBX's domain.
+    pub domain: String,
+    /// The six bytes of its certificate.
+    pub hardware_id: String,
+}
+
+/// A phone on its connection.
+#[derive(Debug)]
+pub struct LabPhone<S> {
+    owner: Owner,
+    link: Link<S>,
+    /// Its end of the connection.
+    local: SocketAddr,
+    /// Call-ID and tag of its registration.
+    registration: (String, String),
+    registered: u32,
+    waiting: VecDeque<Request>,
+}
+
+/// What every request of a dialog, or of none, has.
+struct Outline<'a> {
+    method: Method,
+    uri: &'a str,
+    from: String,
+    to: String,
+    call_id: &'a str,
+    number: u32,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
+    /// A phone that has connected.
+    pub fn new(owner: Owner, stream: S, local: SocketAddr) -> Result<Self, Fault> {
+        let registration = (token()?, token()?);
+        let link = Link::new(stream);
+        Ok(Self { owner, link, local, registration, registered: 0, waiting: VecDeque::new() })
+    }
+
+    /// Who it is.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        self.local.ip()
+    }
+
+    /// What carries it.
+    pub fn stream(&self) -> &S {
+        self.link.stream()
+    }
+
+    /// Registers, for so many seconds; with none, it takes its registration back. Gives the answer.
+    pub async fn register(&mut self, expires: u32) -> Result<Response, Fault> {
+        self.registered += 1;
+        let Owner { number, domain, .. } = &self.owner;
+        let aor = format!("<sip:{number}@{domain}>");
+        let (id, tag) = self.registration.clone();
+        let outline = Outline {
+            method: Method::Register,
+            uri: &format!("sip:{domain}"),
+            from: format!("{aor};tag={tag}"),
+            to: aor,
+            call_id: &id,
+            number: self.registered,
+        };
+        let mut request = self.request(outline, &branch()?)?;
+        let instance = format!("urn:uuid:00000000-0000-1000-8000-{}", self.owner.hardware_id);
+        let contact = format!("{};+sip.instance=\"<{instance}>\";reg-id=1", self.contact());
+        request.headers.push(Header::Contact(contact.into()));
+        request.headers.push(Header::Expires(expires.into()));
+        request.headers.push(Header::Supported("path, outbound".into()));
+        self.link.send([request.into()]).await?;
+        within("an answer to REGISTER", self.final_answer(&id, self.registered)).await
+    }
+
+    /// Shows the frontend that it is there.
+    pub async fn ping(&mut self) -> Result<(), Fault> {
+        self.link.ping().await
+    }
+
+    /// The next request that wants something of it.
+    pub async fn next_request(&mut self) -> Result<Request, Fault> {
+        loop {
+            if let Some(request) = self.waiting.pop_front() {
+                return Ok(request);
+            }
+            if let SipMessage::Request(request) = self.link.receive().await? {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// Answers a request.
+    pub async fn respond(&mut self, request: &Request, status: (u16, &str)) -> Result<(), Fault> {
+        let response = answer(request, status, &self.registration.1);
+        self.link.send([response.into()]).await
+    }
+
+    /// The final answer to a request of ours; requests that come before it wait.
+    async fn final_answer(&mut self, id: &str, number: u32) -> Result<Response, Fault> {
+        loop {
+            match self.link.receive().await? {
+                SipMessage::Response(response) => {
+                    let fits = call_id(&response) == id
+                        && cseq(&response).is_some_and(|(of, method)| of == number && method != "ACK");
+                    if fits && response.status_code.code() >= 200 {
+                        return Ok(response);
+                    }
+                }
+                SipMessage::Request(request) if self.waiting.len() < WAITING_MAX => {
+                    self.waiting.push_back(request);
+                }
+                SipMessage::Request(_) => return Err(Fault::unlike("more requests came than a phone takes")),
+            }
+        }
+    }
+
+    fn request(&self, outline: Outline<'_>, branch: &str) -> Result<Request, Fault> {
+        let Outline { method, uri, from, to, call_id, number } = outline;
+        let headers = vec![
+            Header::Via(format!("SIP/2.0/TLS {};branch={branch};rport", self.local).into()),
+            Header::MaxForwards(70.into()),
+            Header::From(from.into()),
+            Header::To(to.into()),
+            Header::CallId(call_id.into()),
+            Header::CSeq(format!("{number} {method}").into()),
+            Header::UserAgent("Portcullis quickstart phone".into()),
+        ];
+        let uri = parse_uri(uri)?;
+        Ok(Request { method, uri, version: Version::V2, headers: headers.into(), body: Vec::new() })
+    }
+
+    fn contact(&self) -> String {
+        format!("<sip:{}@{};transport=tls>", self.owner.number, self.local)
+    }
+}
+
+/// Status and reason of an answer, as a person says it.
+pub fn status(response: &Response) -> String {
+    let code = response.status_code.code();
+    let warning = message::values(response.headers(), message::warning).first().map(|text| format!(" ({text})"));
+    format!("{code}{}", warning.unwrap_or_default())
+}
+
+/// What an answer says about the time after which to come again.
+pub fn retry_after(response: &Response) -> Option<&str> {
+    message::values(response.headers(), message::retry_after).first().copied()
+}
+
+/// The expiry that a registrar granted, as it stands at our contact or in Expires.
+pub fn granted(response: &Response) -> Option<&str> {
+    let contacts = message::values(response.headers(), message::contact);
+    let at_contact = contacts.first().and_then(|contact| message::parameter(contact, "expires"));
+    at_contact.or_else(|| {
+        response.headers().iter().find_map(|header| match header {
+            Header::Expires(value) => Some(value.value()),
+            _ => None,
+        })
+    })
+}

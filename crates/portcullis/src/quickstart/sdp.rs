@@ -1,0 +1,74 @@
+//! How a lab phone describes its audio, and reads what the other says (RFC 8866, RFC 8839).
+//!
+//! Reads no more than a phone needs, line by line; shares nothing with the frontend's.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use super::ice::Candidates;
+
+/// What a phone must know of the other's description, and what the story looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Where the other wants his audio.
+    pub audio: SocketAddr,
+    /// Every address that stands anywhere in it.
+    pub addresses: BTreeSet<IpAddr>,
+    /// How many candidates it offers.
+    pub candidates: usize,
+}
+
+/// A description of one stream of G.711 audio, with candidates.
+pub fn describe(audio: SocketAddr, candidates: &Candidates) -> String {
+    let (ip, port) = (audio.ip(), audio.port());
+    let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
+    let mut text = format!(
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n\
+         a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n",
+        candidates.user, candidates.password
+    );
+    for line in &candidates.lines {
+        text.push_str(&format!("a=candidate:{line}\r\n"));
+    }
+    text
+}
+
+/// Reads the other's description; none where it names no place for audio.
+pub fn read(body: &[u8]) -> Option<Remote> {
+    let text = std::str::from_utf8(body).ok()?;
+    let line = |start: &'static str| text.lines().find_map(move |line| line.strip_prefix(start));
+    let ip = line("c=")?.split_whitespace().nth(2)?.parse().ok()?;
+    let port = line("m=audio ")?.split_whitespace().next()?.parse().ok()?;
+    let words = text.split(|letter: char| letter.is_whitespace() || letter == '=');
+    Some(Remote {
+        audio: SocketAddr::new(ip, port),
+        addresses: words.filter_map(|word| word.parse().ok()).collect(),
+        candidates: text.lines().filter(|line| line.starts_with("a=candidate:")).count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_described_is_read_again() {
+        let candidates = Candidates {
+            user: "u".to_owned(),
+            password: "p".to_owned(),
+            lines: vec!["1 1 udp 2130706431 127.0.0.9 4002 typ host".to_owned()],
+        };
+        let audio = "127.0.0.1:4000".parse().unwrap();
+        let remote = read(describe(audio, &candidates).as_bytes()).unwrap();
+        assert_eq!((remote.audio, remote.candidates), (audio, 1));
+        let addresses: Vec<String> = remote.addresses.iter().map(IpAddr::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1", "127.0.0.9"]);
+    }
+
+    #[test]
+    fn a_description_without_audio_is_none() {
+        assert_eq!(read(b"v=0\r\nc=IN IP4 127.0.0.1\r\n"), None);
+        assert_eq!(read(b"\xff"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! The binary itself: how it starts, what it says, how it ends, on ports that the operating system chose.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod pki;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use pki::Pki;
+
+const CONFIG: &str = r#"
+[node]
+data_dir = "data"
+admin_socket = "run/admin.sock"
+[outside]
+address = "127.0.0.1"
+tls = 0
+udp = 0
+certificate = "server.pem"
+private_key = "server.key"
+device_ca = ["device-ca.pem"]
+[inside]
+address = "127.0.0.1"
+udp = 0
+tcp = 0
+[[pbx]]
+name = "main"
+uri = "sip:127.0.0.1:9"
+[media]
+outside_ports = "10000-10099"
+inside_ports = "11000-11099"
+stun_server = 0
+[[extension]]
+name = "1001"
+hardware_ids = ["009033010203"]
+password = "canary"
+[metrics]
+listen = "127.0.0.1:1"
+"#;
+
+fn folder(name: &str, config: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("run").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    Pki::make().write(&folder);
+    std::fs::write(folder.join("test.toml"), config).unwrap();
+    folder
+}
+
+fn portcullis(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.current_dir(folder).args(arguments).args(["-c", "test.toml"]);
+    command
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> Output {
+    portcullis(folder, arguments).output().unwrap()
+}
+
+/// A running instance; ended with the test.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(folder: &Path) -> (Self, String) {
+        let mut command = portcullis(folder, &["run"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Self { child, out };
+        let mut ready = String::new();
+        running.out.read_line(&mut ready).unwrap();
+        if ready.is_empty() {
+            panic!("it ended: {}", running.errors());
+        }
+        (running, ready)
+    }
+
+    fn errors(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    fn end(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let errors = self.errors();
+        (self.child.wait().unwrap().code(), errors)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn it_says_ready_answers_and_ends_well() {
+    let folder = folder("life", CONFIG);
+    let (running, ready) = Running::start(&folder);
+    for kind in ["ready: tls 127.0.0.1:", ", udp 127.0.0.1:", ", tcp 127.0.0.1:", ", stun 127.0.0.1:"] {
+        assert!(ready.contains(kind), "{kind} in {ready}");
+    }
+    assert!(!ready.contains(":0"), "the chosen ports are named: {ready}");
+
+    let status = output(&folder, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let listeners: Vec<_> =
+        status["listeners"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert_eq!(format!("ready: {}\n", listeners.join(", ")), ready);
+
+    let second = output(&folder, &["run"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another instance is running"));
+
+    assert!(output(&folder, &["block", "add", "192.0.2.7", "--for", "10m"]).status.success());
+    let (code, errors) = running.end();
+    assert_eq!(code, Some(0), "{errors}");
+    let warning = "test.toml:27: [metrics] is not available yet; nothing listens on 127.0.0.1:1";
+    assert!(errors.contains(warning), "{errors}");
+    assert!(!errors.contains("canary"), "{errors}");
+    assert!(!folder.join("run/admin.sock").exists());
+
+    // What was ordered outlives the restart.
+    let (running, _) = Running::start(&folder);
+    let blocks = output(&folder, &["block", "list", "--json"]);
+    let blocks: serde_json::Value = serde_json::from_slice(&blocks.stdout).unwrap();
+    assert_eq!(blocks[0]["range"], "192.0.2.7");
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn a_killed_instance_is_followed_by_another() {
+    let folder = folder("killed", CONFIG);
+    let (mut running, _) = Running::start(&folder);
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert!(folder.join("run/admin.sock").exists(), "nobody took the socket away");
+    let (running, _) = Running::start(&folder);
+    assert!(output(&folder, &["status"]).status.success());
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn the_exit_code_says_whose_fault_it_is() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tls = {}", taken.local_addr().unwrap().port());
+    let folder = folder("codes", &CONFIG.replace("tls = 0", &port));
+    let run = output(&folder, &["run"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(text(&run.stderr).contains("cannot listen on 127.0.0.1:"), "{}", text(&run.stderr));
+    assert_eq!(text(&run.stdout), "");
+    let check = output(&folder, &["check"]);
+    assert_eq!(check.status.code(), Some(0));
+    assert!(text(&check.stdout).contains("is taken by another program"), "{}", text(&check.stdout));
+
+    std::fs::write(folder.join("test.toml"), CONFIG.replace("tls = 0", "tsl = 0")).unwrap();
+    let run = output(&folder, &["run"]);
+    assert_eq!(run.status.code(), Some(64));
+    assert!(text(&run.stderr).contains("did you mean `tls`?"), "{}", text(&run.stderr));
+    let check = output(&folder, &["check", "--json"]);
+    assert_eq!(check.status.code(), Some(64));
+    let faults: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(faults[0]["code"], "unknown-key");
+
+    assert_eq!(output(&folder, &["bogus"]).status.code(), Some(64));
+    assert_eq!(output(&folder, &["block", "add", "nonsense"]).status.code(), Some(64));
+    let absent = output(&folder, &["status"]);
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(text(&absent.stderr).contains("run/admin.sock"), "{}", text(&absent.stderr));
+}
+
+#[test]
+fn an_address_of_another_machine_is_a_warning_in_check_and_the_end_of_run() {
+    let folder = folder("address", &CONFIG.replacen("\"127.0.0.1\"", "\"203.0.113.10\"", 1));
+    let check = output(&folder, &["check"]);
+    assert_eq!(check.status.code(), Some(0));
+    assert!(text(&check.stdout).contains("test.toml:6: this machine has no address 203.0.113.10"));
+    assert_eq!(output(&folder, &["run"]).status.code(), Some(1));
+}
