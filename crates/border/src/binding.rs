@@ -74,6 +74,8 @@ pub(crate) struct Binding {
     pub(crate) queued: bool,
     /// It was registered there before: what is repeated now repairs a loss.
     pub(crate) was_registered: bool,
+    /// When the PBX last listed our contact in a 200.
+    pub(crate) confirmed: Option<Instant>,
     pub(crate) auth: AuthState,
     /// The phone's REGISTERs that wait for the PBX's answer.
     pub(crate) waiting: VecDeque<Ask>,

@@ -184,20 +184,22 @@ impl Border {
         essentials: &Essentials<'_>,
         uri: &str,
     ) {
-        let Some(binding) = self.calling_binding(&ask.hop, essentials) else { return self.refuse(ask, 403) };
+        let caller = Uri::parse(essentials.from.uri).ok();
+        let binding = caller.and_then(|from| self.calling_binding(&ask.hop, &from));
+        let Some(binding) = binding else { return self.refuse_foreign_name(ask, &essentials.from) };
         let Some(number) = self.called_number(uri) else { return self.refuse(ask, 404) };
         let Some(entry) = self.bindings.binding(binding).map(|binding| binding.entry) else {
             return self.refuse(ask, 403);
         };
-        if !self.admit(ask, message, essentials, entry) {
-            return;
-        }
         let Some((pbx, hop)) = self.hop_for_call(binding) else {
             self.report_call_failed(entry, ask, "no PBX answers", "look at `portcullis status`");
             return self.answer(ask, 503, |writer| {
                 writer.header("Retry-After", 10);
             });
         };
+        if !self.admit(ask, message, essentials, entry) {
+            return;
+        }
         let domain = self.config.pbx[pbx].domain.clone();
         let caller = caller_inside(&essentials.from, self.entries.name(entry), &domain);
         let token = self.bindings.binding(binding).map(|binding| binding.token.clone()).unwrap_or_default();
@@ -231,8 +233,19 @@ impl Border {
             );
             return self.refuse(ask, 480);
         };
-        let domain = self.config.pbx[pbx].domain.clone();
         let name = self.entries.name(entry).to_owned();
+        let most = self.entries.entry(entry).config.max_calls;
+        if self.entries.entry(entry).calls >= most {
+            let about = About::source(hop.remote).extension(name).rule("max_calls");
+            self.event(Code::CallLimited, about, || {
+                (
+                    format!("a call to the phone was refused: {most} are up"),
+                    "raise max_calls if need be".into(),
+                )
+            });
+            return self.refuse(ask, 486);
+        }
+        let domain = self.config.pbx[pbx].domain.clone();
         let (peer, caller) = self.caller_outside(&essentials.from, &domain);
         let outside = Leg {
             hop,
@@ -294,26 +307,29 @@ impl Border {
     }
 
     /// Which binding calls: the one that From names, or the only one of a phone that hides its name.
-    fn calling_binding(&mut self, hop: &Hop, essentials: &Essentials<'_>) -> Option<BindingId> {
-        let ids = self.bindings.by_hop(hop).to_vec();
-        let from = Uri::parse(essentials.from.uri).ok()?;
+    fn calling_binding(&self, hop: &Hop, from: &Uri<'_>) -> Option<BindingId> {
+        let ids = self.bindings.by_hop(hop);
         let user = from.user_unescaped();
         let named = ids.iter().copied().find(|id| {
             let name = self.bindings.binding(*id).map(|binding| self.entries.name(binding.entry));
             name.is_some() && name == user.as_deref()
         });
         let anonymous = from.host.to_string().eq_ignore_ascii_case("anonymous.invalid");
-        if named.is_none() && !anonymous && !ids.is_empty() {
-            let asked = user.as_deref().unwrap_or("nobody").to_owned();
-            let about = About::default().extension(asked);
-            self.offence(hop, false, Code::FlowNotRegistered, about, || {
-                (
-                    "a call in the name of another than those registered on this flow".into(),
-                    "let the phone call under the name that it registers".into(),
-                )
-            });
-        }
         named.or_else(|| ids.first().copied().filter(|_| anonymous && ids.len() == 1))
+    }
+
+    /// A call in another's name: answered, then counted.
+    fn refuse_foreign_name(&mut self, ask: &Ask, from: &NameAddr<'_>) {
+        self.refuse(ask, 403);
+        self.settle();
+        let asked = crate::ingress::user_of(from.uri).unwrap_or_else(|| "nobody".to_owned());
+        let about = About::default().extension(asked);
+        self.offence(&ask.hop, false, Code::FlowNotRegistered, about, || {
+            (
+                "a call in the name of another than those registered on this flow".into(),
+                "let the phone call under the name that it registers".into(),
+            )
+        });
     }
 
     /// The user part that is called, where the host means us.
@@ -485,6 +501,9 @@ impl Border {
                 self.dialogs.remove(&DialogKey::between(side, &dialog.id));
             }
         }
+        for paused in call.paused {
+            self.abandon_paused(paused);
+        }
         let entry = self.entries.entry_mut(call.entry);
         debug_assert!(entry.calls > 0, "a call that was never counted ended");
         entry.calls = entry.calls.saturating_sub(1);
@@ -532,8 +551,12 @@ fn bare_name_addr(value: &NameAddr<'_>) -> String {
 }
 
 fn named(display: Option<&str>, uri: &str) -> String {
-    match display.map(|display| display.trim().trim_matches('"')).filter(|display| !display.is_empty()) {
-        Some(display) => format!("\"{display}\" <{uri}>"),
+    match display.map(str::trim).filter(|display| !matches!(*display, "" | "\"\"")) {
+        // A quoted display name stays as it was written, escapes and all.
+        Some(display) if display.starts_with('"') => format!("{display} <{uri}>"),
+        Some(display) => {
+            format!("\"{}\" <{uri}>", display.replace('\\', "\\\\").replace('"', "\\\""))
+        }
         None => format!("<{uri}>"),
     }
 }

@@ -49,6 +49,12 @@ pub(crate) struct Decoys {
     next: u64,
 }
 
+impl Decoys {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
 impl Border {
     /// Answers later, as if the PBX had been asked.
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
@@ -82,7 +88,8 @@ impl Border {
                     let nonce = digest::nonce_of(challenge).unwrap_or_default();
                     let fresh = redrawn(&nonce, &mut self.entropy);
                     let Some(challenge) = sip::auth::challenge_with(challenge, &opaque) else { continue };
-                    writer.header("WWW-Authenticate", challenge.replacen(&nonce, &fresh, 1));
+                    let (old, new) = (format!("nonce=\"{nonce}\""), format!("nonce=\"{fresh}\""));
+                    writer.header("WWW-Authenticate", challenge.replacen(&old, &new, 1));
                 }
                 for (name, value) in &shape.passed {
                     writer.header(name, value);

@@ -144,7 +144,10 @@ impl Entries {
         match (asked, owner) {
             (None, _) => refused(
                 Code::NameUnknown,
-                format!("device {hardware_id} ({}) asks for a name that no extension has", device.subject),
+                format!(
+                    "device {hardware_id} ({}, issuer {}) asks for a name that no extension has",
+                    device.subject, device.issuer
+                ),
                 "add an [[extension]] of that name, or correct the name in the phone".into(),
             ),
             (Some(_), None) => refused(
@@ -158,8 +161,9 @@ impl Entries {
             (Some(asked), Some(owner)) if asked != owner => refused(
                 Code::CnMismatch,
                 format!(
-                    "hardware ID {hardware_id} ({}) belongs to extension {}",
+                    "hardware ID {hardware_id} ({}, issuer {}) belongs to extension {}",
                     device.subject,
+                    device.issuer,
                     self.name(owner)
                 ),
                 format!("register it as {}, or move the ID to the extension it shall be", self.name(owner)),

@@ -76,7 +76,8 @@ impl Flow {
                 return;
             }
             (Patience::WholeMessage, now + WHOLE_MESSAGE)
-        } else if self.patience == Patience::FirstMessage && !whole_message {
+        } else if !whole_message && (self.patience == Patience::FirstMessage || self.bindings == 0) {
+            // A keepalive alone is no reason to keep a stranger.
             return;
         } else {
             (Patience::Idle, now + self.idle_allowed())

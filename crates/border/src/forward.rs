@@ -16,7 +16,7 @@ use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
 use crate::media_plan::{Paused, Plan};
-use crate::response::ClientUse;
+use crate::response::{ClientUse, Reply};
 
 /// A forwarded request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub(crate) struct Forward {
     pub(crate) ask: Ask,
     pub(crate) kind: Kind,
     pub(crate) client: Option<ClientId>,
+    /// Where it went.
+    pub(crate) sent_to: Option<Hop>,
     pub(crate) auth: AuthState,
     pub(crate) cancelled: bool,
     pub(crate) answered: bool,
@@ -77,6 +79,13 @@ struct Head {
     pbx: usize,
 }
 
+impl Forwards {
+    pub(crate) fn len(&self) -> usize {
+        debug_assert_eq!(self.forwards.len(), self.by_server.len(), "one server transaction for each");
+        self.forwards.len()
+    }
+}
+
 impl Border {
     pub(crate) fn new_forward(&mut self, ask: Ask, kind: Kind) -> ForwardId {
         let id = ForwardId(self.forwards.next);
@@ -86,6 +95,7 @@ impl Border {
             ask,
             kind,
             client: None,
+            sent_to: None,
             auth: AuthState::default(),
             cancelled: false,
             answered: false,
@@ -119,7 +129,7 @@ impl Border {
     /// A request inside a dialog.
     pub(crate) fn on_in_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>) {
         let dialog = DialogKey::of(ask.side, essentials).and_then(|key| self.dialogs.find(&key));
-        let Some(dialog) = dialog.filter(|dialog| self.belongs(ask, dialog.call)) else {
+        let Some(dialog) = dialog.filter(|dialog| self.belongs(&ask.hop, ask.side, dialog.call)) else {
             return self.refuse(ask, 481);
         };
         let Some(call) = self.calls.call_mut(dialog.call) else { return self.refuse(ask, 481) };
@@ -133,18 +143,15 @@ impl Border {
         }
         let forward = self.new_forward(ask.clone(), Kind::InDialog { dialog });
         self.dispatch(forward);
-        if essentials.cseq.method == Method::Bye {
-            self.release_media(dialog.call);
-        }
     }
 
     /// An outside request belongs to a call if it comes by the call's flow, or by the newest flow of the
     /// same binding (contract section 4: the phone may have come back).
-    fn belongs(&self, ask: &Ask, call: CallId) -> bool {
+    fn belongs(&self, hop: &Hop, side: Side, call: CallId) -> bool {
         let Some(call) = self.calls.call(call) else { return false };
-        ask.side == Side::Inside
-            || call.leg(Side::Outside).hop == ask.hop
-            || self.bindings.by_hop(&ask.hop).contains(&call.binding)
+        side == Side::Inside
+            || call.leg(Side::Outside).hop == *hop
+            || self.bindings.by_hop(hop).contains(&call.binding)
     }
 
     /// MESSAGE and NOTIFY outside any dialog.
@@ -214,7 +221,8 @@ impl Border {
 
     /// OPTIONS: to a contact of ours it is for the phone; all else is for us.
     pub(crate) fn on_options(&mut self, ask: &Ask, uri: &str) {
-        let to_phone = ask.side == Side::Inside && Uri::parse(uri).is_ok_and(|uri| uri.user.is_some());
+        let to_phone = ask.side == Side::Inside
+            && Uri::parse(uri).is_ok_and(|uri| uri.user.is_some_and(crate::keys::has_token_form));
         if to_phone {
             let bytes = ask.bytes.clone();
             let Ok(message) = Message::parse(&bytes) else { return };
@@ -292,6 +300,7 @@ impl Border {
         self.clients.insert(client, ClientUse::Forward(id));
         if let Some(forward) = self.forward_mut(id) {
             forward.client = Some(client);
+            forward.sent_to = Some(head.hop);
         }
         true
     }
@@ -453,10 +462,15 @@ impl Border {
     }
 
     /// The ACK of a 2xx: end to end, so it crosses us (RFC 3261 §13.2.2.4).
-    pub(crate) fn on_ack(&mut self, side: Side, message: &Message<'_>, essentials: &Essentials<'_>) {
-        let Some(dialog) = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key)) else {
-            return;
-        };
+    pub(crate) fn on_ack(
+        &mut self,
+        hop: &Hop,
+        side: Side,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+    ) {
+        let found = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key));
+        let Some(dialog) = found.filter(|dialog| self.belongs(hop, side, dialog.call)) else { return };
         let Some(head) = self.dialog_head(dialog, side.other(), essentials.cseq.number) else { return };
         let Plan::Send(body) = self.plan_body(dialog.call, side, message) else { return };
         self.settle_media(dialog.call);
@@ -524,6 +538,20 @@ impl Border {
         let ask = forward.ask.clone();
         if !std::mem::replace(&mut forward.answered, true) {
             self.refuse(&ask, status);
+        }
+    }
+
+    /// What waited for the ports of a call that is over.
+    pub(crate) fn abandon_paused(&mut self, paused: Paused) {
+        match paused {
+            Paused::Request(id) => self.fail_forward(id, 487, "the call ended before it could be sent"),
+            Paused::Response { forward, bytes, status } => {
+                let Ok(message) = Message::parse(&bytes) else { return };
+                let Ok(essentials) = message.essentials() else { return };
+                let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
+                self.hang_up_late(forward, reply);
+                self.fail_forward(forward, 487, "the call ended before its answer could be passed on");
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::dialog_map::DialogRef;
 use crate::digest::Challenged;
 use crate::forward::{ForwardId, Kind};
 use crate::media_plan::{Paused, Plan};
-use crate::response::Reply;
+use crate::response::{ClientUse, Lost, Prepared, Reply};
 use crate::topology::Topology;
 
 impl Border {
@@ -75,6 +75,9 @@ impl Border {
         let Ok(asked) = request.essentials() else { return };
         let method = asked.cseq.method;
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
+        if call.is_none() && method == Method::Invite && (200..300).contains(&status) {
+            return self.hang_up_late(id, reply);
+        }
         if call.is_none() && !matches!(forward.kind, Kind::Single(_)) {
             // The call is over: what comes late has no dialog, and its addresses no ports of ours.
             let status = if method == Method::Invite && status < 300 { 487 } else { status };
@@ -124,7 +127,12 @@ impl Border {
         let Some(forward) = self.forward(id) else { return };
         let (side, hop) = (forward.ask.side, forward.ask.hop);
         let method = request.method();
-        let pbx = self.call_of(id).and_then(|call| self.calls.call(call)).map_or(0, |call| call.pbx);
+        let pbx = match &forward.kind {
+            Kind::Single(single) => single.pbx,
+            Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } } => {
+                self.calls.call(*call).map_or(0, |call| call.pbx)
+            }
+        };
         let domain = self.config.pbx[pbx].domain.clone();
         if method == Some(Method::Invite) && (101..300).contains(&status) {
             for route in request.values(HeaderName::RecordRoute) {
@@ -225,6 +233,24 @@ impl Border {
         true
     }
 
+    /// A 2xx for a call that is over: its sender is acknowledged and hung up (RFC 3261 §13.2.2.4).
+    pub(crate) fn hang_up_late(&mut self, id: ForwardId, reply: Reply<'_>) {
+        let Some(forward) = self.forward(id) else { return };
+        let (bytes, to) = (forward.ask.bytes.clone(), forward.ask.side.other());
+        let Some(hop) = forward.sent_to else { return };
+        let Ok(request) = Message::parse(&bytes) else { return };
+        let Ok(dialog) = sip::Dialog::uac(&request, reply.message) else { return };
+        let cseq = reply.essentials.cseq.number;
+        let branch = self.entropy.branch();
+        let ack = dialog.request(Method::Ack, cseq, &self.via_value(to, &hop, &branch), 70).finish(b"");
+        self.send(&hop, Bytes::from(ack));
+        let branch = self.entropy.branch();
+        let via = self.via_value(to, &hop, &branch);
+        let bye = dialog.request(Method::Bye, cseq.wrapping_add(1), &via, 70).finish(b"");
+        let prepared = Prepared { hop, method: "BYE", branch, bytes: Bytes::from(bye) };
+        self.send_request(prepared, ClientUse::Ending);
+    }
+
     /// An answer that we cannot carry: the side that sent it is told by BYE, the other by 488.
     fn refuse_answer(&mut self, id: ForwardId, call: CallId, dialog: Option<DialogRef>) {
         if let (Some(dialog), Some(forward)) = (dialog, self.forward(id)) {
@@ -257,13 +283,19 @@ impl Border {
                     pair.unacknowledged = Some(server);
                 }
                 if initial {
+                    self.relatch_caller(call);
                     self.confirm_call(call);
                 }
             }
             (Method::Update | Method::Prack, 200..=299) => self.settle_media(call),
             (Method::Invite, 101..=199) if initial => self.set_call_state(call, CallState::Ringing),
             (Method::Invite, 300..) if initial => self.on_call_refused(id, call, status),
+            // The dialog is over at the other end, and for whoever hears this (RFC 3261 §12.2.1.2).
+            (Method::Invite | Method::Update, 408 | 481) => {
+                self.terminate_call(call, status, "the other side does not know it any more");
+            }
             (Method::Invite | Method::Update, 300..) => self.roll_back_media(call),
+            (Method::Bye, 401 | 407) => {}
             (Method::Bye, 200..) => self.end_call(call),
             _ => {}
         }
@@ -298,22 +330,28 @@ impl Border {
     }
 
     /// No answer came.
-    pub(crate) fn on_forward_lost(&mut self, id: ForwardId, why: &str) {
+    pub(crate) fn on_forward_lost(&mut self, id: ForwardId, lost: Lost) {
         let Some(forward) = self.forward_mut(id) else { return };
         forward.client = None;
         let (side, kind, cancelled) = (forward.ask.side, forward.kind.clone(), forward.cancelled);
-        let bye =
-            Message::parse(&forward.ask.bytes).is_ok_and(|message| message.method() == Some(Method::Bye));
+        let asked = |methods: &[Method<'_>]| {
+            Message::parse(&forward.ask.bytes)
+                .is_ok_and(|message| message.method().is_some_and(|method| methods.contains(&method)))
+        };
+        let (bye, changes_session) = (asked(&[Method::Bye]), asked(&[Method::Invite, Method::Update]));
         let status = match side {
             _ if bye => 200,
             _ if cancelled => 487,
-            Side::Outside if why.contains("connection") => 503,
-            Side::Inside if why.contains("connection") => 480,
-            _ => 408,
+            Side::Outside if lost == Lost::Connection => 503,
+            Side::Inside if lost == Lost::Connection => 480,
+            Side::Outside | Side::Inside => 408,
         };
-        self.fail_forward(id, status, why);
+        self.fail_forward(id, status, lost.as_str());
         match kind {
             Kind::InDialog { dialog } if bye => self.end_call(dialog.call),
+            Kind::InDialog { dialog } if status == 408 && changes_session => {
+                self.terminate_call(dialog.call, status, "the other side does not answer any more");
+            }
             _ => {}
         }
         self.drop_forward(id);

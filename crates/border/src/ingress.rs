@@ -29,7 +29,7 @@ impl Border {
         }
         self.flows.opened(flow, side, tuple, device, (self.now.mono, &mut self.timers));
         if side == Side::Inside {
-            self.on_inside_flow_opened(flow, tuple);
+            self.on_inside_flow_opened(flow);
         }
     }
 
@@ -71,6 +71,17 @@ impl Border {
         });
     }
 
+    pub(crate) fn on_source_limited(&mut self, source: SocketAddr, refused: u64) {
+        self.event(Code::SourceLimited, About::source(source), || {
+            (
+                format!(
+                    "{refused} connections refused: the source has as many without a registration as may be"
+                ),
+                "if many phones share this address, add it to [[allowed]]".into(),
+            )
+        });
+    }
+
     pub(crate) fn on_flow_timer(&mut self, flow: FlowId) {
         if self.flows.timed_out(flow, self.now.mono, &mut self.timers) {
             self.close_flow(flow);
@@ -94,7 +105,7 @@ impl Border {
     }
 
     pub(crate) fn on_bytes(&mut self, flow: FlowId, from: SocketAddr, bytes: &[u8]) {
-        if self.is_blocked(flow, from) {
+        if self.flows.side(flow) == Some(Side::Outside) && self.is_blocked(flow, from) {
             return;
         }
         if let Some(listener) = self.flows.udp(flow) {
@@ -129,10 +140,9 @@ impl Border {
                     }
                 }
                 Some(Ok(Frame::Ping)) => {
-                    whole = true;
                     self.on_ping(id, hop);
                 }
-                Some(Ok(Frame::Pong)) => whole = true,
+                Some(Ok(Frame::Pong)) => {}
                 Some(Err(error)) => fault = Some(error),
                 None => break,
             }
@@ -241,7 +251,7 @@ impl Border {
                 let ask = Ask { server: cancel, hop, side, bytes };
                 return self.on_cancel(&ask, invite);
             }
-            RequestOutcome::Ack2xx => return self.on_ack(side, message, essentials),
+            RequestOutcome::Ack2xx => return self.on_ack(&hop, side, message, essentials),
             RequestOutcome::Retransmission | RequestOutcome::Ack(_) => return,
             RequestOutcome::Full => return self.on_transactions_full(&hop),
         };
@@ -277,6 +287,8 @@ impl Border {
         }
         match method {
             Method::Invite => {
+                // Before the offence is counted: the one that leads to the block is still answered.
+                self.refuse_stranger(hop, message, essentials);
                 let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
                 let about = About::default().extension(name);
                 self.offence(hop, false, Code::FlowNotRegistered, about, || {
@@ -285,7 +297,6 @@ impl Border {
                         "nothing to do where it is a scanner; a phone of yours must register first".into(),
                     )
                 });
-                self.refuse_stranger(hop, message, essentials);
                 false
             }
             _ => false,

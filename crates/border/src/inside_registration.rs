@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sip::Hop;
+use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{HeaderName, Message, NameAddr, Uri, Writer, split_list};
 
@@ -21,6 +22,9 @@ use crate::response::{ClientUse, Prepared};
 
 /// How long we wait before we ask a PBX again that refused a registration it had accepted before.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
+
+/// A contact that the PBX confirmed so short a while ago and does not list any more was displaced by another.
+const DISPLACED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A registration that ends: the binding is gone already.
 #[derive(Debug)]
@@ -139,12 +143,18 @@ impl Border {
         Some(Prepared { hop, method: "REGISTER", branch, bytes: Bytes::from(writer.finish(b"")) })
     }
 
-    pub(crate) fn on_registration_response(&mut self, id: BindingId, message: &Message<'_>, status: u16) {
+    pub(crate) fn on_registration_response(
+        &mut self,
+        id: BindingId,
+        sent: Instant,
+        message: &Message<'_>,
+        status: u16,
+    ) {
         let Some(binding) = self.bindings.binding(id) else { return };
         let (entry, pbx) = (binding.entry, binding.pbx);
         match status {
             100..=199 => {}
-            200..=299 => self.on_registration_confirmed(id, message),
+            200..=299 => self.on_registration_confirmed(id, sent, message),
             401 | 407 => {
                 let Some(binding) = self.bindings.binding_mut(id) else { return };
                 let mut auth = std::mem::take(&mut binding.auth);
@@ -164,7 +174,7 @@ impl Border {
         }
     }
 
-    fn on_registration_confirmed(&mut self, id: BindingId, message: &Message<'_>) {
+    fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
         let asked = self.config.registration.pbx_expires;
         let Some(binding) = self.bindings.binding(id) else { return };
         let (entry, pbx) = (binding.entry, binding.pbx);
@@ -173,10 +183,11 @@ impl Border {
         else {
             return self.on_registration_refused(id, 200, "its answer does not list our contact");
         };
-        self.report_single_contact(entry, pbx, id, &contacts);
+        self.report_single_contact(entry, pbx, (id, sent), &contacts);
         let now = self.now.mono;
         let Some(binding) = self.bindings.binding_mut(id) else { return };
         let first = !std::mem::replace(&mut binding.was_registered, true);
+        binding.confirmed = Some(now);
         let repaired = !first && !binding.is_registered();
         binding.auth.succeeded();
         binding.inside = Inside::Registered { expires: now + granted, refresh: Some(now + granted * 3 / 4) };
@@ -195,18 +206,18 @@ impl Border {
         &mut self,
         entry: EntryId,
         pbx: usize,
-        this: BindingId,
+        (this, sent): (BindingId, Instant),
         contacts: &[(String, Duration)],
     ) {
         let now = self.now.mono;
         let missing: Vec<(BindingId, bool)> = self
             .bindings
             .of_entry(entry)
-            .filter(|(id, other)| *id != this && other.pbx == pbx && !contacts.iter().any(|(t, _)| *t == other.token))
-            .filter_map(|(id, other)| match other.inside {
-                Inside::Registered { since, .. } => Some((id, now - since < DISPLACED_WITHIN)),
-                Inside::Waiting { .. } | Inside::Registering => None,
-            })
+            .filter(|(id, other)| *id != this && other.pbx == pbx && other.is_registered())
+            .filter(|(_, other)| !contacts.iter().any(|(token, _)| *token == other.token))
+            // Answers may overtake each other: what the PBX took in after this one it could not list.
+            .filter(|(_, other)| other.confirmed.is_none_or(|at| at <= sent))
+            .map(|(id, other)| (id, other.confirmed.is_some_and(|at| now - at < DISPLACED_WITHIN)))
             .collect();
         let single = self.entries.entry(entry).single_contact_reported;
         if contacts.len() > 1 && single {
@@ -219,7 +230,9 @@ impl Border {
             }
             self.queue_registration(*id);
         }
-        if missing.iter().any(|(_, displaced)| *displaced) && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true) {
+        if missing.iter().any(|(_, displaced)| *displaced)
+            && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true)
+        {
             let name = self.entries.name(entry).to_owned();
             let pbx = self.pbx_name(pbx);
             self.event(Code::PbxSingleContact, About::default().extension(name), || {
@@ -278,7 +291,8 @@ impl Border {
 
     /// Takes our contact back from the PBX, for a binding that is gone.
     pub(crate) fn deregister_inside(&mut self, binding: Binding) {
-        if binding.is_registered() && self.pbxs[binding.pbx].is_up() {
+        let there = binding.is_registered() || binding.inside == Inside::Registering;
+        if there && self.pbxs[binding.pbx].is_up() {
             let Binding { entry, key, pbx, token, auth, .. } = binding;
             self.send_leaving(Leaving { entry, key, pbx, token, auth });
         }

@@ -56,6 +56,14 @@ pub enum Input<'a> {
         /// How many were refused since the last report.
         refused: u64,
     },
+    /// `net` closed connections of a source that has as many as may be; at most one of these a second and
+    /// source. No offence.
+    SourceLimited {
+        /// The source; its port is one of many.
+        source: SocketAddr,
+        /// How many were refused since the last report.
+        refused: u64,
+    },
     /// Bytes of a stream, or one datagram.
     Bytes {
         /// The connection, or the UDP listener.

@@ -189,6 +189,11 @@ impl Keys {
     }
 }
 
+/// Whether a user part looks like one of our Contact tokens.
+pub(crate) fn has_token_form(user: &str) -> bool {
+    user.len() == 20 && user.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
+}
+
 /// Length first, so that no two pairs of strings run into the same bytes.
 fn framed(text: &str) -> Vec<u8> {
     let mut bytes = (text.len() as u64).to_be_bytes().to_vec();

@@ -56,6 +56,7 @@ pub use command::{Answer, Command};
 pub use config::Config;
 pub use event::{Code, Event, Severity};
 pub use interface::{Input, Output, Record, ResolvedName, Table, Target};
+pub use record::{UnreadableRecord, check_records};
 
 use crate::timers::{Timer, Timers};
 
@@ -151,6 +152,7 @@ impl Border {
             Input::Flood { source, transport, port, refused } => {
                 self.on_flood(source, transport, port, refused);
             }
+            Input::SourceLimited { source, refused } => self.on_source_limited(source, refused),
             Input::Bytes { flow, from, bytes } => self.on_bytes(flow, from, bytes),
             Input::FlowFailed { flow } | Input::FlowClosed { flow } => self.on_flow_closed(flow),
             Input::Media(event) => self.on_relay_event(event),
@@ -186,6 +188,21 @@ impl Border {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// How many entries are in the tables that are empty while no message is under way, by name. For the
+    /// simulation, which waits for all of them to drain.
+    pub fn unfinished(&self) -> [(&'static str, usize); 8] {
+        [
+            ("transactions", self.transactions.len()),
+            ("client uses", self.clients.len()),
+            ("forwards", self.forwards.len()),
+            ("calls", self.calls.len()),
+            ("dialogs", self.dialogs.len()),
+            ("decoys", self.decoys.len()),
+            ("writes", self.writes.len()),
+            ("connections being opened", self.opening.len()),
+        ]
     }
 
     fn on_timer(&mut self, timer: Timer) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec};
 use wire::net::Side;
 use wire::sdp::{Direction, SessionDescription};
-use wire::sip::{HeaderName, Message};
+use wire::sip::{HeaderName, Message, Method};
 
 use crate::Border;
 use crate::call::{CallId, CallState};
@@ -83,8 +83,9 @@ impl Border {
         }
         let Ok(description) = SessionDescription::parse(message.body()) else { return Plan::Refuse(488) };
         let mut waiting = false;
+        let offer = matches!(message.method(), Some(Method::Invite | Method::Update));
         for index in 0..description.media.len() {
-            match self.plan_line(call, from, &description, index) {
+            match self.plan_line(call, (from, offer), &description, index) {
                 Ok(ready) => waiting |= !ready,
                 Err(status) => return Plan::Refuse(status),
             }
@@ -112,7 +113,7 @@ impl Border {
     fn plan_line(
         &mut self,
         id: CallId,
-        from: Side,
+        (from, offer): (Side, bool),
         description: &SessionDescription<'_>,
         index: usize,
     ) -> Result<bool, u16> {
@@ -133,7 +134,7 @@ impl Border {
         match slot {
             None if wish.refused => Ok(true),
             Some(line) => {
-                line.advertise(from, &wish, idle);
+                line.advertise(from, &wish, idle, offer);
                 let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
                 let ready = line.ports.is_some();
                 if ready {
@@ -161,6 +162,18 @@ impl Border {
         let Some(call) = self.calls.call_mut(id) else { return };
         for line in call.media.lines.iter_mut().flatten() {
             line.settled = line.spec.clone();
+        }
+    }
+
+    /// A phone's call was answered: while it rang, somebody else may have been taken for the phone.
+    pub(crate) fn relatch_caller(&mut self, id: CallId) {
+        let Some(call) = self.calls.call_mut(id).filter(|call| call.caller == Side::Outside) else { return };
+        for line in call.media.lines.iter_mut().flatten().filter(|line| line.ports.is_some()) {
+            line.spec.legs[Side::Outside.index()].relatch += 1;
+            line.spec.generation += 1;
+            line.settled = line.spec.clone();
+            let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+            self.outputs.push_back(Output::Media(order));
         }
     }
 
@@ -249,7 +262,17 @@ impl Border {
                 *slot = None;
             }
         }
-        self.terminate_call(id, 503, "no media ports could be had");
+        let why = "no media ports could be had";
+        if call.state != CallState::Confirmed {
+            return self.terminate_call(id, 503, why);
+        }
+        // A change of an established call: the change fails, the call goes on.
+        for paused in std::mem::take(&mut call.paused) {
+            match paused {
+                Paused::Request(forward) => self.fail_forward(forward, 503, why),
+                Paused::Response { .. } => return self.terminate_call(id, 503, why),
+            }
+        }
     }
 
     fn on_relay_silent(&mut self, relay: RelayId, idle: Duration) {
@@ -315,13 +338,13 @@ impl Line {
         let spec = RelaySpec { legs, payload, idle, generation: 0 };
         let mut line =
             Self { relay, ports: None, settled: spec.clone(), spec, packets: [0; 2], silent: false };
-        line.advertise(from, wish, idle);
+        line.advertise(from, wish, idle, false);
         line
     }
 
-    fn advertise(&mut self, from: Side, wish: &Advertised, idle: Duration) {
+    /// `offer`: the peer itself asks, so its latch is open again (contract section 4).
+    fn advertise(&mut self, from: Side, wish: &Advertised, idle: Duration, offer: bool) {
         let leg = &mut self.spec.legs[from.index()];
-        let moved = leg.advertised_rtp != wish.rtp;
         // A hold by 0.0.0.0 names no address: the one before stays for those who only stop sending.
         if wish.rtp.is_some() {
             leg.advertised_rtp = wish.rtp;
@@ -331,7 +354,7 @@ impl Line {
         leg.send = !wish.refused && (leg.advertised_rtp.is_some() || leg.latch == LatchPolicy::Ranked);
         if from == Side::Outside {
             leg.signalling_source = Some(wish.source);
-            leg.relatch += u32::from(moved && self.spec.generation > 0);
+            leg.relatch += u32::from(offer);
         }
         self.spec.idle = idle;
         self.spec.generation += 1;

@@ -186,13 +186,13 @@ impl Border {
         match status {
             200..=299 => self.on_passed_register_accepted(passed, message),
             401 | 407 => self.answer_with_challenge(&passed.ask, message, status, passed.pbx),
-            _ => self.answer(&passed.ask, status, |writer| {
-                for name in [HeaderName::RetryAfter, HeaderName::MinExpires] {
-                    if let Some(value) = message.value(name) {
-                        writer.header(name.as_str(), value);
-                    }
+            423 => self.answer(&passed.ask, status, |writer| {
+                if let Some(least) = message.value(HeaderName::MinExpires) {
+                    writer.header("Min-Expires", least);
                 }
             }),
+            // Any other refusal would tell this name from one that does not exist.
+            _ => self.answer_with_decoy(passed.ask),
         }
     }
 
@@ -224,6 +224,11 @@ impl Border {
 
     fn on_passed_register_accepted(&mut self, passed: PassedRegister, message: &Message<'_>) {
         self.guard.success(passed.ask.hop.remote.ip());
+        if passed.hardware_id.is_some()
+            && let Some(flow) = self.flows.flow_mut(passed.ask.hop.flow)
+        {
+            flow.authenticated = true;
+        }
         let mut ended = passed.wish.remove.clone();
         if passed.wish.remove_all {
             ended.extend(self.keys_at(&passed));
@@ -253,9 +258,16 @@ impl Border {
         if known.is_none() {
             self.displace_oldest(entry);
         }
-        let moved = known.and_then(|id| self.bindings.binding(id)).is_none_or(|b| b.hop != Some(ask.hop));
+        let moved = known
+            .and_then(|id| self.bindings.binding(id))
+            .is_none_or(|b| b.hop != Some(ask.hop) || b.contact != phone.contact.uri);
         let id = match known {
-            Some(id) => id,
+            Some(id) => {
+                if let Some(binding) = self.bindings.binding_mut(id) {
+                    binding.take(phone);
+                }
+                id
+            }
             None => {
                 let binding = self.make_binding(entry, pbx, &ask.hop, phone, true);
                 self.insert_binding(binding)
@@ -291,9 +303,7 @@ impl Border {
 
     pub(crate) fn on_passed_register_lost(&mut self, passed: &PassedRegister, why: &str) {
         self.pbx_missed(passed.pbx, why);
-        self.answer(&passed.ask, 503, |writer| {
-            writer.header("Retry-After", 10);
-        });
+        self.answer_with_decoy(passed.ask.clone());
     }
 }
 

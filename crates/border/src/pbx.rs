@@ -8,7 +8,7 @@ use bytes::Bytes;
 use guard::CallLimit;
 use sip::Hop;
 use wire::clock::Instant;
-use wire::net::{FiveTuple, FlowId, Side, Transport};
+use wire::net::{FlowId, Side, Transport};
 use wire::sip::{Essentials, HeaderName, Host, Message, Uri, Writer};
 
 use crate::Border;
@@ -163,7 +163,11 @@ impl Border {
             let flow = self.flows.listener(Side::Inside, Transport::Udp)?.flow;
             return Some(Hop { flow, remote: target.address, transport: Transport::Udp });
         }
-        let known = self.inside_connection(target.address);
+        let kept = pbx.and_then(|pbx| self.pbxs.get(pbx)?.connection);
+        let kept = kept.filter(|(flow, to)| {
+            *to == target.address && (self.opening.contains_key(flow) || self.flows.flow(*flow).is_some())
+        });
+        let known = kept.map(|(flow, _)| flow).or_else(|| self.inside_connection(target.address));
         let flow = match known {
             Some(flow) => flow,
             None => {
@@ -195,7 +199,7 @@ impl Border {
         opening.or_else(open)
     }
 
-    pub(crate) fn on_inside_flow_opened(&mut self, flow: FlowId, _tuple: FiveTuple) {
+    pub(crate) fn on_inside_flow_opened(&mut self, flow: FlowId) {
         self.opening.remove(&flow);
     }
 
@@ -305,6 +309,7 @@ impl Border {
                     self.send_query_for(pbx, entry);
                 }
             }
+            404 | 481 => self.compare_contacts(pbx, entry, message),
             _ => {}
         }
     }
@@ -455,12 +460,13 @@ impl Border {
 
     /// The Via of a request of ours (RFC 3261 §8.1.1.7, RFC 3581).
     pub(crate) fn via(&self, writer: &mut Writer, side: Side, hop: &Hop, branch: &str) {
+        writer.header("Via", self.via_value(side, hop, branch));
+    }
+
+    pub(crate) fn via_value(&self, side: Side, hop: &Hop, branch: &str) -> String {
         let authority = self.authority(side, hop.transport);
         let rport = if hop.transport == Transport::Udp { ";rport" } else { "" };
-        writer.header(
-            "Via",
-            format_args!("SIP/2.0/{} {authority};branch={branch}{rport}", hop.transport.via_name()),
-        );
+        format!("SIP/2.0/{} {authority};branch={branch}{rport}", hop.transport.via_name())
     }
 
     /// Keeps what the challenges of a PBX look like and how long they take.

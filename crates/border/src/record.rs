@@ -58,6 +58,11 @@ impl Writes {
     pub(crate) fn new(reserved: u32) -> Self {
         Self { pending: BTreeMap::new(), next_ticket: 1, cseq: reserved, reserved, failing: false }
     }
+
+    /// Writes that somebody waits for.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
 }
 
 /// The facts of a store, read.
@@ -87,6 +92,35 @@ struct KeptBinding {
     last_remote: Option<SocketAddr>,
 }
 
+/// A record that cannot be read: the start must not go on as if it had never been there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableRecord {
+    table: Table,
+    key: String,
+}
+
+impl std::fmt::Display for UnreadableRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "its record {:?} in table {:?} cannot be read", self.key, self.table)
+    }
+}
+
+impl std::error::Error for UnreadableRecord {}
+
+/// Whether all records of a store can be taken up; to be asked before [`Border::new`], which passes over
+/// what it cannot read.
+pub fn check_records(records: &[Record]) -> Result<(), UnreadableRecord> {
+    let mut kept = Kept::default();
+    for record in records {
+        let readable = record.value.as_ref().is_none_or(|value| kept.read_one(record, value).is_some());
+        if !readable {
+            let key = String::from_utf8_lossy(&record.key).into_owned();
+            return Err(UnreadableRecord { table: record.table, key });
+        }
+    }
+    Ok(())
+}
+
 impl Kept {
     pub(crate) fn read(records: Vec<Record>) -> Self {
         let mut kept = Self::default();
@@ -103,7 +137,8 @@ impl Kept {
         let mut fields = Fields::open(value)?;
         match record.table {
             Table::Node if record.key == SECRET => self.secret = Some(fields.bytes()?.try_into().ok()?),
-            Table::Node => self.cseq = fields.number()?.try_into().ok()?,
+            Table::Node if record.key == CSEQ => self.cseq = fields.number()?.try_into().ok()?,
+            Table::Node => return None,
             Table::Realms => self.realms.push((String::from_utf8(record.key.clone()).ok()?, fields.text()?)),
             Table::Allowed => self.allowed.push(read_allowed(&mut fields)?),
             Table::Blocks => self.blocks.push(read_block(&mut fields)?),
@@ -272,6 +307,7 @@ impl Border {
             inside,
             queued: false,
             was_registered: true,
+            confirmed: None,
             auth: AuthState::default(),
             waiting: Default::default(),
             deadline: Deadline::default(),

@@ -136,6 +136,10 @@ fn push_param_value(text: &mut String, value: &str) {
 
 impl Border {
     pub(crate) fn on_register(&mut self, ask: &Ask, message: &Message<'_>, essentials: &Essentials<'_>) {
+        // Alike for everybody, before any name is looked at.
+        if Wish::read(message, None).is_none() {
+            return self.refuse(ask, 400);
+        }
         let name = self.registered_name(message, essentials);
         let device = self.flows.flow(ask.hop.flow).and_then(|flow| flow.device.as_ref());
         let certified = device.is_some();
@@ -295,6 +299,7 @@ impl Border {
             inside: Inside::Waiting { until: None },
             queued: false,
             was_registered: false,
+            confirmed: None,
             auth: AuthState::default(),
             waiting: Default::default(),
             deadline: Deadline::default(),
@@ -323,10 +328,7 @@ impl Border {
             return self.refuse(ask, 500);
         }
         let moved = binding.hop != Some(ask.hop) || binding.contact != phone.contact.uri;
-        binding.phone_series = phone.series;
-        binding.contact = phone.contact.uri;
-        binding.contact_value = phone.contact.value;
-        binding.user_agent = phone.user_agent;
+        binding.take(phone);
         binding.expires = now + granted;
         binding.expires_wall = wall + granted;
         let (registered, known) = (binding.is_registered(), binding.was_registered);
@@ -493,6 +495,16 @@ pub(crate) struct Phone {
     pub(crate) user_agent: Option<String>,
     pub(crate) hardware_id: Option<HardwareId>,
     pub(crate) granted: Duration,
+}
+
+impl Binding {
+    /// What the phone says of itself now.
+    pub(crate) fn take(&mut self, phone: Phone) {
+        self.phone_series = phone.series;
+        self.contact = phone.contact.uri;
+        self.contact_value = phone.contact.value;
+        self.user_agent = phone.user_agent;
+    }
 }
 
 fn asks_for_outbound(request: &Bytes) -> bool {

@@ -58,6 +58,41 @@ impl About {
 }
 
 impl Code {
+    /// Whether strangers can cause as many of these as they like.
+    fn comes_in_floods(self) -> bool {
+        match self {
+            Self::CertUntrusted
+            | Self::CertExpired
+            | Self::CertNotYetValid
+            | Self::CertPurpose
+            | Self::CertMissing
+            | Self::CertAmbiguous
+            | Self::HwidUnknown
+            | Self::CnMismatch
+            | Self::NameUnknown
+            | Self::DigestFailed
+            | Self::FlowNotRegistered
+            | Self::Malformed
+            | Self::Flood
+            | Self::InsideStranger
+            | Self::SourceLimited
+            | Self::CallLimited => true,
+            Self::Registered
+            | Self::Deregistered
+            | Self::Reregistered
+            | Self::Detected
+            | Self::Blocked
+            | Self::Unblocked
+            | Self::CallFailed
+            | Self::PbxDown
+            | Self::PbxUp
+            | Self::PbxLostBindings
+            | Self::PbxSingleContact
+            | Self::RealmChanged
+            | Self::StoreFailed => false,
+        }
+    }
+
     fn severity(self) -> Severity {
         match self {
             Self::Registered | Self::Deregistered | Self::Reregistered | Self::Unblocked | Self::PbxUp => {
@@ -76,6 +111,10 @@ impl Code {
 impl Border {
     /// Tells the operator; the words are only made where they will be read.
     pub(crate) fn event(&mut self, code: Code, about: About, words: impl FnOnce() -> (String, String)) {
+        if !code.comes_in_floods() {
+            let (text, next_step) = words();
+            return self.say(code, about, text, next_step);
+        }
         let now = self.now.mono;
         if self.reports.window_ends.is_none_or(|ends| now >= ends) {
             self.sum_up_events();
@@ -154,15 +193,14 @@ impl Border {
         about: About,
         words: impl FnOnce() -> (String, String),
     ) {
-        let mut detail = String::new();
-        self.event(code, About { source: Some(source), ..about }, || {
-            let (text, next_step) = words();
-            detail.clone_from(&text);
-            (text, next_step)
-        });
+        let about = About { source: Some(source), ..about };
         if !(proved || transport.is_reliable()) {
-            return;
+            return self.event(code, about, words);
         }
+        // What counts is said in full: it is the evidence of the block that it may lead to.
+        let (text, next_step) = words();
+        let detail = text.clone();
+        self.event(code, about, || (text, next_step));
         let offence = Offence { code: code.as_str(), transport, port, detail };
         let verdict = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
         match verdict {

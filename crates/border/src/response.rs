@@ -31,6 +31,22 @@ pub(crate) struct Reply<'a> {
     pub(crate) status: u16,
 }
 
+/// Why a request got no final answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    TimedOut,
+    Connection,
+}
+
+impl Lost {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::TimedOut => "it did not answer",
+            Self::Connection => "the connection failed",
+        }
+    }
+}
+
 /// What a client transaction is for.
 #[derive(Debug)]
 pub(crate) enum ClientUse {
@@ -74,7 +90,7 @@ impl Border {
                 if is_final {
                     self.clients.remove(&client);
                     self.registrar_heard(self.bindings.binding(binding).map(|b| b.pbx), sent, message);
-                    self.on_registration_response(binding, message, code);
+                    self.on_registration_response(binding, sent, message, code);
                 }
             }
             ClientUse::Query { pbx, entry, sent } => {
@@ -137,20 +153,21 @@ impl Border {
     pub(crate) fn on_transaction_event(&mut self, event: TransactionEvent) {
         match event {
             TransactionEvent::Send { hop, bytes } => self.send(&hop, bytes),
-            TransactionEvent::TimedOut(client) => self.on_no_response(client, "it did not answer"),
-            TransactionEvent::TransportError(client) => self.on_no_response(client, "the connection failed"),
+            TransactionEvent::TimedOut(client) => self.on_no_response(client, Lost::TimedOut),
+            TransactionEvent::TransportError(client) => self.on_no_response(client, Lost::Connection),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
             TransactionEvent::ServerEnded(server) => self.on_server_ended(server),
             TransactionEvent::AckMissing(server) => self.on_ack_missing(server),
         }
     }
 
-    fn on_no_response(&mut self, client: ClientId, why: &str) {
+    fn on_no_response(&mut self, client: ClientId, lost: Lost) {
+        let why = lost.as_str();
         match self.clients.remove(&client) {
             Some(ClientUse::Registration { binding, .. }) => self.on_registration_failed(binding, why),
             Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed, why),
-            Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, why),
+            Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
             Some(ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }
     }

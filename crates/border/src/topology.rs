@@ -50,16 +50,14 @@ pub(crate) struct Topology {
     ours: Vec<String>,
     /// What must never be seen outside, in lower case.
     hidden: Vec<String>,
-    domains: Vec<String>,
 }
 
 impl Topology {
     pub(crate) fn new(config: &Config) -> Self {
-        let domains: Vec<String> = config.pbx.iter().map(|pbx| pbx.domain.to_ascii_lowercase()).collect();
         let mut ours = vec![config.outside.address.to_string(), config.outside.public_address.to_string()];
         ours.extend(config.outside.server_names.iter().map(|name| name.to_ascii_lowercase()));
-        ours.extend(domains.iter().cloned());
-        let mut topology = Self { ours, hidden: Vec::new(), domains };
+        ours.extend(config.pbx.iter().map(|pbx| pbx.domain.to_ascii_lowercase()));
+        let mut topology = Self { ours, hidden: Vec::new() };
         topology.hide(&config.inside.address.to_string());
         for pbx in &config.pbx {
             topology.hide(&pbx.host);
@@ -70,7 +68,7 @@ impl Topology {
     /// Never lets this name or address out; what is public by configuration stays public.
     pub(crate) fn hide(&mut self, name: &str) {
         let name = name.to_ascii_lowercase();
-        if !self.domains.contains(&name) && !self.hidden.contains(&name) {
+        if !self.ours.contains(&name) && !self.hidden.contains(&name) {
             self.hidden.push(name);
         }
     }
@@ -88,8 +86,7 @@ impl Topology {
 
     /// Whether text names something of the inside.
     pub(crate) fn names_hidden(&self, text: &str) -> bool {
-        let text = text.to_ascii_lowercase();
-        self.hidden.iter().any(|hidden| text.contains(hidden.as_str()))
+        self.hidden.iter().any(|hidden| names(text, hidden))
     }
 
     /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the
@@ -114,7 +111,7 @@ impl Topology {
             };
             let leaks = match to {
                 Side::Outside => self.names_hidden(&value),
-                Side::Inside => private.iter().any(|name| value.contains(name.as_str())),
+                Side::Inside => private.iter().any(|name| names(&value, name)),
             };
             if !leaks {
                 writer.header(header.name.as_str(), value);
@@ -136,15 +133,19 @@ impl Topology {
         if !foreign {
             return Some(value.to_owned());
         }
+        // Its headers (Replaces, …) name dialogs as only the sender's side knows them.
         let user = uri.user?;
-        let headers = uri.headers.map(|headers| format!("?{headers}")).unwrap_or_default();
-        Some(format!("<sip:{user}@{domain}{headers}>"))
+        Some(format!("<sip:{user}@{domain}>"))
     }
 
     /// The addresses by which the sender of an outside message could be known inside.
     ///
     /// `registered` is its registered contact.
-    pub(crate) fn private_names(message: &Message<'_>, remote: IpAddr, registered: Option<&str>) -> Vec<String> {
+    pub(crate) fn private_names(
+        message: &Message<'_>,
+        remote: IpAddr,
+        registered: Option<&str>,
+    ) -> Vec<String> {
         let mut names = vec![remote.to_canonical().to_string()];
         let contact = message.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
         let hosts = contact
@@ -163,6 +164,18 @@ impl Topology {
     }
 }
 
+/// Whether `text` holds `host` as a host of its own, in any case: not as a part of a longer name or address.
+fn names(text: &str, host: &str) -> bool {
+    let (text, host) = (text.as_bytes(), host.as_bytes());
+    let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    (0..text.len().saturating_sub(host.len().saturating_sub(1))).any(|start| {
+        let end = start + host.len();
+        text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(host))
+            && !part(start.checked_sub(1).and_then(|before| text.get(before)))
+            && !part(text.get(end))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +184,6 @@ mod tests {
         let mut topology = Topology {
             ours: vec!["203.0.113.10".into(), "sbc.example.com".into(), "example.com".into()],
             hidden: Vec::new(),
-            domains: vec!["example.com".into()],
         };
         topology.hide("10.0.0.2");
         topology.hide("PBX1.example.internal");
@@ -203,6 +215,8 @@ mod tests {
             ("X-Unknown: some thing", Side::Outside, "X-Unknown: some thing"),
             ("X-Trace: host=10.0.0.2", Side::Outside, ""),
             ("X-Trace: via pbx1.EXAMPLE.internal", Side::Outside, ""),
+            ("X-Trace: 110.0.0.2 10.0.0.21", Side::Outside, "X-Trace: 110.0.0.2 10.0.0.21"),
+            ("X-Trace: <sip:10.0.0.2:5060>", Side::Outside, ""),
             ("X-Trace: at example.com", Side::Outside, "X-Trace: at example.com"),
             ("X-Trace: at 192.168.1.20", Side::Inside, ""),
             ("Server: kamailio (5.6.3)", Side::Outside, ""),

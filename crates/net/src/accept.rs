@@ -65,6 +65,9 @@ fn arrive<T: Send + 'static>(io: &Rc<IoThread<T>>, connection: TcpStream, remote
             if matches!(count, Count::ConnectionRate | Count::UnfinishedHandshakes) {
                 io.refuse(remote, door.transport, door.local.port());
             }
+            if count == Count::UnregisteredOfSource {
+                io.refuse_crowded(remote, door.transport, door.local.port());
+            }
         }
     }
 }

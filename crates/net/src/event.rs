@@ -50,6 +50,17 @@ pub enum NetEvent<T> {
         /// Connections or datagrams refused since the last report.
         refused: u64,
     },
+    /// One source has as many unregistered connections as may be; at most one of these a second and source.
+    SourceLimited {
+        /// The source, with the port it used last.
+        source: SocketAddr,
+        /// How it came.
+        transport: Transport,
+        /// The port of ours that was hit.
+        port: u16,
+        /// Connections refused since the last report.
+        refused: u64,
+    },
     /// Bytes of a stream, or one datagram.
     Bytes {
         /// The connection, or the UDP listener.

@@ -60,7 +60,10 @@ pub(crate) struct IoThread<T> {
     pub(crate) rates: SourceRates,
     pub(crate) crowd: Rc<RefCell<Crowd>>,
     pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// Sources that come too fast.
     floods: RefCell<Floods>,
+    /// Sources with as many connections as may be.
+    crowding: RefCell<Floods>,
 }
 
 impl<T: Send + 'static> IoThread<T> {
@@ -72,13 +75,20 @@ impl<T: Send + 'static> IoThread<T> {
             crowd: Rc::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             floods: RefCell::default(),
+            crowding: RefCell::default(),
         }
     }
 
     /// Counts a refusal for the rate of its source, and reports the source when its second is over.
     pub(crate) fn refuse(&self, source: SocketAddr, transport: Transport, port: u16) {
         let report = self.floods.borrow_mut().refused(source, transport, port, Instant::now());
-        self.report(report);
+        self.report(&self.floods, report, flooded);
+    }
+
+    /// Counts a refusal for the number of connections that its source has.
+    pub(crate) fn refuse_crowded(&self, source: SocketAddr, transport: Transport, port: u16) {
+        let report = self.crowding.borrow_mut().refused(source, transport, port, Instant::now());
+        self.report(&self.crowding, report, crowded);
     }
 
     /// Carries out the orders of the core thread until that lets go of its end.
@@ -104,19 +114,34 @@ impl<T: Send + 'static> IoThread<T> {
             let now = ticks.tick().await;
             self.rates.forget_quiet();
             let due = self.floods.borrow_mut().due(now);
-            self.report(due);
+            self.report(&self.floods, due, flooded);
+            let due = self.crowding.borrow_mut().due(now);
+            self.report(&self.crowding, due, crowded);
         }
     }
 
-    fn report(&self, reports: impl IntoIterator<Item = FloodReport>) {
+    fn report(
+        &self,
+        refusals: &RefCell<Floods>,
+        reports: impl IntoIterator<Item = FloodReport>,
+        event: impl Fn(&FloodReport) -> NetEvent<T>,
+    ) {
         for report in reports {
-            let FloodReport { source, transport, port, refused } = report;
-            let event = NetEvent::Flood { source, transport, port, refused };
-            if self.lanes.try_push(Lane::Strangers, event).is_err() {
-                self.floods.borrow_mut().take_back(&report);
+            if self.lanes.try_push(Lane::Strangers, event(&report)).is_err() {
+                refusals.borrow_mut().take_back(&report);
             }
         }
     }
+}
+
+fn flooded<T>(report: &FloodReport) -> NetEvent<T> {
+    let FloodReport { source, transport, port, refused } = *report;
+    NetEvent::Flood { source, transport, port, refused }
+}
+
+fn crowded<T>(report: &FloodReport) -> NetEvent<T> {
+    let FloodReport { source, transport, port, refused } = *report;
+    NetEvent::SourceLimited { source, transport, port, refused }
 }
 
 /// The address without an IPv4-mapped form: one source has one name.

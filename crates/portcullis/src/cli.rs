@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::protocol::{Request, parse_code, parse_prefix};
 use crate::config::value::parse_duration;
-use crate::{config, run};
+use crate::{config, quickstart, run};
 
 /// The file or the command line is wrong.
 pub const EXIT_USAGE: u8 = 64;
@@ -53,6 +53,16 @@ enum Verb {
     Run,
     /// Check the configuration file, and this machine against it.
     Check,
+    /// See it all at work on this machine: a lab PBX, two phones, a call, an intruder, a burst of calls.
+    Quickstart {
+        /// End when all was shown: with 0 only if all was truly seen.
+        #[arg(long)]
+        once: bool,
+        /// An empty directory for certificates and configuration; without it, a fresh one among the
+        /// temporary files.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Show the whole state in numbers.
     Status,
     /// Show who is registered.
@@ -194,6 +204,7 @@ pub fn execute(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Resul
     let request = match cli.verb {
         Verb::Run => return Ok(run::run(&config::path_or_default(config))?),
         Verb::Check => return check::check(&config::path_or_default(config), json),
+        Verb::Quickstart { once, dir } => return Ok(quickstart::quickstart(once, dir)?),
         Verb::Status => Request::Status,
         Verb::Registrations => Request::Registrations,
         Verb::Calls => Request::Calls,
@@ -223,6 +234,9 @@ pub enum CliError {
     /// The daemon.
     #[error(transparent)]
     Run(#[from] run::RunError),
+    /// The quickstart.
+    #[error(transparent)]
+    Quickstart(#[from] quickstart::Fault),
     /// The terminal, or the program behind it, went away.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

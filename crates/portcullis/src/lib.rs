@@ -11,5 +11,6 @@ pub mod clock;
 pub mod config;
 pub mod events;
 pub mod media_shard;
+pub mod quickstart;
 pub mod run;
 pub mod signaling;

@@ -1,8 +1,8 @@
 //! `portcullis run`: from a checked file to a running process, and to its end.
 //!
 //! The order is what matters here: file, admin socket, store and every port first, so that whatever fails
-//! leaves nothing behind; the ready line only when everything listens. Threads: this one is the core;
-//! `net-io` has the sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
+//! leaves nothing behind; the ready line only when everything listens. Threads: `core` decides, `net-io` has
+//! the sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -56,6 +57,14 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A row of the store that this version does not know: taking the rest would be a silent new start.
+    #[error("the store {} holds what this version cannot read: {what}; run the version that wrote it, or restore a backup", path.display())]
+    Unreadable {
+        /// The store's file.
+        path: PathBuf,
+        /// Which row.
+        what: String,
+    },
     /// A port.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -91,11 +100,56 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
     }
     end_with_a_panic();
     raise_file_limit(settings.border.relays_max);
-    serve(settings, clock)?;
+    let running = start(settings, clock)?;
+    if let Err(error) = stop_on_signals(Arc::clone(&running.to_core)) {
+        running.stop();
+        return Err(error);
+    }
+    say_ready(&format!("ready: {}\n", running.listeners().join(", ")));
+    running.wait();
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(settings: Settings, clock: Clock) -> Result<(), RunError> {
+/// The product, up and working on threads of its own.
+#[derive(Debug)]
+pub struct Running {
+    listening: Vec<Listener>,
+    to_core: Arc<Lanes<ShellEvent>>,
+    core: JoinHandle<()>,
+}
+
+impl Running {
+    /// Every port as people read it: `tls 127.0.0.2:5061`, with the number that the operating system chose.
+    pub fn listeners(&self) -> Vec<String> {
+        self.listening.iter().map(describe).collect()
+    }
+
+    /// The first listener of a face and transport.
+    pub fn address(&self, side: Side, transport: Transport) -> Option<SocketAddr> {
+        let fits = |up: &&Listener| up.side == side && up.kind.transport() == transport;
+        self.listening.iter().find(fits).map(|up| up.address)
+    }
+
+    /// Ends it, and comes back when everything has ended.
+    pub fn stop(self) {
+        self.to_core.push_internal(ShellEvent::Stop);
+        self.wait();
+    }
+
+    /// Comes back when it has ended.
+    fn wait(self) {
+        if self.core.join().is_err() {
+            tracing::error!("the core thread panicked");
+        }
+    }
+}
+
+fn describe(up: &Listener) -> String {
+    format!("{} {}", up.kind.as_str(), up.address)
+}
+
+/// Starts everything; what fails leaves nothing behind. Signals and the log are the caller's.
+pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let socket = AdminSocket::bind(&settings.node.admin_socket)?;
     let (store, records) = open_store(&settings.node.data_dir)?;
     let mut border = Border::new(settings.border.clone(), seed()?, records, clock.now());
@@ -105,24 +159,22 @@ fn serve(settings: Settings, clock: Clock) -> Result<(), RunError> {
     let media_blocks = Arc::new(ArcSwap::from_pointee(PrefixSet::default()));
     let shard = start_shard(&settings, clock, Arc::clone(&media_blocks), Arc::clone(&to_core))?;
     let store = start_store(store, Arc::clone(&to_core))?;
-    stop_on_signals(Arc::clone(&to_core))?;
-    let listeners: Vec<String> = net
-        .listening()
-        .iter()
-        .map(|up| format!("{} {}", up.listener.kind.as_str(), up.listener.address))
-        .collect();
-    let ready = format!("ready: {}\n", listeners.join(", "));
+    let listening: Vec<Listener> = net.listening().iter().map(|up| up.listener).collect();
+    let listeners = listening.iter().map(describe).collect();
     let (admin, admin_lanes) = server::lanes();
-    let submit = move |id, command| to_core.try_push_internal(ShellEvent::Command { id, command }).is_ok();
+    let core_lanes = Arc::clone(&to_core);
+    let submit = move |id, command| core_lanes.try_push_internal(ShellEvent::Command { id, command }).is_ok();
     server::start(&socket, admin_lanes, ServerConfig { clock, listeners }, Box::new(submit))
         .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
     let log = EventLog::new(admin.clone(), settings.node.log_format);
     let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
     let signaling = Signaling::new(border, plant, early);
-    say_ready(&ready);
-    end(signaling.serve());
-    Ok(())
+    let core = std::thread::Builder::new().name("core".to_owned()).spawn(move || {
+        end(signaling.serve());
+        drop(socket);
+    });
+    Ok(Running { listening, to_core, core: core.map_err(system("start the core's thread"))? })
 }
 
 /// Standard output tells a supervisor, or a person, that phones may come.
@@ -144,7 +196,14 @@ fn open_store(data_dir: &Path) -> Result<(Store, Vec<Record>), RunError> {
     let made = DirBuilder::new().recursive(true).mode(0o750).create(data_dir);
     made.map_err(|source| RunError::DataDirectory { path: data_dir.to_owned(), source })?;
     let (store, rows) = Store::open(data_dir)?;
-    Ok((store, rows.into_iter().filter_map(record).collect()))
+    let unreadable = |what: String| RunError::Unreadable { path: store.path().to_owned(), what };
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        let table = row.table;
+        records.push(record(row).ok_or_else(|| unreadable(format!("rows of table {table}")))?);
+    }
+    border::check_records(&records).map_err(|error| unreadable(error.to_string()))?;
+    Ok((store, records))
 }
 
 fn start_store(store: Store, to_core: Arc<Lanes<ShellEvent>>) -> Result<StoreThread, RunError> {

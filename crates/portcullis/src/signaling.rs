@@ -139,6 +139,9 @@ impl Signaling {
             NetEvent::Flood { source, transport, port, refused } => {
                 border.handle_input(Input::Flood { source, transport, port, refused }, now);
             }
+            NetEvent::SourceLimited { source, refused, .. } => {
+                border.handle_input(Input::SourceLimited { source, refused }, now);
+            }
             NetEvent::Bytes { flow, from, bytes } => {
                 border.handle_input(Input::Bytes { flow, from, bytes: &bytes }, now);
             }

@@ -13,7 +13,9 @@ use crate::world::{Happening, World, listeners};
 
 impl World {
     pub(crate) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let border = listeners().into_iter().find(|(_, _, transport, local)| *transport == Transport::Udp && *local == to);
+        let border = listeners()
+            .into_iter()
+            .find(|(_, _, transport, local)| *transport == Transport::Udp && *local == to);
         if let Some((flow, side, _, _)) = border {
             self.note_arrival(flow, side, from, to, bytes);
             return self.input(Input::Bytes { flow, from, bytes });
@@ -62,7 +64,8 @@ impl World {
     /// The border wants a connection to the PBX.
     pub(crate) fn on_asked(&mut self, flow: FlowId) {
         let Some(connection) = self.connections.get(&flow) else { return };
-        let tuple = FiveTuple { transport: Transport::Tcp, local: connection.local, remote: connection.remote };
+        let tuple =
+            FiveTuple { transport: Transport::Tcp, local: connection.local, remote: connection.remote };
         if !connection.at_border {
             return;
         }
@@ -114,6 +117,11 @@ impl World {
             self.oracles.on_closed(flow);
             return self.input(Input::FlowClosed { flow });
         }
+        self.tell_closed(who, flow);
+    }
+
+    /// An actor learns that its connection is gone.
+    pub(crate) fn tell_closed(&mut self, who: Who, flow: FlowId) {
         match who {
             Who::Phone(index) => {
                 self.stage(who, |world, stage| world.phones[index].on_closed(flow, stage));

@@ -29,7 +29,8 @@ fn response(user: &str, realm: &str, password: &str, method: &str, credentials: 
 pub fn answer(challenge: &str, user: &str, password: &str, method: &str, uri: &str, cnonce: &str) -> String {
     let get = |name| field(challenge, name).unwrap_or_default();
     let (realm, nonce) = (get("realm"), get("nonce"));
-    let mut value = format!("Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\"");
+    let mut value =
+        format!("Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\"");
     if get("qop").split(',').any(|qop| qop.trim() == "auth") {
         value.push_str(&format!(", qop=auth, nc=00000001, cnonce=\"{cnonce}\""));
     }

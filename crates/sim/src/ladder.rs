@@ -64,7 +64,8 @@ impl Ladder {
             writeln!(out, "{step:>7} {secs:>10.3}  {from:<22} -> {to:<22} {line}").unwrap_or_default();
         }
         if let Some(last) = chosen.last() {
-            writeln!(out, "\nthe last of them:\n{}", String::from_utf8_lossy(&last.bytes)).unwrap_or_default();
+            writeln!(out, "\nthe last of them:\n{}", String::from_utf8_lossy(&last.bytes))
+                .unwrap_or_default();
         }
         out
     }

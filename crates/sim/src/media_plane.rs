@@ -57,7 +57,9 @@ impl MediaPlane {
                     }
                     self.table.on_bind(slot, side, port, outcome, now);
                 }
-                Action::Release { slot } => self.sockets.retain(|_, socket| *socket / SOCKETS_PER_RELAY != slot),
+                Action::Release { slot } => {
+                    self.sockets.retain(|_, socket| *socket / SOCKETS_PER_RELAY != slot)
+                }
             }
         }
     }
@@ -81,7 +83,8 @@ impl MediaPlane {
         let socket = *self.sockets.get(&to)?;
         match self.table.on_datagram(socket, from, bytes, blocks, now) {
             Verdict::Forward { socket, to } => {
-                let source = self.sockets.iter().find(|(_, own)| **own == socket).map(|(address, _)| *address)?;
+                let source =
+                    self.sockets.iter().find(|(_, own)| **own == socket).map(|(address, _)| *address)?;
                 self.forwarded += 1;
                 Some((source, to))
             }

@@ -103,7 +103,14 @@ impl Connection {
     }
 
     /// Cuts bytes into pieces with their times of arrival, in order.
-    pub fn cut(&mut self, bytes: &[u8], inward: bool, now: Instant, delay: u64, rng: &mut Rng) -> Vec<(Instant, Vec<u8>)> {
+    pub fn cut(
+        &mut self,
+        bytes: &[u8],
+        inward: bool,
+        now: Instant,
+        delay: u64,
+        rng: &mut Rng,
+    ) -> Vec<(Instant, Vec<u8>)> {
         if inward {
             self.sent += bytes.len() as u64;
             self.marks.push_back((self.sent, bytes.to_vec()));

@@ -64,6 +64,8 @@ pub struct Oracles {
     spared: BTreeSet<FlowId>,
     closed: BTreeSet<FlowId>,
     rules: Vec<CallRule>,
+    /// From tags of INVITEs that were accepted and whose dialog nobody has ended yet, to find a call by.
+    talking: BTreeSet<String>,
     recent: VecDeque<String>,
 }
 
@@ -130,12 +132,26 @@ impl Oracles {
         nothing_of_the_other_side(sent)?;
         no_password(&String::from_utf8_lossy(sent.bytes))?;
         let Some(text) = Text::parse(sent.bytes) else { return Ok(()) };
+        self.note_dialog(&text);
         self.one_final_answer(sent, &text)?;
         if sent.side == Side::Inside {
             pbx_sees_no_stranger(&text)?;
             self.calls_within_the_rules(&text, sent.now)?;
         }
         Ok(())
+    }
+
+    fn note_dialog(&mut self, text: &Text) {
+        match (text.method(), text.code()) {
+            ("INVITE", Some(200..=299)) => {
+                self.talking.insert(text.from_tag().to_owned());
+            }
+            ("BYE", Some(200..)) => {
+                self.talking.remove(text.from_tag());
+                self.talking.remove(text.to_tag());
+            }
+            _ => {}
+        }
     }
 
     /// (1) At most one final answer, each repetition byte for byte.
@@ -183,19 +199,28 @@ impl Oracles {
     }
 
     /// (2) What was opened and not closed is what is there.
-    pub fn relays_balance(&self, status: &StatusView, in_plane: usize, at_rest: bool) -> Result<(), Violation> {
+    pub fn relays_balance(
+        &self,
+        status: &StatusView,
+        in_plane: usize,
+        at_rest: bool,
+    ) -> Result<(), Violation> {
         let live = self.relays_opened - self.relays_closed;
         if status.relays as u64 != live {
             return Err(Violation::new(
                 "relays balance",
-                format!("{} opened, {} closed, the border counts {}", self.relays_opened, self.relays_closed, status.relays),
+                format!(
+                    "{} opened, {} closed, the border counts {}",
+                    self.relays_opened, self.relays_closed, status.relays
+                ),
             ));
         }
         if at_rest && (live != 0 || in_plane != 0 || status.calls != 0) {
-            return Err(Violation::new(
-                "at rest",
-                format!("{} calls, {live} relays, {in_plane} in the media plane", status.calls),
-            ));
+            return Err(Violation {
+                oracle: "at rest",
+                seen: format!("{} calls, {live} relays, {in_plane} in the media plane", status.calls),
+                call: self.talking.first().cloned().unwrap_or_default(),
+            });
         }
         Ok(())
     }
@@ -216,7 +241,9 @@ impl Oracles {
         for rule in &self.rules {
             let most = started
                 .iter()
-                .map(|first| started.iter().filter(|at| *at >= first && at.since(*first) < rule.period).count())
+                .map(|first| {
+                    started.iter().filter(|at| *at >= first && at.since(*first) < rule.period).count()
+                })
                 .max()
                 .unwrap_or(0);
             if most > rule.calls as usize {

@@ -313,7 +313,13 @@ impl Pbx {
         self.respond(key, 200, list, stage);
     }
 
-    pub(crate) fn respond(&mut self, key: &Key, code: u16, more: impl FnOnce(Text) -> Text, stage: &mut Stage<'_>) {
+    pub(crate) fn respond(
+        &mut self,
+        key: &Key,
+        code: u16,
+        more: impl FnOnce(Text) -> Text,
+        stage: &mut Stage<'_>,
+    ) {
         let Some((request, _)) = self.agent.transactions.asked(key) else { return };
         let tag = format!("{INSIDE_CANARY}{}", stage.rng.below(1_000)).replace(INSIDE_CANARY, "pbx");
         let mut text = Text::response(request, code, Some(&tag));
@@ -368,7 +374,8 @@ impl Pbx {
     /// A desk calls one contact.
     pub(crate) fn call_contact(&mut self, name: &str, uri: &str, stage: &mut Stage<'_>) {
         self.aim(stage);
-        let display = if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {PBX_HOST}") };
+        let display =
+            if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {PBX_HOST}") };
         let from = format!("\"{display}\" <sip:2001@{PBX_HOST}>");
         self.agent.call(uri, &from, &format!("sip:{name}@{DOMAIN}"), stage);
     }
@@ -382,4 +389,3 @@ fn strip_own_route(text: &mut Text) -> bool {
     }
     own
 }
-

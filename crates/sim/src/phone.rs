@@ -187,7 +187,9 @@ impl Phone {
         match self.agent.transactions.receive(text, path, stage) {
             Heard::Request(text, key) => self.agent.on_request(&text, &key, stage),
             Heard::Ack(text) => self.agent.on_ack(&text, stage),
-            Heard::Response(key, text) if self.pending.as_ref() == Some(&key) => self.on_registered(&text, stage),
+            Heard::Response(key, text) if self.pending.as_ref() == Some(&key) => {
+                self.on_registered(&text, stage)
+            }
             Heard::Response(key, text) => self.agent.on_response(&key, &text, stage),
             Heard::Nothing => {}
         }
@@ -256,7 +258,9 @@ impl Phone {
         if self.call_at.is_some_and(|at| at <= stage.now) {
             self.call_at = Some(stage.now + stage.rng.millis(300, 12_000));
             if stage.busy && self.is_registered(stage.now) && self.agent.legs.len() < 3 {
-                let number = (*stage.rng.pick(&["2001", "2002", "1001", "1002", "1003", "1004", "2999"])
+                let number = (*stage
+                    .rng
+                    .pick(&["2001", "2002", "1001", "1002", "1003", "1004", "2999"])
                     .unwrap_or(&"2001"))
                 .to_owned();
                 self.call(&number, stage);

@@ -118,11 +118,28 @@ impl World {
 
     fn is_at_rest(&mut self) -> Result<(), Violation> {
         self.oracles.every_invite_is_answered()?;
+        if self.status.calls != 0 {
+            self.input(border::Input::Command { id: 0, command: border::Command::Calls });
+            self.drain()?;
+        }
         self.oracles.relays_balance(&self.status, self.media.len(), true)?;
         if self.status.blocks != 0 {
             return Err(Violation::new("at rest", format!("{} blocks have not ended", self.status.blocks)));
         }
         Ok(())
+    }
+
+    /// (6) Between two health checks there is a moment without any transaction.
+    fn nothing_is_unfinished(&mut self) -> Result<(), Violation> {
+        let until = self.now + Duration::from_secs(30);
+        while self.now < until {
+            if self.border.unfinished().iter().all(|(_, count)| *count == 0) {
+                return Ok(());
+            }
+            self.run_until(Some(self.now + Duration::from_millis(500)), None)?;
+        }
+        let left: Vec<_> = self.border.unfinished().into_iter().filter(|(_, count)| *count > 0).collect();
+        Err(Violation::new("nothing is unfinished", format!("{left:?}")))
     }
 
     /// Every phone that wants to be is registered, and the PBX has one contact for each, no more.
@@ -150,7 +167,8 @@ impl World {
     /// One call of each phone, one to each contact, and one between extensions: all are answered and heard.
     fn probe(&mut self) -> Result<(), Violation> {
         for index in 0..self.phones.len() {
-            for number in ["2001", if self.phones[index].model.extension == "1002" { "1003" } else { "1002" }] {
+            for number in ["2001", if self.phones[index].model.extension == "1002" { "1003" } else { "1002" }]
+            {
                 let before = self.phones[index].agent.history.len();
                 self.stage(Who::Phone(index), |world, stage| world.phones[index].call(number, stage));
                 self.run_until(Some(self.now + Duration::from_secs(90)), None)?;
@@ -191,7 +209,8 @@ impl World {
             match history.first() {
                 Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {}
                 other => {
-                    let seen = format!("the PBX called {name}: {:?}", other.map(|leg| (leg.status, leg.heard)));
+                    let seen =
+                        format!("the PBX called {name}: {:?}", other.map(|leg| (leg.status, leg.heard)));
                     let call = other.map_or(String::new(), |leg| leg.local_tag.clone());
                     return Err(Violation { oracle: "a call works again", seen, call });
                 }
@@ -207,13 +226,9 @@ impl World {
         }
         self.run_until(Some(self.now + Duration::from_secs(120)), None)?;
         self.is_at_rest()?;
-        let contacts: usize = self
-            .pbx
-            .location
-            .values()
-            .flatten()
-            .filter(|contact| contact.until > self.now)
-            .count();
+        self.nothing_is_unfinished()?;
+        let contacts: usize =
+            self.pbx.location.values().flatten().filter(|contact| contact.until > self.now).count();
         if self.status.registrations != 0 || contacts != 0 {
             return Err(Violation::new(
                 "nothing is left",

@@ -92,7 +92,8 @@ impl Scanner {
         }
         if self.connection.is_none() {
             self.port += 1;
-            let to = if self.transport == Transport::Tls { scenery::OUTSIDE_TLS } else { scenery::OUTSIDE_TCP };
+            let to =
+                if self.transport == Transport::Tls { scenery::OUTSIDE_TLS } else { scenery::OUTSIDE_TCP };
             self.connection = Some(stage.connect(self.source(), to));
             self.stream = Stream::default();
         }

@@ -218,7 +218,10 @@ mod tests {
             .with("CSeq", "7 INVITE")
             .with_body("text/plain", "hello".into());
         let read = Text::parse(text.render().as_bytes()).unwrap();
-        assert_eq!((read.method(), read.branch(), read.from_tag(), read.cseq()), ("INVITE", "z9hG4bKx", "a", 7));
+        assert_eq!(
+            (read.method(), read.branch(), read.from_tag(), read.cseq()),
+            ("INVITE", "z9hG4bKx", "a", 7)
+        );
         assert_eq!(read.body, "hello");
         let mut stream = Stream::default();
         let bytes = text.render().repeat(2);

@@ -408,8 +408,7 @@ impl UserAgent {
             leg.state = State::Talking;
             leg.status = 200;
             leg.audio_at = Some(stage.now);
-            let talk =
-                if leg.cancelled { Duration::from_millis(1) } else { stage.rng.millis(500, 40_000) };
+            let talk = if leg.cancelled { Duration::from_millis(1) } else { stage.rng.millis(500, 40_000) };
             leg.act_at = Some(stage.now + talk);
         }
         self.legs[place] = leg;
@@ -473,7 +472,13 @@ impl UserAgent {
             State::Ringing => {
                 let Some(key) = leg.server.clone() else { return };
                 if leg.refuses {
-                    self.answer(&key, if stage.rng.chance(500) { 486 } else { 603 }, &leg.local_tag, None, stage);
+                    self.answer(
+                        &key,
+                        if stage.rng.chance(500) { 486 } else { 603 },
+                        &leg.local_tag,
+                        None,
+                        stage,
+                    );
                     self.legs[place].state = State::Over;
                 } else {
                     let sdp = self.sdp(&leg, "sendrecv");
@@ -520,7 +525,8 @@ impl UserAgent {
         leg.audio_at = (leg.state == State::Talking).then_some(stage.now + AUDIO_EVERY);
         let (Some(to), State::Talking) = (leg.remote_media, leg.state) else { return };
         let mut bytes = vec![0x80, 8, 0, 1, 0, 0, 0, 1];
-        let ssrc = leg.local_tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let ssrc =
+            leg.local_tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         bytes.extend_from_slice(&ssrc.to_be_bytes());
         bytes.extend_from_slice(leg.local_tag.as_bytes());
         let from = SocketAddr::new(self.identity.media_seen, leg.port);

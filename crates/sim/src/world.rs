@@ -41,13 +41,13 @@ pub(crate) enum Happening {
     /// An end of a connection learns that it is gone.
     Closed { flow: FlowId, inward: bool },
     /// An order reaches the media plane.
-    Order(u64, Order),
+    Order(u64, Box<Order>),
     /// An event reaches the border.
-    Event(u64, RelayEvent),
+    Event(u64, Box<RelayEvent>),
     /// Audio arrives.
     Audio { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     /// The disk answers.
-    Stored { epoch: u64, ticket: u64, ok: bool, record: Record },
+    Stored { epoch: u64, ticket: u64, ok: bool, record: Box<Record> },
     /// The operator does something.
     Operator,
     /// Something breaks.
@@ -184,8 +184,13 @@ impl World {
     pub(crate) fn stage<T>(&mut self, who: Who, act: impl FnOnce(&mut Self, &mut Stage<'_>) -> T) -> T {
         let mut rng = self.rng.clone();
         let mut next_flow = self.next_flow;
-        let mut stage =
-            Stage { now: self.now, rng: &mut rng, acts: Vec::new(), next_flow: &mut next_flow, busy: self.busy };
+        let mut stage = Stage {
+            now: self.now,
+            rng: &mut rng,
+            acts: Vec::new(),
+            next_flow: &mut next_flow,
+            busy: self.busy,
+        };
         let result = act(self, &mut stage);
         let acts = stage.acts;
         self.rng = rng;
@@ -326,18 +331,18 @@ impl World {
             Happening::Chunk { flow, inward, bytes } => self.on_chunk(flow, inward, &bytes),
             Happening::Closed { flow, inward } => self.on_closed(flow, inward),
             Happening::Order(epoch, order) if epoch == self.epoch => {
-                self.media.order(order, self.now, &mut self.rng);
+                self.media.order(*order, self.now, &mut self.rng);
             }
             Happening::Event(epoch, event) if epoch == self.epoch => {
-                if matches!(event, RelayEvent::Closed { .. } | RelayEvent::Failed { .. }) {
+                if matches!(*event, RelayEvent::Closed { .. } | RelayEvent::Failed { .. }) {
                     self.oracles.on_relay(false);
                 }
-                self.input(Input::Media(event));
+                self.input(Input::Media(*event));
             }
             Happening::Audio { from, to, bytes } => self.on_audio(from, to, &bytes),
             Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
                 if ok {
-                    self.write(record);
+                    self.write(*record);
                 }
                 self.input(Input::Stored { ticket, ok });
             }
@@ -369,12 +374,12 @@ impl World {
     /// Carries out all that the border wants, each thing judged first.
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
         while let Some(output) = self.border.poll_output() {
-            self.hash(format!("{} {output:?}", self.now.as_nanos()).as_bytes());
+            self.trace_output(&output);
             self.carry_out(output)?;
         }
         while let Some(event) = self.media.poll_event() {
             let delay = self.rng.millis(0, self.weather.delay.min(50));
-            self.at(delay, Happening::Event(self.epoch, event));
+            self.at(delay, Happening::Event(self.epoch, Box::new(event)));
         }
         if let Some(at) = self.media.next().filter(|at| self.media_armed.is_none_or(|armed| armed > *at)) {
             self.media_armed = Some(at);
@@ -407,12 +412,12 @@ impl World {
                 // one lane: orders arrive in order
                 let after = self.heap.iter().rev().find(|(_, h)| matches!(h, Happening::Order(..)));
                 let at = after.map_or(self.now + delay, |((at, _), _)| (*at).max(self.now + delay));
-                self.at_instant(at, Happening::Order(self.epoch, order));
+                self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
             }
             Output::Persist { ticket, record } => {
                 let ok = !self.rng.chance(self.disk_fails);
                 let delay = self.rng.millis(1, self.disk_delay);
-                self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record });
+                self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record: Box::new(record) });
             }
             Output::Event(event) => {
                 *self.tally.events.entry(event.code.as_str()).or_default() += 1;
@@ -474,13 +479,31 @@ impl World {
         self.media = MediaPlane::new(self.rng.bits());
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart();
-        let flows: Vec<FlowId> = self.connections.keys().copied().collect();
-        for flow in flows {
-            if let Some(connection) = self.connections.get_mut(&flow) {
-                connection.at_border = false;
+        // the new process numbers its connections anew: nothing of the old ones may arrive
+        self.heap.retain(|_, happening| {
+            !matches!(
+                happening,
+                Happening::Opened(_)
+                    | Happening::Asked(_)
+                    | Happening::Chunk { .. }
+                    | Happening::Closed { .. }
+            )
+        });
+        for (flow, connection) in std::mem::take(&mut self.connections) {
+            if connection.at_actor {
+                self.tell_closed(connection.who, flow);
             }
-            let delay = self.rng.millis(1, 50);
-            self.at(delay, Happening::Closed { flow, inward: false });
+        }
+    }
+
+    fn trace_output(&mut self, output: &Output) {
+        match output {
+            Output::Answer { id: STATUS, .. } => {}
+            Output::Send { flow, to, bytes } => {
+                self.hash(format!("{} {flow:?} {to}", self.now.as_nanos()).as_bytes());
+                self.hash(bytes);
+            }
+            other => self.hash(format!("{} {other:?}", self.now.as_nanos()).as_bytes()),
         }
     }
 
@@ -495,7 +518,14 @@ impl World {
         self.tally.events.get(code.as_str()).copied().unwrap_or(0)
     }
 
-    pub(crate) fn note_arrival(&mut self, flow: FlowId, side: Side, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn note_arrival(
+        &mut self,
+        flow: FlowId,
+        side: Side,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
         self.ladder.note(self.step, self.now, &place(from), to, bytes);
         self.oracles.on_arrival(side, flow, from, bytes, self.now);
     }

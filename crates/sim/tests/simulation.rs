@@ -40,9 +40,24 @@ fn every_rule_holds_for_every_seed() {
     // a world in which nothing happens would keep every rule
     assert!(answered > 10 * seeds && audio > 50 * seeds && restarts.iter().all(|count| *count > 0));
     for code in [
-        "registered", "deregistered", "reregistered", "cert_missing", "cert_untrusted", "name_unknown",
-        "digest_failed", "flow_not_registered", "malformed", "detected", "blocked", "unblocked",
-        "call_limited", "call_failed", "pbx_down", "pbx_up", "pbx_lost_bindings", "store_failed",
+        "registered",
+        "deregistered",
+        "reregistered",
+        "cert_missing",
+        "cert_untrusted",
+        "name_unknown",
+        "digest_failed",
+        "flow_not_registered",
+        "malformed",
+        "detected",
+        "blocked",
+        "unblocked",
+        "call_limited",
+        "call_failed",
+        "pbx_down",
+        "pbx_up",
+        "pbx_lost_bindings",
+        "store_failed",
     ] {
         assert!(seen.contains_key(code), "no {code} in {seeds} seeds");
     }

@@ -4,6 +4,7 @@
 //! kill in the first second leaves either no store or a good one. The whole file is checked at every start.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -118,6 +119,8 @@ fn create(data_dir: &Path, file: &Path) -> Result<Database, StoreError> {
         .write(true)
         .create(true)
         .truncate(false)
+        // It holds the node's secret.
+        .mode(0o600)
         .open(&unfinished)
         .map_err(at)?;
     match new.try_lock() {

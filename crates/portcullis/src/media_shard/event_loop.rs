@@ -1,4 +1,4 @@
-//! The loop of a shard: wait, read each ready socket, ask the table, send; then orders, timers, events.
+//! The loop of a shard: wait, take orders, read each ready socket, ask the table, send; then timers, events.
 //!
 //! Pacing. Waking the thread for one packet costs as much as moving it. So while packets come fast, the
 //! thread sleeps after a round for about as long as [`BATCH`] more of them take to come, and finds them
@@ -104,8 +104,10 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
                 Ok(()) | Err(_) => {}
             }
             self.now = (self.shell.clock)();
+            // Orders first: what was said to a phone after an order must not be overtaken by its audio.
+            let orders = self.take_orders(poll)?;
             let datagrams = self.read_ready(&ready);
-            more = self.take_orders(poll)? | !self.backlog.is_empty();
+            more = orders | !self.backlog.is_empty();
             self.run_timers();
             self.hand_up_events();
             pace = pace.after(self.now, datagrams);

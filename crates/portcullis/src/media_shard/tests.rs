@@ -168,6 +168,28 @@ fn packets_pass_unchanged_from_the_right_ports() {
 }
 
 #[test]
+fn a_packet_that_follows_an_order_finds_it_done() {
+    let net = Net(9);
+    let rig = Rig::start(net.config(), clock(), PrefixSet::default());
+    let (phone, pbx) = (net.peer(10), net.peer(20));
+    let [outside, _] = rig.open(1, address(&phone), address(&pbx));
+    let mut wanted = spec(address(&phone), address(&pbx));
+    for sequence in 0..100 {
+        // As at an answer: from then on audio may come, and the first of it shall not be lost.
+        wanted.legs[Side::Inside.index()].send = false;
+        wanted.generation += 1;
+        rig.shard.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
+        while !matches!(rig.next_change(), RelayEvent::Updated { .. }) {}
+        wanted.legs[Side::Inside.index()].send = true;
+        wanted.generation += 1;
+        rig.shard.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
+        phone.send_to(&rtp(sequence), (net.host(2), outside)).expect("send");
+        assert_eq!(receive(&pbx).0, rtp(sequence));
+        while !matches!(rig.next_change(), RelayEvent::Updated { .. }) {}
+    }
+}
+
+#[test]
 fn ports_of_others_are_passed_over_and_the_end_is_told() {
     let net = Net(2);
     let rig = Rig::start(net.config(), clock(), PrefixSet::default());

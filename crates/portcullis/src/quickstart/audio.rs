@@ -27,7 +27,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A tone that can be told from another.
 #[derive(Clone, Copy, Debug)]
-pub struct Tone {
+pub(crate) struct Tone {
     /// Its pitch.
     pub hertz: u32,
     /// Marks its packets.
@@ -36,7 +36,7 @@ pub struct Tone {
 
 /// What was heard of a tone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// Packets that are exactly what was sent, each counted once.
     pub equal: usize,
     /// Packets of anything else.
@@ -47,7 +47,7 @@ pub struct Heard {
 
 impl Tone {
     /// The packet of that number.
-    pub fn packet(self, sequence: u16) -> Vec<u8> {
+    pub(crate) fn packet(self, sequence: u16) -> Vec<u8> {
         let mut packet = Vec::with_capacity(HEADER + usize::from(SAMPLES));
         let timestamp = u32::from(sequence) * u32::from(SAMPLES);
         packet.extend([0x80, 0]);
@@ -77,7 +77,7 @@ fn mu_law(sample: i32) -> u8 {
 }
 
 /// Sends `mine` and listens for `theirs`, `packets` of each, at the pace of speech.
-pub async fn talk(
+pub(crate) async fn talk(
     media: &mut Media,
     to: SocketAddr,
     mine: Tone,
@@ -167,10 +167,8 @@ mod tests {
         let mut near = Media::open(address).await.unwrap();
         let mut far = Media::open(address).await.unwrap();
         let (near_at, far_at) = (near.local(), far.local());
-        let (near_heard, far_heard) = tokio::join!(
-            talk(&mut near, far_at, LOW, HIGH, 5),
-            talk(&mut far, near_at, HIGH, LOW, 5)
-        );
+        let (near_heard, far_heard) =
+            tokio::join!(talk(&mut near, far_at, LOW, HIGH, 5), talk(&mut far, near_at, HIGH, LOW, 5));
         assert_eq!(near_heard.unwrap(), Heard { equal: 5, other: 0, sources: [far_at].into() });
         assert_eq!(far_heard.unwrap(), Heard { equal: 5, other: 0, sources: [near_at].into() });
         near.close().await.unwrap();

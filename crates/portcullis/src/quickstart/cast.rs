@@ -6,25 +6,25 @@ use super::fault::Fault;
 use super::message;
 
 /// The frontend's face to the phones.
-pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(crate) const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// The frontend's face to the PBX.
-pub const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+pub(crate) const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 /// The PBX.
-pub const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
+pub(crate) const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 4));
 /// The phones.
-pub const PHONES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const PHONES: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The intruder.
-pub const INTRUDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
+pub(crate) const INTRUDER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
 /// The PBX's domain, and realm.
-pub const DOMAIN: &str = "pbx.lab";
+pub(crate) const DOMAIN: &str = "pbx.lab";
 
 /// A number that the PBX has not: calls to it end at once.
-pub const NOBODY: &str = "4711";
+pub(crate) const NOBODY: &str = "4711";
 
 /// An extension with its phone.
 #[derive(Clone, Debug)]
-pub struct Extension {
+pub(crate) struct Extension {
     /// Its number.
     pub number: String,
     /// Its phone's.
@@ -34,7 +34,7 @@ pub struct Extension {
 }
 
 /// The two extensions of the story.
-pub fn extensions() -> Result<[Extension; 2], Fault> {
+pub(crate) fn extensions() -> Result<[Extension; 2], Fault> {
     let extension = |number: &str, hardware_id: &str| -> Result<Extension, Fault> {
         let (number, hardware_id) = (number.to_owned(), hardware_id.to_owned());
         Ok(Extension { number, hardware_id, password: message::token()? })

@@ -19,7 +19,7 @@ use super::directory::Directory;
 use super::fault::Fault;
 
 /// How long they are good: a demonstration's certificates shall not live for ever.
-pub const VALID: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const VALID: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Clocks that go a little slow still take them.
 const BACKDATED: Duration = Duration::from_secs(3600);
@@ -29,10 +29,10 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 const FOLDER: &str = "certs";
 
 /// Name of the server, beside its address.
-pub const SERVER_NAME: &str = "portcullis.lab";
+pub(crate) const SERVER_NAME: &str = "portcullis.lab";
 
 /// A CA, with everything it signs put into the directory.
-pub struct Authority<'a> {
+pub(crate) struct Authority<'a> {
     directory: &'a Directory,
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
@@ -40,14 +40,14 @@ pub struct Authority<'a> {
 }
 
 /// A certificate with its key, ready for a handshake.
-pub struct Identity {
+pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
 }
 
 impl<'a> Authority<'a> {
     /// Makes a CA and writes its certificate and key.
-    pub fn make(directory: &'a Directory, now: WallTime) -> Result<Self, Fault> {
+    pub(crate) fn make(directory: &'a Directory, now: WallTime) -> Result<Self, Fault> {
         directory.subdirectory(FOLDER)?;
         let (authority, certificate, key) = Self::sign_itself(directory, "Portcullis quickstart CA", now)?;
         directory.write(&format!("{FOLDER}/device-ca.pem"), &certificate)?;
@@ -56,7 +56,7 @@ impl<'a> Authority<'a> {
     }
 
     /// A CA that nobody trusts, of which nothing is written down.
-    pub fn stranger(directory: &'a Directory, now: WallTime) -> Result<Self, Fault> {
+    pub(crate) fn stranger(directory: &'a Directory, now: WallTime) -> Result<Self, Fault> {
         let (authority, _, _) = Self::sign_itself(directory, "Somebody else's CA", now)?;
         Ok(authority)
     }
@@ -78,7 +78,7 @@ impl<'a> Authority<'a> {
     }
 
     /// The frontend's certificate, which phones know it by: `server.pem` and `server.key`.
-    pub fn server(&self, address: IpAddr) -> Result<(), Fault> {
+    pub(crate) fn server(&self, address: IpAddr) -> Result<(), Fault> {
         let mut params = params(SERVER_NAME, self.from);
         params.subject_alt_names =
             vec![SanType::DnsName(SERVER_NAME.try_into()?), SanType::IpAddress(address)];
@@ -89,7 +89,7 @@ impl<'a> Authority<'a> {
     }
 
     /// A phone's certificate: `HARDWARE_ID.pem`, `.key`, and both in one file as many phones want them.
-    pub fn phone(&self, hardware_id: &str) -> Result<Identity, Fault> {
+    pub(crate) fn phone(&self, hardware_id: &str) -> Result<Identity, Fault> {
         let (identity, certificate, key) = self.sign(device(hardware_id, self.from))?;
         self.directory.write(&format!("{FOLDER}/{hardware_id}.pem"), &certificate)?;
         self.directory.write(&format!("{FOLDER}/{hardware_id}.key"), &key)?;
@@ -98,7 +98,7 @@ impl<'a> Authority<'a> {
     }
 
     /// A device's certificate that is written nowhere.
-    pub fn unwritten(&self, hardware_id: &str) -> Result<Identity, Fault> {
+    pub(crate) fn unwritten(&self, hardware_id: &str) -> Result<Identity, Fault> {
         let (identity, _, _) = self.sign(device(hardware_id, self.from))?;
         Ok(identity)
     }
@@ -112,7 +112,7 @@ impl<'a> Authority<'a> {
     }
 
     /// How somebody with this certificate connects to the frontend, whose certificate he checks.
-    pub fn client(&self, identity: &Identity) -> Result<Arc<ClientConfig>, Fault> {
+    pub(crate) fn client(&self, identity: &Identity) -> Result<Arc<ClientConfig>, Fault> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone())?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.clone()));
@@ -125,7 +125,7 @@ impl<'a> Authority<'a> {
 }
 
 /// The path of one of them, as the configuration names it.
-pub fn file(name: &str) -> String {
+pub(crate) fn file(name: &str) -> String {
     format!("{FOLDER}/{name}")
 }
 

@@ -12,15 +12,14 @@ const OUTSIDE_PORTS: &str = "8000-8999";
 const INSIDE_PORTS: &str = "9000-9999";
 
 /// Its name in the directory.
-pub const FILE: &str = "portcullis.toml";
+pub(crate) const FILE: &str = "portcullis.toml";
 
 /// Its admin socket in the directory.
-pub const ADMIN_SOCKET: &str = "admin.sock";
+pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
 
 /// The text of the file.
-pub fn text(pbx: SocketAddr, extensions: &[Extension]) -> String {
-    let [certificate, key, ca] =
-        ["server.pem", "server.key", "device-ca.pem"].map(certificates::file);
+pub(crate) fn text(pbx: SocketAddr, extensions: &[Extension]) -> String {
+    let [certificate, key, ca] = ["server.pem", "server.key", "device-ca.pem"].map(certificates::file);
     let mut text = format!(
         "# Written by `portcullis quickstart`. Everything on loopback; port 0: the system chooses.\n\
          \n\

@@ -11,11 +11,11 @@ use super::fault::Fault;
 
 /// A directory that is there and was empty.
 #[derive(Debug)]
-pub struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
     /// The one named, else a fresh one among the user's temporary files.
-    pub fn make(named: Option<PathBuf>) -> Result<Self, Fault> {
+    pub(crate) fn make(named: Option<PathBuf>) -> Result<Self, Fault> {
         match named {
             Some(path) => Self::take(path),
             None => Self::fresh(&std::env::temp_dir()),
@@ -48,24 +48,24 @@ impl Directory {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Where a file of it is.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Makes a directory in it.
-    pub fn subdirectory(&self, name: &str) -> Result<(), Fault> {
+    pub(crate) fn subdirectory(&self, name: &str) -> Result<(), Fault> {
         let path = self.file(name);
         let what = format!("make the directory {}", path.display());
         DirBuilder::new().mode(0o700).create(&path).map_err(Fault::system(what))
     }
 
     /// Writes a file for its owner alone.
-    pub fn write(&self, name: &str, text: &str) -> Result<(), Fault> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), Fault> {
         let path = self.file(name);
         let what = format!("write {}", path.display());
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);

@@ -86,10 +86,10 @@ impl From<rsip::Error> for Fault {
 }
 
 /// How long anything in the story may take. All of it takes a second or two; this is for a machine under load.
-pub const PATIENCE: Duration = Duration::from_secs(6);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Waits for something, with a deadline.
-pub async fn within<T>(
+pub(crate) async fn within<T>(
     what: impl Into<String>,
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {

@@ -28,7 +28,7 @@ const CANDIDATES_MAX: usize = 64;
 
 /// What a description says about them.
 #[derive(Clone, Debug)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     /// The user name fragment.
     pub user: String,
     /// The password.
@@ -38,7 +38,7 @@ pub struct Candidates {
 }
 
 /// An agent that has gathered.
-pub struct Ice {
+pub(crate) struct Ice {
     agent: Agent,
     mux: Arc<UDPMuxDefault>,
     /// What it found.
@@ -47,7 +47,10 @@ pub struct Ice {
 
 impl Ice {
     /// Gathers the candidates of a socket, whose STUN comes by `stun`.
-    pub async fn gather(socket: Arc<UdpSocket>, stun: mpsc::Receiver<Datagram>) -> Result<Self, Fault> {
+    pub(crate) async fn gather(
+        socket: Arc<UdpSocket>,
+        stun: mpsc::Receiver<Datagram>,
+    ) -> Result<Self, Fault> {
         let local = socket.local_addr().map_err(Fault::system("name the RTP socket"))?;
         let mux = UDPMuxDefault::new(UDPMuxParams::new(StunOf { socket, stun: Mutex::new(stun) }));
         let network: Arc<dyn UDPMux + Send + Sync> = Arc::<UDPMuxDefault>::clone(&mux);
@@ -83,8 +86,14 @@ impl Ice {
         Ok(Self { agent, mux, candidates: Candidates { user, password, lines } })
     }
 
+    /// The agent itself.
+    #[cfg(test)]
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
     /// Ends the agent.
-    pub async fn close(self) -> Result<(), Fault> {
+    pub(crate) async fn close(self) -> Result<(), Fault> {
         self.agent.close().await?;
         self.mux.close().await.map_err(|error| Fault::Ice(error.into()))
     }
@@ -141,5 +150,48 @@ impl Conn for StunOf {
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use webrtc_ice::candidate::candidate_base::unmarshal_candidate;
+
+    use super::super::media::Media;
+    use super::*;
+
+    /// Tells one agent what the other found.
+    async fn introduce(agent: &Agent, other: &Candidates) {
+        for line in &other.lines {
+            let candidate: Arc<dyn Candidate + Send + Sync> = Arc::new(unmarshal_candidate(line).unwrap());
+            agent.add_remote_candidate(&candidate).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn candidates_name_the_phones_own_port_and_answer_checks_on_it() {
+        let address = "127.0.0.1".parse().unwrap();
+        let (near, far) = (Media::open(address).await.unwrap(), Media::open(address).await.unwrap());
+        for media in [&near, &far] {
+            let [line] = media.candidates().lines.as_slice() else { panic!("one candidate") };
+            let port = media.local().port();
+            assert!(line.contains(&format!(" 127.0.0.1 {port} typ host")), "{line}");
+        }
+        let (one, other) = (near.agent(), far.agent());
+        introduce(one, far.candidates()).await;
+        introduce(other, near.candidates()).await;
+        let ((_one_end, one_cancel), (_other_end, other_cancel)) = (mpsc::channel(1), mpsc::channel(1));
+        let (theirs, ours) = (far.candidates().clone(), near.candidates().clone());
+        let met = async {
+            tokio::join!(
+                one.dial(one_cancel, theirs.user, theirs.password),
+                other.accept(other_cancel, ours.user, ours.password)
+            )
+        };
+        let (dialled, accepted) = within("a nominated pair", async { Ok(met.await) }).await.unwrap();
+        assert_eq!(dialled.unwrap().remote_addr(), Some(far.local()));
+        assert_eq!(accepted.unwrap().remote_addr(), Some(near.local()));
+        near.close().await.unwrap();
+        far.close().await.unwrap();
     }
 }

@@ -20,8 +20,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use exchange::Account;
-pub use journal::{CallSeen, Journal};
+pub(crate) use exchange::Account;
+pub(crate) use journal::{CallSeen, Journal};
 
 use super::fault::{Fault, within};
 use super::message::MESSAGE_MAX;
@@ -30,7 +30,7 @@ use exchange::Exchange;
 
 /// A PBX that runs until it is dropped.
 #[derive(Debug)]
-pub struct LabPbx {
+pub(crate) struct LabPbx {
     address: SocketAddr,
     journal: watch::Receiver<Journal>,
     task: JoinHandle<()>,
@@ -38,7 +38,7 @@ pub struct LabPbx {
 
 impl LabPbx {
     /// Opens a UDP port that the operating system chooses, and serves on it.
-    pub async fn start(
+    pub(crate) async fn start(
         address: IpAddr,
         domain: &str,
         accounts: Vec<Account>,
@@ -54,12 +54,12 @@ impl LabPbx {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Waits until the journal has what is looked for.
-    pub async fn seen<T>(
+    pub(crate) async fn seen<T>(
         &self,
         what: &str,
         mut find: impl FnMut(&Journal) -> Option<T>,
@@ -77,7 +77,7 @@ impl LabPbx {
     }
 
     /// What it saw up to now.
-    pub fn journal(&self) -> Journal {
+    pub(crate) fn journal(&self) -> Journal {
         self.journal.borrow().clone()
     }
 }

@@ -13,7 +13,7 @@ use rsip::message::HasHeaders;
 use rsip::{Header, Method, Request, Response, SipMessage, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use dialog::{Dialog, Incoming};
+pub(crate) use dialog::{Dialog, Incoming};
 
 use super::fault::{Fault, within};
 use super::link::Link;
@@ -24,7 +24,7 @@ const WAITING_MAX: usize = 32;
 
 /// Who a phone is.
 #[derive(Clone, Debug)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Its extension.
     pub number: String,
     /// The PBX's domain.
@@ -35,7 +35,7 @@ pub struct Owner {
 
 /// A phone on its connection.
 #[derive(Debug)]
-pub struct LabPhone<S> {
+pub(crate) struct LabPhone<S> {
     owner: Owner,
     link: Link<S>,
     /// Its end of the connection.
@@ -58,29 +58,24 @@ struct Outline<'a> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     /// A phone that has connected.
-    pub fn new(owner: Owner, stream: S, local: SocketAddr) -> Result<Self, Fault> {
+    pub(crate) fn new(owner: Owner, stream: S, local: SocketAddr) -> Result<Self, Fault> {
         let registration = (token()?, token()?);
         let link = Link::new(stream);
         Ok(Self { owner, link, local, registration, registered: 0, waiting: VecDeque::new() })
     }
 
     /// Who it is.
-    pub fn owner(&self) -> &Owner {
+    pub(crate) fn owner(&self) -> &Owner {
         &self.owner
     }
 
     /// Its address.
-    pub fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         self.local.ip()
     }
 
-    /// What carries it.
-    pub fn stream(&self) -> &S {
-        self.link.stream()
-    }
-
     /// Registers, for so many seconds; with none, it takes its registration back. Gives the answer.
-    pub async fn register(&mut self, expires: u32) -> Result<Response, Fault> {
+    pub(crate) async fn register(&mut self, expires: u32) -> Result<Response, Fault> {
         self.registered += 1;
         let Owner { number, domain, .. } = &self.owner;
         let aor = format!("<sip:{number}@{domain}>");
@@ -104,12 +99,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Shows the frontend that it is there.
-    pub async fn ping(&mut self) -> Result<(), Fault> {
+    pub(crate) async fn ping(&mut self) -> Result<(), Fault> {
         self.link.ping().await
     }
 
     /// The next request that wants something of it.
-    pub async fn next_request(&mut self) -> Result<Request, Fault> {
+    pub(crate) async fn next_request(&mut self) -> Result<Request, Fault> {
         loop {
             if let Some(request) = self.waiting.pop_front() {
                 return Ok(request);
@@ -121,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Answers a request.
-    pub async fn respond(&mut self, request: &Request, status: (u16, &str)) -> Result<(), Fault> {
+    pub(crate) async fn respond(&mut self, request: &Request, status: (u16, &str)) -> Result<(), Fault> {
         let response = answer(request, status, &self.registration.1);
         self.link.send([response.into()]).await
     }
@@ -166,19 +161,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
 }
 
 /// Status and reason of an answer, as a person says it.
-pub fn status(response: &Response) -> String {
+pub(crate) fn status(response: &Response) -> String {
     let code = response.status_code.code();
-    let warning = message::values(response.headers(), message::warning).first().map(|text| format!(" ({text})"));
+    let warning =
+        message::values(response.headers(), message::warning).first().map(|text| format!(" ({text})"));
     format!("{code}{}", warning.unwrap_or_default())
 }
 
 /// What an answer says about the time after which to come again.
-pub fn retry_after(response: &Response) -> Option<&str> {
+pub(crate) fn retry_after(response: &Response) -> Option<&str> {
     message::values(response.headers(), message::retry_after).first().copied()
 }
 
 /// The expiry that a registrar granted, as it stands at our contact or in Expires.
-pub fn granted(response: &Response) -> Option<&str> {
+pub(crate) fn granted(response: &Response) -> Option<&str> {
     let contacts = message::values(response.headers(), message::contact);
     let at_contact = contacts.first().and_then(|contact| message::parameter(contact, "expires"));
     at_contact.or_else(|| {
@@ -188,3 +184,6 @@ pub fn granted(response: &Response) -> Option<&str> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,50 +18,44 @@ use super::message::{MESSAGE_MAX, decode, encode};
 
 /// A stream that carries SIP.
 #[derive(Debug)]
-pub struct Link<S> {
+pub(crate) struct Link<S> {
     stream: S,
     buffer: Vec<u8>,
 }
 
 /// Connects from an address of one's own.
-pub async fn connect(from: IpAddr, to: SocketAddr) -> Result<TcpStream, Fault> {
+pub(crate) async fn connect(from: IpAddr, to: SocketAddr) -> Result<TcpStream, Fault> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let socket = socket.map_err(Fault::system("make a socket"))?;
     socket.bind((from, 0).into()).map_err(Fault::system(format!("take a port on {from}")))?;
     socket.connect(to).await.map_err(Fault::system(format!("connect from {from} to {to}")))
 }
 
-/// Connects and shakes hands. In TLS 1.3 the server may refuse the certificate after that.
-pub async fn connect_tls(
-    from: IpAddr,
-    to: SocketAddr,
+/// Makes a connection to `server` a TLS one. In TLS 1.3 the server may refuse the certificate after that.
+pub(crate) async fn shake_hands(
+    stream: TcpStream,
+    server: SocketAddr,
     client: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, Fault> {
-    let stream = connect(from, to).await?;
-    let name = ServerName::IpAddress(to.ip().into());
+    let name = ServerName::IpAddress(server.ip().into());
     let handshake = TlsConnector::from(client).connect(name, stream).await;
-    handshake.map_err(Fault::system(format!("shake hands with {to}")))
+    handshake.map_err(Fault::system(format!("shake hands with {server}")))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Takes a stream over.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The stream below.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
     /// Sends messages, all at once.
-    pub async fn send(&mut self, messages: impl IntoIterator<Item = SipMessage>) -> Result<(), Fault> {
+    pub(crate) async fn send(&mut self, messages: impl IntoIterator<Item = SipMessage>) -> Result<(), Fault> {
         let bytes: Vec<u8> = messages.into_iter().flat_map(encode).collect();
         self.write(&bytes).await
     }
 
     /// Shows that we are there.
-    pub async fn ping(&mut self) -> Result<(), Fault> {
+    pub(crate) async fn ping(&mut self) -> Result<(), Fault> {
         self.write(b"\r\n\r\n").await
     }
 
@@ -74,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     /// The next message.
-    pub async fn receive(&mut self) -> Result<SipMessage, Fault> {
+    pub(crate) async fn receive(&mut self) -> Result<SipMessage, Fault> {
         loop {
             if let Some(message) = self.take_message()? {
                 return Ok(message);
@@ -162,7 +156,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_message_ends_it() {
-        for wrong in ["SIP/2.0 200 OK\r\nCall-ID: 1\r\n\r\n", "SIP/2.0 200 OK\r\nContent-Length: 70000\r\n\r\n"] {
+        for wrong in
+            ["SIP/2.0 200 OK\r\nCall-ID: 1\r\n\r\n", "SIP/2.0 200 OK\r\nContent-Length: 70000\r\n\r\n"]
+        {
             let (near, mut far) = duplex(4096);
             far.write_all(wrong.as_bytes()).await.unwrap();
             assert!(matches!(Link::new(near).receive().await, Err(Fault::NotSip(_))), "{wrong}");

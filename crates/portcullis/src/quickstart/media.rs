@@ -19,7 +19,7 @@ const DATAGRAM_MAX: usize = 2048;
 
 /// Bytes, and who sent them.
 #[derive(Debug)]
-pub struct Datagram {
+pub(crate) struct Datagram {
     /// The whole of it.
     pub bytes: Vec<u8>,
     /// Its source.
@@ -27,7 +27,7 @@ pub struct Datagram {
 }
 
 /// An open port with its candidates.
-pub struct Media {
+pub(crate) struct Media {
     socket: Arc<UdpSocket>,
     local: SocketAddr,
     ice: Ice,
@@ -37,7 +37,7 @@ pub struct Media {
 
 impl Media {
     /// Opens a port that the operating system chooses, and gathers its candidates.
-    pub async fn open(address: IpAddr) -> Result<Self, Fault> {
+    pub(crate) async fn open(address: IpAddr) -> Result<Self, Fault> {
         let what = format!("open a port for RTP on {address}");
         let socket = UdpSocket::bind((address, 0)).await.map_err(Fault::system(&*what))?;
         let local = socket.local_addr().map_err(Fault::system(what))?;
@@ -50,32 +50,38 @@ impl Media {
     }
 
     /// Its own port.
-    pub fn local(&self) -> SocketAddr {
+    pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }
 
     /// What the agent gathered.
-    pub fn candidates(&self) -> &Candidates {
+    pub(crate) fn candidates(&self) -> &Candidates {
         &self.ice.candidates
     }
 
+    /// The agent itself.
+    #[cfg(test)]
+    pub(crate) fn agent(&self) -> &webrtc_ice::agent::Agent {
+        self.ice.agent()
+    }
+
     /// Sends a packet.
-    pub async fn send(&self, packet: &[u8], to: SocketAddr) -> Result<(), Fault> {
+    pub(crate) async fn send(&self, packet: &[u8], to: SocketAddr) -> Result<(), Fault> {
         self.socket.send_to(packet, to).await.map(drop).map_err(Fault::system(format!("send RTP to {to}")))
     }
 
     /// The next packet.
-    pub async fn receive(&mut self) -> Result<Datagram, Fault> {
+    pub(crate) async fn receive(&mut self) -> Result<Datagram, Fault> {
         self.rtp.recv().await.ok_or(Fault::Closed)
     }
 
     /// Sending and receiving at once.
-    pub fn both(&mut self) -> (&UdpSocket, &mut mpsc::Receiver<Datagram>) {
+    pub(crate) fn both(&mut self) -> (&UdpSocket, &mut mpsc::Receiver<Datagram>) {
         (&self.socket, &mut self.rtp)
     }
 
     /// Ends the agent and gives the port back.
-    pub async fn close(self) -> Result<(), Fault> {
+    pub(crate) async fn close(self) -> Result<(), Fault> {
         self.ice.close().await?;
         self.reader.abort();
         Ok(())

@@ -10,20 +10,20 @@ use rsip::{Header, Headers, Request, Response, SipMessage, StatusCode, Uri};
 use super::fault::Fault;
 
 /// The largest message that the lab takes.
-pub const MESSAGE_MAX: usize = 64 * 1024;
+pub(crate) const MESSAGE_MAX: usize = 64 * 1024;
 
 /// A random word of 16 letters and digits.
-pub fn token() -> Result<String, Fault> {
+pub(crate) fn token() -> Result<String, Fault> {
     Ok(format!("{:016x}", getrandom::u64()?))
 }
 
 /// A branch of our own (RFC 3261 §8.1.1.7).
-pub fn branch() -> Result<String, Fault> {
+pub(crate) fn branch() -> Result<String, Fault> {
     Ok(format!("z9hG4bK{}", token()?))
 }
 
 /// Bytes for the wire: with a Content-Length that is right.
-pub fn encode(message: impl Into<SipMessage>) -> Vec<u8> {
+pub(crate) fn encode(message: impl Into<SipMessage>) -> Vec<u8> {
     let mut message = message.into();
     let length = u32::try_from(message.body().len()).unwrap_or(u32::MAX);
     message.headers_mut().unique_push(Header::ContentLength(length.into()));
@@ -31,68 +31,68 @@ pub fn encode(message: impl Into<SipMessage>) -> Vec<u8> {
 }
 
 /// One whole message.
-pub fn decode(bytes: &[u8]) -> Result<SipMessage, Fault> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<SipMessage, Fault> {
     Ok(SipMessage::try_from(bytes)?)
 }
 
 /// The Call-ID; an empty word where there is none.
-pub fn call_id(message: &impl HasHeaders) -> &str {
+pub(crate) fn call_id(message: &impl HeadersExt) -> &str {
     message.call_id_header().map_or("", |header| header.value())
 }
 
 /// The From.
-pub fn from(message: &impl HasHeaders) -> &str {
+pub(crate) fn from(message: &impl HeadersExt) -> &str {
     message.from_header().map_or("", |header| header.value())
 }
 
 /// The To.
-pub fn to(message: &impl HasHeaders) -> &str {
+pub(crate) fn to(message: &impl HeadersExt) -> &str {
     message.to_header().map_or("", |header| header.value())
 }
 
 /// Number and method of the CSeq.
-pub fn cseq(message: &impl HasHeaders) -> Option<(u32, &str)> {
+pub(crate) fn cseq(message: &impl HeadersExt) -> Option<(u32, &str)> {
     let (number, method) = message.cseq_header().ok()?.value().trim().split_once(char::is_whitespace)?;
     Some((number.parse().ok()?, method.trim()))
 }
 
 /// The values of all headers of one kind, lists taken apart.
-pub fn values<'a>(headers: &'a Headers, pick: fn(&'a Header) -> Option<&'a str>) -> Vec<&'a str> {
+pub(crate) fn values<'a>(headers: &'a Headers, pick: fn(&'a Header) -> Option<&'a str>) -> Vec<&'a str> {
     headers.iter().filter_map(pick).flat_map(split_list).collect()
 }
 
 /// For [`values`].
-pub fn via(header: &Header) -> Option<&str> {
+pub(crate) fn via(header: &Header) -> Option<&str> {
     if let Header::Via(value) = header { Some(value.value()) } else { None }
 }
 
 /// For [`values`].
-pub fn contact(header: &Header) -> Option<&str> {
+pub(crate) fn contact(header: &Header) -> Option<&str> {
     if let Header::Contact(value) = header { Some(value.value()) } else { None }
 }
 
 /// For [`values`].
-pub fn route(header: &Header) -> Option<&str> {
+pub(crate) fn route(header: &Header) -> Option<&str> {
     if let Header::Route(value) = header { Some(value.value()) } else { None }
 }
 
 /// For [`values`].
-pub fn record_route(header: &Header) -> Option<&str> {
+pub(crate) fn record_route(header: &Header) -> Option<&str> {
     if let Header::RecordRoute(value) = header { Some(value.value()) } else { None }
 }
 
 /// For [`values`].
-pub fn retry_after(header: &Header) -> Option<&str> {
+pub(crate) fn retry_after(header: &Header) -> Option<&str> {
     if let Header::RetryAfter(value) = header { Some(value.value()) } else { None }
 }
 
 /// For [`values`].
-pub fn warning(header: &Header) -> Option<&str> {
+pub(crate) fn warning(header: &Header) -> Option<&str> {
     if let Header::Warning(value) = header { Some(value.value()) } else { None }
 }
 
 /// The items of a list: cut at commas that stand neither in quotes nor in `<>`.
-pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut bracketed) = (false, false);
     text.split(move |letter: char| {
         match letter {
@@ -108,7 +108,7 @@ pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The URI of a From, To, Contact or Route.
-pub fn uri_of(value: &str) -> &str {
+pub(crate) fn uri_of(value: &str) -> &str {
     match value.split_once('<') {
         Some((_, rest)) => rest.split_once('>').map_or(rest, |(uri, _)| uri),
         None => value.split(';').next().unwrap_or(value),
@@ -117,7 +117,7 @@ pub fn uri_of(value: &str) -> &str {
 }
 
 /// A parameter behind the URI of a From, To or Contact, or of a Via.
-pub fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let parameters = value.rsplit_once('>').map_or(value, |(_, rest)| rest);
     parameters.split(';').skip(1).find_map(|parameter| {
         let (key, value) = parameter.split_once('=')?;
@@ -126,12 +126,12 @@ pub fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A URI as rsip reads it.
-pub fn parse_uri(text: &str) -> Result<Uri, Fault> {
+pub(crate) fn parse_uri(text: &str) -> Result<Uri, Fault> {
     Ok(Uri::try_from(text)?)
 }
 
 /// An answer: what RFC 3261 §8.2.6 copies from the request, and a tag of ours where the request has none.
-pub fn answer(request: &Request, status: (u16, &str), tag: &str) -> Response {
+pub(crate) fn answer(request: &Request, status: (u16, &str), tag: &str) -> Response {
     let copied = |header: &&Header| {
         matches!(
             header,
@@ -190,7 +190,10 @@ mod tests {
         let list = "<sip:a;lr>, \"b, c\" <sip:d,e>,sip:f";
         let items: Vec<&str> = split_list(list).collect();
         assert_eq!(items, ["<sip:a;lr>", "\"b, c\" <sip:d,e>", "sip:f"]);
-        assert_eq!(items.iter().map(|item| uri_of(item)).collect::<Vec<_>>(), ["sip:a;lr", "sip:d,e", "sip:f"]);
+        assert_eq!(
+            items.iter().map(|item| uri_of(item)).collect::<Vec<_>>(),
+            ["sip:a;lr", "sip:d,e", "sip:f"]
+        );
     }
 
     #[test]

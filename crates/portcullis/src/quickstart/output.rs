@@ -10,35 +10,35 @@ const NAME_WIDTH: usize = 22;
 
 /// A step failed, and its line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
+pub(crate) struct Failed;
 
 /// The lines of a story.
 #[derive(Debug)]
-pub struct Output<W> {
+pub(crate) struct Output<W> {
     writer: W,
     seen: usize,
 }
 
 impl<W: Write> Output<W> {
     /// Nothing is written yet.
-    pub fn new(writer: W) -> Self {
+    pub(crate) fn new(writer: W) -> Self {
         Self { writer, seen: 0 }
     }
 
     /// How many steps were truly seen.
-    pub fn seen(&self) -> usize {
+    pub(crate) fn seen(&self) -> usize {
         self.seen
     }
 
     /// Text that is no step.
-    pub fn say(&mut self, text: &str) -> Result<(), Failed> {
+    pub(crate) fn say(&mut self, text: &str) -> Result<(), Failed> {
         let written = self.writer.write_all(text.as_bytes()).and_then(|()| self.writer.flush());
         // Where nobody reads any more, nothing is seen either.
         written.map_err(|_| Failed)
     }
 
     /// Does a step, which ends with what was seen, and writes its line.
-    pub async fn step<T>(
+    pub(crate) async fn step<T>(
         &mut self,
         name: &str,
         work: impl Future<Output = Result<(T, String), Fault>>,
@@ -64,7 +64,7 @@ impl<W: Write> Output<W> {
 }
 
 /// Standard output.
-pub fn standard() -> Output<io::Stdout> {
+pub(crate) fn standard() -> Output<io::Stdout> {
     Output::new(io::stdout())
 }
 

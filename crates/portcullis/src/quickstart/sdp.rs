@@ -9,7 +9,7 @@ use super::ice::Candidates;
 
 /// What a phone must know of the other's description, and what the story looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// Where the other wants his audio.
     pub audio: SocketAddr,
     /// Every address that stands anywhere in it.
@@ -19,7 +19,7 @@ pub struct Remote {
 }
 
 /// A description of one stream of G.711 audio, with candidates.
-pub fn describe(audio: SocketAddr, candidates: &Candidates) -> String {
+pub(crate) fn describe(audio: SocketAddr, candidates: &Candidates) -> String {
     let (ip, port) = (audio.ip(), audio.port());
     let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
     let mut text = format!(
@@ -35,17 +35,22 @@ pub fn describe(audio: SocketAddr, candidates: &Candidates) -> String {
 }
 
 /// Reads the other's description; none where it names no place for audio.
-pub fn read(body: &[u8]) -> Option<Remote> {
+pub(crate) fn read(body: &[u8]) -> Option<Remote> {
     let text = std::str::from_utf8(body).ok()?;
     let line = |start: &'static str| text.lines().find_map(move |line| line.strip_prefix(start));
     let ip = line("c=")?.split_whitespace().nth(2)?.parse().ok()?;
     let port = line("m=audio ")?.split_whitespace().next()?.parse().ok()?;
-    let words = text.split(|letter: char| letter.is_whitespace() || letter == '=');
     Some(Remote {
         audio: SocketAddr::new(ip, port),
-        addresses: words.filter_map(|word| word.parse().ok()).collect(),
+        addresses: addresses(text),
         candidates: text.lines().filter(|line| line.starts_with("a=candidate:")).count(),
     })
+}
+
+/// Every IPv4 address that stands anywhere in a text.
+pub(crate) fn addresses(text: &str) -> BTreeSet<IpAddr> {
+    let words = text.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    words.filter_map(|word| word.trim_matches('.').parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -64,6 +69,14 @@ mod tests {
         assert_eq!((remote.audio, remote.candidates), (audio, 1));
         let addresses: Vec<String> = remote.addresses.iter().map(IpAddr::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1", "127.0.0.9"]);
+    }
+
+    #[test]
+    fn addresses_are_found_wherever_they_stand() {
+        let text =
+            "Via: SIP/2.0/UDP 127.0.0.3:5060;received=10.0.0.1\r\nContact: <sip:a@[::1]>, 1.2.3. 127.0.0.66.";
+        let found: Vec<String> = addresses(text).iter().map(IpAddr::to_string).collect();
+        assert_eq!(found, ["10.0.0.1", "127.0.0.3", "127.0.0.66"]);
     }
 
     #[test]

@@ -7,31 +7,31 @@ use md5::{Digest as _, Md5};
 
 /// A challenge that stands for the whole life of the lab.
 #[derive(Debug)]
-pub struct Challenge {
+pub(crate) struct Challenge {
     realm: String,
     nonce: String,
 }
 
 impl Challenge {
     /// `nonce` is a word that nobody can guess.
-    pub fn new(realm: &str, nonce: String) -> Self {
+    pub(crate) fn new(realm: &str, nonce: String) -> Self {
         Self { realm: realm.to_owned(), nonce }
     }
 
     /// For WWW-Authenticate and Proxy-Authenticate.
-    pub fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         let Self { realm, nonce } = self;
         format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"")
     }
 
     /// Whose credentials these are, where they answer this challenge with the password that `password_of`
     /// knows.
-    pub fn verify<'a>(
+    pub(crate) fn verify<'c, 'p>(
         &self,
-        credentials: &'a str,
+        credentials: &'c str,
         method: &str,
-        password_of: impl Fn(&str) -> Option<&'a str>,
-    ) -> Option<&'a str> {
+        password_of: impl Fn(&str) -> Option<&'p str>,
+    ) -> Option<&'c str> {
         let value = |name: &str| directive(credentials, name);
         let user = value("username")?;
         if value("realm")? != self.realm || value("nonce")? != self.nonce || value("qop")? != "auth" {
@@ -59,8 +59,19 @@ fn md5(parts: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// What a user agent would send for a challenge.
+    pub(crate) fn answer_to(challenge: &str, user: &str, password: &str, method: &str, uri: &str) -> String {
+        let [realm, nonce] = ["realm", "nonce"].map(|name| directive(challenge, name).unwrap());
+        let (ha1, ha2) = (md5(&[user, realm, password]), md5(&[method, uri]));
+        let response = md5(&[&ha1, nonce, "00000001", "c", "auth", &ha2]);
+        format!(
+            "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", qop=auth, \
+             nc=00000001, cnonce=\"c\", response=\"{response}\""
+        )
+    }
 
     /// The example of RFC 7616 §3.9.1, with MD5.
     const NONCE: &str = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";

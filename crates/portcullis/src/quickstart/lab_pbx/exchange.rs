@@ -16,7 +16,7 @@ use crate::quickstart::message::{self, answer, decode, encode, parameter};
 
 /// An extension of the PBX.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub(crate) struct Account {
     /// Its number, and user name.
     pub number: String,
     /// Its digest password.
@@ -25,7 +25,7 @@ pub struct Account {
 
 /// Everything that the PBX knows.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub(super) address: SocketAddr,
     pub(super) domain: String,
     pub(super) registrar: Registrar,
@@ -37,11 +37,11 @@ pub struct Exchange {
 }
 
 /// Where to, and what.
-pub type Outgoing = Option<(SocketAddr, Vec<u8>)>;
+pub(crate) type Outgoing = Option<(SocketAddr, Vec<u8>)>;
 
 impl Exchange {
     /// `address` is its own.
-    pub fn new(
+    pub(crate) fn new(
         address: SocketAddr,
         domain: &str,
         accounts: Vec<Account>,
@@ -60,12 +60,12 @@ impl Exchange {
     }
 
     /// What it saw up to now.
-    pub fn journal(&self) -> &Journal {
+    pub(crate) fn journal(&self) -> &Journal {
         &self.journal
     }
 
     /// Reacts to a datagram; what is no SIP is passed over.
-    pub fn on_datagram(&mut self, bytes: &[u8], from: SocketAddr) -> Outgoing {
+    pub(crate) fn on_datagram(&mut self, bytes: &[u8], from: SocketAddr) -> Outgoing {
         match decode(bytes) {
             Ok(SipMessage::Request(request)) => self.on_request(received(request, from), from),
             Ok(SipMessage::Response(response)) => self.pass_back(response),
@@ -133,7 +133,8 @@ impl Exchange {
 
 /// The request with its sender's true address in the topmost Via (RFC 3261 §18.2.1, RFC 3581 §4).
 fn received(mut request: Request, from: SocketAddr) -> Request {
-    if let Some(Header::Via(via)) = request.headers.iter_mut().find(|header| matches!(header, Header::Via(_))) {
+    if let Some(Header::Via(via)) = request.headers.iter_mut().find(|header| matches!(header, Header::Via(_)))
+    {
         let (ip, port) = (from.ip(), from.port());
         let mut items = message::split_list(via.value());
         let first = items.next().unwrap_or_default();
@@ -148,3 +149,6 @@ fn received(mut request: Request, from: SocketAddr) -> Request {
     }
     request
 }
+
+#[cfg(test)]
+mod tests;

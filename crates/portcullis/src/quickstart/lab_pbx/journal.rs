@@ -7,7 +7,7 @@ const CALLS_MAX: usize = 64;
 
 /// Everything worth telling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Journal {
+pub(crate) struct Journal {
     /// The contacts of each extension that has some.
     pub contacts: BTreeMap<String, Vec<String>>,
     /// Calls whose caller proved who he is, oldest first.
@@ -16,7 +16,7 @@ pub struct Journal {
 
 /// A call, as it reached the PBX.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallSeen {
+pub(crate) struct CallSeen {
     /// Tells it from others.
     pub call_id: String,
     /// The extension that calls.
@@ -31,7 +31,7 @@ pub struct CallSeen {
 
 impl Journal {
     /// Notes a call, once.
-    pub fn note(&mut self, call: CallSeen) {
+    pub(crate) fn note(&mut self, call: CallSeen) {
         if self.calls.iter().any(|known| known.call_id == call.call_id) {
             return;
         }
@@ -42,7 +42,7 @@ impl Journal {
     }
 
     /// How many calls a number got.
-    pub fn calls_to(&self, number: &str) -> usize {
+    pub(crate) fn calls_to(&self, number: &str) -> usize {
         self.calls.iter().filter(|call| call.number == number).count()
     }
 }

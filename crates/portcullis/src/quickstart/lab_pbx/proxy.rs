@@ -77,9 +77,9 @@ impl Exchange {
     fn leave_our_route(&self, request: &mut Request) {
         let routes: Vec<String> =
             values(request.headers(), message::route).into_iter().map(str::to_owned).collect();
-        let ours = routes.first().is_some_and(|first| {
-            message::parse_uri(uri_of(first)).is_ok_and(|uri| self.is_our_host(&uri))
-        });
+        let ours = routes
+            .first()
+            .is_some_and(|first| message::parse_uri(uri_of(first)).is_ok_and(|uri| self.is_our_host(&uri)));
         if !ours {
             return;
         }

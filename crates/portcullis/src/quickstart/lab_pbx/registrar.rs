@@ -19,7 +19,7 @@ const CONTACTS_MAX: usize = 10;
 
 /// The bindings of all extensions.
 #[derive(Debug, Default)]
-pub struct Registrar(BTreeMap<String, Vec<Binding>>);
+pub(crate) struct Registrar(BTreeMap<String, Vec<Binding>>);
 
 #[derive(Clone, Debug)]
 struct Binding {
@@ -29,7 +29,7 @@ struct Binding {
 
 impl Registrar {
     /// Where an extension is reached, newest first.
-    pub fn contacts(&self, number: &str, now: Instant) -> impl Iterator<Item = &str> {
+    pub(crate) fn contacts(&self, number: &str, now: Instant) -> impl Iterator<Item = &str> {
         let bindings = self.0.get(number).into_iter().flatten().rev();
         bindings.filter(move |binding| binding.until > now).map(|binding| binding.uri.as_str())
     }

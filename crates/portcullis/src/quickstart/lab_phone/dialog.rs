@@ -1,6 +1,5 @@
 //! Calls of a lab phone: the dialog from INVITE to BYE (RFC 3261 §12, §13, §15).
 
-use rsip::headers::UntypedHeader;
 use rsip::message::HasHeaders;
 use rsip::{Header, Headers, Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -11,7 +10,7 @@ use crate::quickstart::message::{self, answer, branch, call_id, cseq, token, uri
 
 /// A call that is up.
 #[derive(Debug)]
-pub struct Dialog {
+pub(crate) struct Dialog {
     call_id: String,
     /// Our From, with its tag.
     local: String,
@@ -29,7 +28,7 @@ pub struct Dialog {
 
 /// A call that rings.
 #[derive(Debug)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     request: Request,
     tag: String,
 }
@@ -44,22 +43,27 @@ struct Attempt {
 
 impl Incoming {
     /// Whether it wants anything else than a call.
-    pub fn read(request: Request) -> Result<Self, Fault> {
+    pub(crate) fn read(request: Request) -> Result<Self, Fault> {
         if request.method != Method::Invite {
             return Err(Fault::unlike(format!("a {} came instead of a call", request.method)));
         }
         Ok(Self { request, tag: token()? })
     }
 
+    /// Tells it from other calls.
+    pub(crate) fn call_id(&self) -> &str {
+        call_id(&self.request)
+    }
+
     /// How the caller describes his media.
-    pub fn offer(&self) -> &[u8] {
+    pub(crate) fn offer(&self) -> &[u8] {
         &self.request.body
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     /// Calls a number and waits until it is picked up.
-    pub async fn call(&mut self, number: &str, offer: &str) -> Result<Dialog, Fault> {
+    pub(crate) async fn call(&mut self, number: &str, offer: &str) -> Result<Dialog, Fault> {
         let attempt = self.attempt(number, offer)?;
         self.link.send([attempt.request.clone().into()]).await?;
         let waits = self.final_answer(&attempt.id, 1);
@@ -72,14 +76,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Calls a number so many times at once; the final answers, in the order of the calls.
-    pub async fn burst(&mut self, number: &str, times: usize, offer: &str) -> Result<Vec<Response>, Fault> {
+    pub(crate) async fn burst(
+        &mut self,
+        number: &str,
+        times: usize,
+        offer: &str,
+    ) -> Result<Vec<Response>, Fault> {
         let attempts: Result<Vec<Attempt>, Fault> = (0..times).map(|_| self.attempt(number, offer)).collect();
         let attempts = attempts?;
         self.link.send(attempts.iter().map(|attempt| attempt.request.clone().into())).await?;
         let mut answers: Vec<Option<Response>> = attempts.iter().map(|_| None).collect();
         while answers.iter().any(Option::is_none) {
             let response = within("an answer to each call", self.next_final_answer()).await?;
-            let found = attempts.iter().zip(&mut answers).find(|(attempt, _)| attempt.id == call_id(&response));
+            let found =
+                attempts.iter().zip(&mut answers).find(|(attempt, _)| attempt.id == call_id(&response));
             let Some((attempt, place)) = found else { continue };
             self.acknowledge(attempt, &response).await?;
             *place = Some(response);
@@ -88,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Waits for a call and lets it ring.
-    pub async fn ring(&mut self) -> Result<Incoming, Fault> {
+    pub(crate) async fn ring(&mut self) -> Result<Incoming, Fault> {
         let request = within("a call", self.next_request()).await?;
         let incoming = Incoming::read(request)?;
         let mut ringing = answer(&incoming.request, (180, "Ringing"), &incoming.tag);
@@ -98,13 +108,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Picks up, and waits for the caller's ACK.
-    pub async fn pick_up(&mut self, incoming: Incoming, description: &str) -> Result<Dialog, Fault> {
-        let Incoming { request, tag } = incoming;
-        let mut response = answer(&request, (200, "OK"), &tag);
-        response.headers.push(Header::Contact(self.contact().into()));
-        response.headers.push(Header::ContentType("application/sdp".into()));
-        response.body = description.as_bytes().to_vec();
-        self.link.send([response.clone().into()]).await?;
+    pub(crate) async fn pick_up(&mut self, incoming: Incoming, description: &str) -> Result<Dialog, Fault> {
+        let response = self.accept(&incoming, description).await?;
+        let Incoming { request, .. } = incoming;
         let ack = within("the ACK of the call", self.next_request()).await?;
         if ack.method != Method::Ack || call_id(&ack) != call_id(&request) {
             return Err(Fault::unlike(format!("a {} came instead of the ACK", ack.method)));
@@ -112,8 +118,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
         dialog_as_callee(&request, &response)
     }
 
+    /// Answers that the call is taken; the ACK comes as any request does.
+    pub(crate) async fn accept(&mut self, incoming: &Incoming, description: &str) -> Result<Response, Fault> {
+        let mut response = answer(&incoming.request, (200, "OK"), &incoming.tag);
+        response.headers.push(Header::Contact(self.contact().into()));
+        response.headers.push(Header::ContentType("application/sdp".into()));
+        response.body = description.as_bytes().to_vec();
+        self.link.send([response.clone().into()]).await?;
+        Ok(response)
+    }
+
+    /// Refuses a call.
+    pub(crate) async fn reject(&mut self, incoming: Incoming, status: (u16, &str)) -> Result<(), Fault> {
+        let response = answer(&incoming.request, status, &incoming.tag);
+        self.link.send([response.into()]).await
+    }
+
     /// Hangs up.
-    pub async fn hang_up(&mut self, dialog: Dialog) -> Result<(), Fault> {
+    pub(crate) async fn hang_up(&mut self, dialog: Dialog) -> Result<(), Fault> {
         let number = dialog.number + 1;
         let bye = self.in_dialog(&dialog, Method::Bye, number)?;
         self.link.send([bye.into()]).await?;
@@ -125,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Waits until the other hangs up.
-    pub async fn hear_hanging_up(&mut self, dialog: &Dialog) -> Result<(), Fault> {
+    pub(crate) async fn hear_hanging_up(&mut self, dialog: &Dialog) -> Result<(), Fault> {
         let request = within("the other's BYE", self.next_request()).await?;
         if request.method != Method::Bye || call_id(&request) != dialog.call_id {
             return Err(Fault::unlike(format!("a {} came instead of a BYE", request.method)));

@@ -1,0 +1,11 @@
+//! What the benches share: a border without its shell, and what a process costs.
+//!
+//! Never measures anything itself, and is never shipped. `bare_border.rs` drives the real border by hand,
+//! with a PBX of byte templates (`templates.rs`) behind it; `process.rs` reads what the kernel counted of
+//! another process; `figures.rs` sums up repeated runs.
+#![forbid(unsafe_code)]
+
+pub mod bare_border;
+pub mod figures;
+pub mod process;
+pub mod templates;

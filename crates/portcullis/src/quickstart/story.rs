@@ -1,0 +1,55 @@
+//! The story: step by step what the product is for, each step seen where it takes effect.
+//!
+//! Reads from top to bottom as it is shown. Every claim is checked at the other end of it: at the PBX, at the
+//! phone, at the admin socket; the first that does not hold ends the story.
+
+mod call;
+mod guard;
+mod start;
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::directory::Directory;
+use super::frontend::Frontend;
+use super::lab_pbx::LabPbx;
+use super::lab_phone::LabPhone;
+use super::output::{Failed, Output};
+use crate::clock::Clock;
+
+pub(crate) use start::EXPIRES;
+
+/// A phone as the story has it.
+pub(crate) type Phone = LabPhone<TlsStream<TcpStream>>;
+
+/// What is left on the stage at the end.
+pub(crate) struct Ending {
+    /// The frontend, which goes on.
+    pub frontend: Frontend,
+    /// Where phones connect to it.
+    pub server: SocketAddr,
+    /// The PBX, which goes on too.
+    pub pbx: LabPbx,
+    /// Phone 1001, still registered.
+    pub phone: Phone,
+}
+
+/// Tells it all.
+pub(crate) async fn tell<W: Write>(
+    directory: &Directory,
+    clock: Clock,
+    out: &mut Output<W>,
+) -> Result<Ending, Failed> {
+    let start::Scene { papers, frontend, server, pbx, extensions: [first, second] } =
+        start::set(directory, clock, out).await?;
+    let mut one = start::register(&frontend, &pbx, &first, &papers.first, out).await?;
+    let mut two = start::register(&frontend, &pbx, &second, &papers.second, out).await?;
+    call::hold(&frontend, &pbx, &mut one, &mut two, out).await?;
+    guard::refuse_intruder(&frontend, server, &papers, out).await?;
+    guard::limit_burst(&frontend, &pbx, &mut two, out).await?;
+    start::leave(&pbx, two, out).await?;
+    Ok(Ending { frontend, server, pbx, phone: one })
+}

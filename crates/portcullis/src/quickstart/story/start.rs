@@ -1,0 +1,174 @@
+//! The beginning of the story: certificates, the frontend, the PBX, and two phones that register.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use super::Phone;
+use crate::admin::protocol::Request;
+use crate::clock::Clock;
+use crate::quickstart::cast::{DOMAIN, Extension, INSIDE, OUTSIDE, PBX, PHONES, extensions};
+use crate::quickstart::certificates::{Authority, VALID};
+use crate::quickstart::configuration;
+use crate::quickstart::directory::Directory;
+use crate::quickstart::fault::{Fault, within};
+use crate::quickstart::frontend::Frontend;
+use crate::quickstart::lab_pbx::{Account, LabPbx};
+use crate::quickstart::lab_phone::{LabPhone, Owner, granted, status};
+use crate::quickstart::link::{connect, shake_hands};
+use crate::quickstart::message;
+use crate::quickstart::output::{Failed, Output};
+
+/// What a phone asks for, in seconds.
+pub(crate) const EXPIRES: u32 = 120;
+
+/// Who can shake hands as whom.
+pub(crate) struct Papers {
+    /// Phone 1001.
+    pub first: Arc<ClientConfig>,
+    /// Phone 1002.
+    pub second: Arc<ClientConfig>,
+    /// Somebody with a certificate of another CA.
+    pub stranger: Arc<ClientConfig>,
+}
+
+/// Everything in place.
+pub(crate) struct Scene {
+    /// For those who connect.
+    pub papers: Papers,
+    /// Running.
+    pub frontend: Frontend,
+    /// Where phones connect to it.
+    pub server: SocketAddr,
+    /// Running.
+    pub pbx: LabPbx,
+    /// 1001 and 1002.
+    pub extensions: [Extension; 2],
+}
+
+/// Makes everything, starts everything.
+pub(crate) async fn set<W: Write>(
+    directory: &Directory,
+    clock: Clock,
+    out: &mut Output<W>,
+) -> Result<Scene, Failed> {
+    let (papers, extensions) = out.step("certificates", async { make_papers(directory, clock) }).await?;
+    let pbx = out.step("lab PBX", start_pbx(&extensions, clock)).await?;
+    let started = start_frontend(directory, &pbx, &extensions, clock);
+    let (frontend, server) = out.step("frontend", started).await?;
+    Ok(Scene { papers, frontend, server, pbx, extensions })
+}
+
+fn make_papers(directory: &Directory, clock: Clock) -> Result<((Papers, [Extension; 2]), String), Fault> {
+    let now = clock.wall();
+    let authority = Authority::make(directory, now)?;
+    authority.server(OUTSIDE)?;
+    let extensions = extensions()?;
+    let [first, second] = &extensions;
+    let stranger = Authority::stranger(directory, now)?.unwritten(&first.hardware_id)?;
+    let papers = Papers {
+        first: authority.client(&authority.phone(&first.hardware_id)?)?,
+        second: authority.client(&authority.phone(&second.hardware_id)?)?,
+        stranger: authority.client(&stranger)?,
+    };
+    let days = VALID.as_secs() / (24 * 3600);
+    let seen = format!(
+        "a CA, a server, phones {} and {}; good for {days} days",
+        first.hardware_id, second.hardware_id
+    );
+    Ok(((papers, extensions), seen))
+}
+
+async fn start_pbx(extensions: &[Extension], clock: Clock) -> Result<(LabPbx, String), Fault> {
+    let accounts = extensions
+        .iter()
+        .map(|extension| Account { number: extension.number.clone(), password: extension.password.clone() });
+    let pbx = LabPbx::start(PBX, DOMAIN, accounts.collect(), clock).await?;
+    let seen = format!("udp {}; registrar of {DOMAIN}, asks for digest", pbx.address());
+    Ok((pbx, seen))
+}
+
+async fn start_frontend(
+    directory: &Directory,
+    pbx: &LabPbx,
+    extensions: &[Extension],
+    clock: Clock,
+) -> Result<((Frontend, SocketAddr), String), Fault> {
+    directory.write(configuration::FILE, &configuration::text(pbx.address(), extensions))?;
+    let frontend = Frontend::start(&directory.file(configuration::FILE), clock)?;
+    let up = |status: &serde_json::Value| status["pbx"][0] == "lab up";
+    frontend.operator().status("the PBX is up", up).await?;
+    let server = frontend.tls()?;
+    let seen =
+        format!("started by the code of `portcullis run`; the PBX answers it\n{}", frontend.listening());
+    Ok(((frontend, server), seen))
+}
+
+/// A phone connects with its certificate and registers: seen at the phone, the PBX and the admin socket.
+pub(crate) async fn register<W: Write>(
+    frontend: &Frontend,
+    pbx: &LabPbx,
+    extension: &Extension,
+    papers: &Arc<ClientConfig>,
+    out: &mut Output<W>,
+) -> Result<Phone, Failed> {
+    let step = format!("phone {}", extension.number);
+    let work = async {
+        let Extension { number, hardware_id, .. } = extension;
+        let server = frontend.tls()?;
+        let stream = within("a TCP connection", connect(PHONES, server)).await?;
+        let local = stream.local_addr().map_err(Fault::system("name a port"))?;
+        let stream = within("a TLS handshake", shake_hands(stream, server, Arc::clone(papers))).await?;
+        let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
+        let version = version.unwrap_or("TLS").replace("TLSv1_", "TLS 1.");
+        let owner =
+            Owner { number: number.clone(), domain: DOMAIN.to_owned(), hardware_id: hardware_id.clone() };
+        let mut phone = LabPhone::new(owner, stream, local)?;
+        let response = phone.register(EXPIRES).await?;
+        if response.status_code.code() != 200 {
+            return Err(Fault::unlike(format!("REGISTER got {}", status(&response))));
+        }
+        let granted = granted(&response).unwrap_or("?").to_owned();
+        let contact = pbx
+            .seen(&format!("a contact of {number}"), |journal| journal.contacts.get(number)?.first().cloned())
+            .await?;
+        let host = message::parse_uri(&contact)?.host().to_string();
+        if host != INSIDE.to_string() {
+            return Err(Fault::unlike(format!("the PBX would reach {number} at {contact}: not by us")));
+        }
+        let row = |row: &serde_json::Value| {
+            row["extension"] == number.as_str() && row["hardware_id"] == hardware_id.as_str()
+        };
+        frontend.operator().row("the registration", Request::Registrations, row).await?;
+        let seen = format!(
+            "registered by mutual {version}, known as {hardware_id}, for {granted} s\n\
+             the PBX reaches it at {contact}"
+        );
+        Ok((phone, seen))
+    };
+    out.step(&step, work).await
+}
+
+/// A phone takes its registration back: seen at the PBX.
+pub(crate) async fn leave<W: Write>(
+    pbx: &LabPbx,
+    mut phone: Phone,
+    out: &mut Output<W>,
+) -> Result<(), Failed> {
+    let number = phone.owner().number.clone();
+    let step = format!("phone {number} leaves");
+    let work = async {
+        let response = phone.register(0).await?;
+        if response.status_code.code() != 200 {
+            return Err(Fault::unlike(format!("REGISTER got {}", status(&response))));
+        }
+        let gone = |journal: &crate::quickstart::lab_pbx::Journal| {
+            (!journal.contacts.contains_key(&number)).then_some(())
+        };
+        pbx.seen(&format!("no contact of {number}"), gone).await?;
+        Ok(((), "de-registered; the PBX has no contact of it any more".to_owned()))
+    };
+    out.step(&step, work).await
+}
