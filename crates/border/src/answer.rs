@@ -96,6 +96,12 @@ impl Border {
         self.transactions.respond(ask.server, code, bytes, self.now.mono);
     }
 
+    /// Drops a request without an answer.
+    pub(crate) fn abandon(&mut self, ask: &Ask) {
+        self.transactions.abandon(ask.server);
+        self.strangers.ended(ask.server);
+    }
+
     /// Answers a request with nothing but a status.
     pub(crate) fn refuse(&mut self, ask: &Ask, code: u16) {
         self.answer(ask, code, |_| {});

@@ -92,6 +92,8 @@ pub(crate) struct Call {
     pub(crate) media: MediaPlan,
     /// The INVITE, until it has its final answer.
     pub(crate) invite: Option<ForwardId>,
+    /// Re-INVITEs, until they have theirs.
+    pub(crate) changes: Vec<ForwardId>,
     pub(crate) paused: Vec<Paused>,
     pub(crate) state: CallState,
     pub(crate) started: WallTime,
@@ -127,9 +129,18 @@ pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     pub(crate) relays: BTreeMap<media::RelayId, (CallId, usize)>,
     /// Calls that the PBX challenged and whose phone will try again: they were counted.
-    challenged: BTreeMap<(String, String), Instant>,
+    challenged: BTreeMap<(String, String), Challenged>,
 }
 
+/// A counted call that was challenged.
+struct Challenged {
+    until: Instant,
+    /// Tries that are still the same call: one for the challenge, one for a nonce that was too old.
+    tries: u8,
+}
+
+/// Tries of a challenged call that are not counted again.
+const CHALLENGED_TRIES: u8 = 2;
 /// Challenged calls that are remembered, and for how long.
 const CHALLENGED_MAX: usize = 4_096;
 const CHALLENGED_LIFE: Duration = Duration::from_secs(32);
@@ -168,10 +179,21 @@ impl CallTable {
     }
 
     fn remember_challenged(&mut self, key: (String, String), now: Instant) {
-        self.challenged.retain(|_, until| *until > now);
+        self.challenged.retain(|_, challenged| challenged.until > now);
         if self.challenged.len() < CHALLENGED_MAX {
-            self.challenged.insert(key, now + CHALLENGED_LIFE);
+            let first = Challenged { until: now + CHALLENGED_LIFE, tries: CHALLENGED_TRIES };
+            self.challenged.entry(key).or_insert(first);
         }
+    }
+
+    /// Whether this is a challenged call tried again: a right that is used up.
+    fn is_tried_again(&mut self, key: &(String, String), now: Instant) -> bool {
+        let challenged = self.challenged.get_mut(key).filter(|challenged| challenged.until > now);
+        challenged.is_some_and(|challenged| {
+            let again = challenged.tries > 0;
+            challenged.tries = challenged.tries.saturating_sub(1);
+            again
+        })
     }
 }
 
@@ -290,6 +312,7 @@ impl Border {
             dialogs: Vec::new(),
             media: MediaPlan::default(),
             invite: None,
+            changes: Vec::new(),
             paused: Vec::new(),
             state: CallState::Trying,
             started: self.now.wall,
@@ -349,8 +372,7 @@ impl Border {
     ) -> bool {
         let now = self.now.mono;
         let key = (essentials.call_id.to_owned(), essentials.from.tag().unwrap_or_default().to_owned());
-        let again = digest::credentials_of(message).next().is_some()
-            && self.calls.challenged.remove(&key).is_some_and(|until| until > now);
+        let again = digest::credentials_of(message).next().is_some() && self.calls.is_tried_again(&key, now);
         let config = &self.entries.entry(entry).config;
         let (name, restriction, max) = (config.name.clone(), config.frequency.clone(), config.max_calls);
         let refusal = if again {
@@ -507,6 +529,10 @@ impl Border {
         let entry = self.entries.entry_mut(call.entry);
         debug_assert!(entry.calls > 0, "a call that was never counted ended");
         entry.calls = entry.calls.saturating_sub(1);
+        // Whatever still waits for an answer gets it now (RFC 3261 §15.1.2).
+        for change in call.changes {
+            self.answer_forward(change, 487);
+        }
         if let Some(invite) = call.invite {
             self.give_up_forward(invite, 487);
         }

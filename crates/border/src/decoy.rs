@@ -14,6 +14,11 @@ use crate::entropy::Entropy;
 use crate::timers::Timer;
 use crate::topology::Topology;
 
+/// Challenges of a PBX that are remembered.
+pub(crate) const SHAPES: usize = 6;
+/// How many of them tell what is constant.
+const SHAPES_TELL: usize = 3;
+
 /// What the last challenge of a PBX looked like, as it leaves us.
 pub(crate) struct ChallengeShape {
     challenges: Vec<String>,
@@ -79,19 +84,22 @@ impl Border {
         let mut writer =
             sip::response::response(&request, ask.hop.remote, 401, reason_phrase(401), Some(&tag));
         let source = ask.hop.remote.ip();
-        match &self.pbxs[pbx].shape {
-            Some(shape) => {
-                for challenge in &shape.challenges {
-                    let inner =
-                        digest::given_opaque(challenge).map(|opaque| redrawn(&opaque, &mut self.entropy));
+        let shapes = &self.pbxs[pbx].shapes;
+        match shapes.back() {
+            Some(newest) => {
+                for (line, challenge) in newest.challenges.iter().enumerate() {
+                    let seen = || shapes.iter().filter_map(|shape| shape.challenges.get(line));
+                    let opaques: Vec<String> = seen().filter_map(|it| digest::given_opaque(it)).collect();
+                    let nonces: Vec<String> = seen().filter_map(|it| digest::nonce_of(it)).collect();
+                    let inner = redrawn(&opaques, &mut self.entropy);
                     let opaque = self.keys.seal_opaque(source, self.now.wall, inner.as_deref());
-                    let nonce = digest::nonce_of(challenge).unwrap_or_default();
-                    let fresh = redrawn(&nonce, &mut self.entropy);
+                    let (old, new) = (nonces.last().cloned(), redrawn(&nonces, &mut self.entropy));
                     let Some(challenge) = sip::auth::challenge_with(challenge, &opaque) else { continue };
-                    let (old, new) = (format!("nonce=\"{nonce}\""), format!("nonce=\"{fresh}\""));
+                    let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+                    let (old, new) = (format!("nonce=\"{old}\""), format!("nonce=\"{new}\""));
                     writer.header("WWW-Authenticate", challenge.replacen(&old, &new, 1));
                 }
-                for (name, value) in &shape.passed {
+                for (name, value) in &newest.passed {
                     writer.header(name, value);
                 }
             }
@@ -116,38 +124,68 @@ impl Border {
     }
 }
 
-/// Another value of the same shape: letters stay letters of their case, digits digits, the rest as it is.
-fn redrawn(text: &str, entropy: &mut Entropy) -> String {
-    let hex = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
-    text.chars()
-        .map(|character| {
-            let drawn = |first: u8, count: u64, entropy: &mut Entropy| {
-                char::from(first + u8::try_from(entropy.below(count)).unwrap_or(0))
-            };
-            match character {
-                'a'..='f' | '0'..='9' if hex => {
-                    char::from_digit(u32::try_from(entropy.below(16)).unwrap_or(0), 16).unwrap_or('0')
-                }
-                'a'..='z' => drawn(b'a', 26, entropy),
-                'A'..='Z' => drawn(b'A', 26, entropy),
-                '0'..='9' => drawn(b'0', 10, entropy),
-                other => other,
-            }
-        })
-        .collect()
+/// Another value as the PBX would give one, from those that it gave last: what is the same in all of them
+/// stays (a time, a constant), the rest is drawn anew, letters as letters of their case and digits as digits,
+/// within a run of hexadecimal digits as such.
+fn redrawn(seen: &[String], entropy: &mut Entropy) -> Option<String> {
+    let newest = seen.last()?;
+    let same = |place: usize, character: char| {
+        seen.len() >= SHAPES_TELL && seen.iter().all(|other| other.chars().nth(place) == Some(character))
+    };
+    let mut text = String::with_capacity(newest.len());
+    let mut place = 0;
+    for run in newest.split_inclusive(|character: char| !character.is_ascii_alphanumeric()) {
+        let word = run.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
+        let hex = word.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
+        for character in run.chars() {
+            text.push(if same(place, character) { character } else { drawn(character, hex, entropy) });
+            place += 1;
+        }
+    }
+    Some(text)
+}
+
+/// A character of the same kind.
+fn drawn(character: char, hex: bool, entropy: &mut Entropy) -> char {
+    let from = |alphabet: &[u8], entropy: &mut Entropy| {
+        let index = usize::try_from(entropy.below(alphabet.len() as u64)).unwrap_or(0);
+        alphabet.get(index).map_or(character, |byte| char::from(*byte))
+    };
+    match character {
+        'a'..='f' | '0'..='9' if hex => from(b"0123456789abcdef", entropy),
+        'a'..='z' => from(b"abcdefghijklmnopqrstuvwxyz", entropy),
+        'A'..='Z' => from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", entropy),
+        '0'..='9' => from(b"0123456789", entropy),
+        other => other,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(seen: &[&str]) -> String {
+        let seen: Vec<String> = seen.iter().map(|text| (*text).to_owned()).collect();
+        redrawn(&seen, &mut Entropy::new([3; 32])).unwrap()
+    }
+
     #[test]
     fn a_redrawn_nonce_keeps_its_shape() {
-        let mut entropy = Entropy::new([3; 32]);
-        let fresh = redrawn("aZ3+/=", &mut entropy);
-        assert_eq!(fresh.len(), 6);
-        assert!(fresh.ends_with("+/=") && fresh.starts_with(|c: char| c.is_ascii_lowercase()));
-        let hex = redrawn("00ff00ff", &mut entropy);
+        let fresh = of(&["aZ3+/="]);
+        assert!(
+            fresh.len() == 6 && fresh.ends_with("+/=") && fresh.starts_with(|c: char| c.is_ascii_lowercase())
+        );
+        let hex = of(&["00ff00ff"]);
         assert!(hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && hex != "00ff00ff");
+    }
+
+    #[test]
+    fn what_the_pbx_repeats_is_repeated() {
+        let fresh = of(&["1795255813/f374aa", "1795255813/a285bb", "1795255813/0099cc"]);
+        let (time, rest) = fresh.split_once('/').unwrap();
+        assert_eq!(time, "1795255813");
+        assert!(rest.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest != "0099cc", "{rest}");
+        assert_eq!(of(&["5ccc", "5ccc", "5ccc"]), "5ccc");
+        assert_eq!(redrawn(&[], &mut Entropy::new([3; 32])), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Only the agreed realm of a PBX is ever answered (contract section 3); another one is an event.
 
 use sip::auth::{Authorization, Challenge, ChooseError, Credentials, authorization_with, choose};
-use wire::sip::{HeaderName, Message};
+use wire::sip::{HeaderName, Message, Method};
 
 use crate::Border;
 use crate::entry::EntryId;
@@ -71,7 +71,9 @@ impl Border {
         message: &Message<'_>,
     ) -> Challenged {
         let challenges = Challenge::parse_all(challenges_of(message).map(|(_, value)| value));
-        self.pin_realm(pbx, &challenges);
+        if message.essentials().is_ok_and(|essentials| essentials.cseq.method == Method::Register) {
+            self.pin_realm(pbx, &challenges);
+        }
         let realm = self.pbxs[pbx].realm.clone().unwrap_or_default();
         let challenge = match choose(&challenges, &realm) {
             Ok(challenge) => challenge.clone(),

@@ -11,6 +11,7 @@ use wire::sip::{Essentials, HeaderName, Message, Method, Uri, Writer};
 use crate::Border;
 use crate::answer::Ask;
 use crate::binding::BindingId;
+use crate::body::Body;
 use crate::call::{CallId, CallState};
 use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
@@ -142,7 +143,19 @@ impl Border {
             self.set_call_state(dialog.call, CallState::Ending);
         }
         let forward = self.new_forward(ask.clone(), Kind::InDialog { dialog });
+        if essentials.cseq.method == Method::Invite {
+            self.note_change(dialog.call, forward);
+        }
         self.dispatch(forward);
+    }
+
+    /// A call remembers its re-INVITEs that have no answer yet.
+    fn note_change(&mut self, call: CallId, forward: ForwardId) {
+        let forwards = &self.forwards.forwards;
+        if let Some(call) = self.calls.call_mut(call) {
+            call.changes.retain(|id| forwards.get(id).is_some_and(|forward| !forward.answered));
+            call.changes.push(forward);
+        }
     }
 
     /// An outside request belongs to a call if it comes by the call's flow, or by the newest flow of the
@@ -243,18 +256,17 @@ impl Border {
         }
         let (bytes, from) = (forward.ask.bytes.clone(), forward.ask.side);
         let Ok(message) = Message::parse(&bytes) else { return };
-        let body = match self.call_of(id) {
-            None => message.body().to_vec(),
-            Some(call) => match self.plan_body(call, from, &message) {
-                Plan::Send(body) => body,
-                Plan::Wait => {
-                    if let Some(call) = self.calls.call_mut(call) {
-                        call.paused.push(Paused::Request(id));
-                    }
-                    return;
+        let call = self.call_of(id);
+        let method = message.method().unwrap_or(Method::Other(""));
+        let body = match self.plan_body(call, from, &message, method) {
+            Plan::Send(body) => body,
+            Plan::Wait => {
+                if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
+                    call.paused.push(Paused::Request(id));
                 }
-                Plan::Refuse(status) => return self.fail_forward(id, status, "its media cannot be carried"),
-            },
+                return;
+            }
+            Plan::Refuse(status) => return self.fail_forward(id, status, "its body cannot be carried"),
         };
         if !self.transmit(id, &message, &body) {
             self.on_unreachable(id, from, message.method() == Some(Method::Bye));
@@ -275,7 +287,7 @@ impl Border {
         }
     }
 
-    fn transmit(&mut self, id: ForwardId, message: &Message<'_>, body: &[u8]) -> bool {
+    fn transmit(&mut self, id: ForwardId, message: &Message<'_>, body: &Body) -> bool {
         let Ok(essentials) = message.essentials() else { return false };
         let Some(head) = self.head(id, &essentials) else { return false };
         let Some(forward) = self.forward(id) else { return false };
@@ -294,7 +306,7 @@ impl Border {
         };
         let domain = self.config.pbx[head.pbx].domain.clone();
         self.topology.pass_headers(message, from.other(), &domain, &private, &mut writer);
-        let bytes = Bytes::from(writer.finish(body));
+        let bytes = Bytes::from(body.finish(writer));
         let client = self.transactions.request(head.hop, method, &branch, bytes, self.now.mono);
         let Some(client) = client else { return false };
         self.clients.insert(client, ClientUse::Forward(id));
@@ -472,16 +484,12 @@ impl Border {
         let found = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key));
         let Some(dialog) = found.filter(|dialog| self.belongs(hop, side, dialog.call)) else { return };
         let Some(head) = self.dialog_head(dialog, side.other(), essentials.cseq.number) else { return };
-        let Plan::Send(body) = self.plan_body(dialog.call, side, message) else { return };
+        let planned = self.plan_body(Some(dialog.call), side, message, Method::Ack);
+        let Plan::Send(body) = planned else { return };
         self.settle_media(dialog.call);
         let branch = self.entropy.branch();
-        let mut writer =
-            self.begin_request(&head, side.other(), Method::Ack, &branch, essentials.max_forwards);
-        if !body.is_empty() {
-            writer
-                .header("Content-Type", message.value(HeaderName::ContentType).unwrap_or("application/sdp"));
-        }
-        let bytes = Bytes::from(writer.finish(&body));
+        let writer = self.begin_request(&head, side.other(), Method::Ack, &branch, essentials.max_forwards);
+        let bytes = Bytes::from(body.finish(writer));
         let now = self.now.mono;
         let Some(call) = self.calls.call_mut(dialog.call) else { return };
         let Some(pair) = call.dialogs.get_mut(dialog.index) else { return };

@@ -8,11 +8,15 @@ use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
+use crate::body::Body;
 use crate::call::{CallId, CallState, DialogPair};
 use crate::dialog_map::DialogRef;
-use crate::digest::Challenged;
+use crate::digest::{self, Challenged};
+use crate::entry::EntryId;
+use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
 use crate::media_plan::{Paused, Plan};
+use crate::report::About;
 use crate::response::{ClientUse, Lost, Prepared, Reply};
 use crate::topology::Topology;
 
@@ -89,19 +93,22 @@ impl Border {
         {
             return;
         }
-        let body = match call {
-            Some(call) => match self.plan_body(call, ask.side.other(), message) {
-                Plan::Send(body) => body,
-                Plan::Wait => {
-                    if let Some(call) = self.calls.call_mut(call) {
-                        let bytes = reply.bytes.clone();
-                        call.paused.push(Paused::Response { forward: id, bytes, status });
-                    }
-                    return;
+        let body = match self.plan_body(call, ask.side.other(), message, method) {
+            Plan::Send(body) => body,
+            Plan::Wait => {
+                if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
+                    let bytes = reply.bytes.clone();
+                    call.paused.push(Paused::Response { forward: id, bytes, status });
                 }
-                Plan::Refuse(_) => return self.refuse_answer(id, call, dialog),
-            },
-            None => message.body().to_vec(),
+                return;
+            }
+            Plan::Refuse(_) => {
+                match call.filter(|_| method == Method::Invite && (200..300).contains(&status)) {
+                    Some(call) => return self.refuse_answer(id, call, dialog),
+                    // The answer counts without its body.
+                    None => Body::default(),
+                }
+            }
         };
         let mut writer = sip::response::response(
             &request,
@@ -111,9 +118,37 @@ impl Border {
             essentials.to.tag(),
         );
         self.write_response_headers(&mut writer, id, message, &request, status);
-        let bytes = Bytes::from(writer.finish(&body));
+        let bytes = Bytes::from(body.finish(writer));
         self.transactions.respond(ask.server, status, bytes, self.now.mono);
+        let entry = call.and_then(|call| self.calls.call(call)).map(|call| call.entry);
         self.after_response(id, call, dialog, method, status);
+        if let Some(entry) = entry.filter(|_| matches!(status, 401 | 407) && ask.side == Side::Outside) {
+            self.count_refused_credentials(&ask, &request, message, entry);
+        }
+    }
+
+    /// A challenge in answer to credentials says that they were wrong, unless their nonce was only too old.
+    fn count_refused_credentials(
+        &mut self,
+        ask: &Ask,
+        request: &Message<'_>,
+        message: &Message<'_>,
+        entry: EntryId,
+    ) {
+        let tried = digest::credentials_of(request).next().is_some();
+        let stale = digest::challenges_of(message).any(|(_, value)| digest::is_stale(value));
+        if !tried || stale {
+            return;
+        }
+        let opened = self.returned_opaque(ask.hop.remote.ip(), request);
+        let proved = opened.is_some_and(|opened| opened.proves_source);
+        let about = About::default().extension(self.entries.name(entry));
+        self.offence(&ask.hop, proved, Code::DigestFailed, about, || {
+            (
+                "the PBX refused the phone's user name or password for a call".into(),
+                "enter the extension's password in the phone again".into(),
+            )
+        });
     }
 
     fn write_response_headers(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use sip::{Hop, RequestOutcome, ResponseOutcome};
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Side, Transport, VerifiedDevice};
-use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseError, StartLine, Uri};
+use wire::sip::{Essentials, Frame, HeaderName, Message, Method, StartLine, Uri};
 
 use crate::Border;
 use crate::answer::Ask;
@@ -116,10 +116,19 @@ impl Border {
         }
     }
 
+    /// Whether nothing is known of the other end: no certificate, no registration.
+    fn is_stranger(&self, hop: &Hop) -> bool {
+        let certified = self.flows.flow(hop.flow).is_some_and(|flow| flow.device.is_some());
+        !certified && self.bindings.by_hop(hop).is_empty()
+    }
+
     fn on_datagram(&mut self, hop: Hop, side: Side, bytes: &[u8]) {
         // Keepalives of RFC 5626 §3.5.1 and of older phones: a blank line, or a NUL.
         if bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
             return;
+        }
+        if side == Side::Outside && bytes.len() > crate::strangers::DATAGRAM_MAX && self.is_stranger(&hop) {
+            return self.on_malformed(&hop, side, "a datagram larger than any that a stranger needs to send");
         }
         self.on_message(hop, side, Bytes::copy_from_slice(bytes));
     }
@@ -183,8 +192,11 @@ impl Border {
         let owned = bytes.clone();
         let parsed = Message::parse(&owned).and_then(|message| Ok((message.essentials()?, message)));
         let (essentials, message) = match parsed {
+            Ok((_, message)) if crate::body::is_ambiguous(&message) => {
+                return self.on_unreadable(hop, side, &bytes, "a header about the body stands twice");
+            }
             Ok(parsed) => parsed,
-            Err(error) => return self.on_unreadable(hop, side, &bytes, error),
+            Err(error) => return self.on_unreadable(hop, side, &bytes, &error.to_string()),
         };
         match message.start() {
             StartLine::Request { method, uri } => {
@@ -214,8 +226,8 @@ impl Border {
 
     /// What cannot be read: an offence, and a 400 where enough of it can be read to answer somebody who is
     /// registered. Strangers get nothing.
-    fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, error: ParseError) {
-        self.on_malformed(&hop, side, &error.to_string());
+    fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, what: &str) {
+        self.on_malformed(&hop, side, what);
         if side == Side::Outside && self.bindings.by_hop(&hop).is_empty() {
             if hop.transport.is_reliable() {
                 self.close_flow(hop.flow);
@@ -244,6 +256,10 @@ impl Border {
         if side == Side::Outside && !self.may_speak(&hop, method, message, essentials) {
             return;
         }
+        let stranger = side == Side::Outside && self.is_stranger(&hop);
+        if stranger && !self.strangers.has_room(&hop, bytes.len()) {
+            return self.on_no_room(&hop);
+        }
         let outcome = self.transactions.receive_request(hop, message, essentials, self.now.mono);
         let server = match outcome {
             RequestOutcome::New(server) => server,
@@ -253,8 +269,11 @@ impl Border {
             }
             RequestOutcome::Ack2xx => return self.on_ack(&hop, side, message, essentials),
             RequestOutcome::Retransmission | RequestOutcome::Ack(_) => return,
-            RequestOutcome::Full => return self.on_transactions_full(&hop),
+            RequestOutcome::Full => return self.on_no_room(&hop),
         };
+        if stranger {
+            self.strangers.began(server, &hop, bytes.len());
+        }
         let ask = Ask { server, hop, side, bytes };
         if essentials.max_forwards == Some(0) && method != Method::Options {
             return self.refuse(&ask, 483);
@@ -329,10 +348,10 @@ impl Border {
         });
     }
 
-    fn on_transactions_full(&mut self, hop: &Hop) {
+    fn on_no_room(&mut self, hop: &Hop) {
         self.event(Code::SourceLimited, About::source(hop.remote), || {
             (
-                "a request was dropped: as many transactions are open as may be".into(),
+                "a request was dropped: as many are under way as may be".into(),
                 "look for a flood in `portcullis events`".into(),
             )
         });

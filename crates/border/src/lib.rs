@@ -17,6 +17,7 @@
 
 mod answer;
 mod binding;
+mod body;
 mod call;
 pub mod command;
 pub mod config;
@@ -41,6 +42,7 @@ mod record;
 mod registrar;
 mod report;
 mod response;
+mod strangers;
 mod timers;
 mod topology;
 
@@ -84,6 +86,7 @@ pub struct Border {
     calls: call::CallTable,
     dialogs: dialog_map::DialogMap,
     decoys: decoy::Decoys,
+    strangers: strangers::Strangers,
     writes: record::Writes,
     reports: report::Reports,
     topology: topology::Topology,
@@ -124,6 +127,7 @@ impl Border {
             calls: call::CallTable::default(),
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
+            strangers: strangers::Strangers::default(),
             writes: record::Writes::new(kept.cseq),
             reports: report::Reports::default(),
             opening: BTreeMap::new(),

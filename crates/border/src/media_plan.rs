@@ -10,9 +10,10 @@ use bytes::Bytes;
 use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec};
 use wire::net::Side;
 use wire::sdp::{Direction, SessionDescription};
-use wire::sip::{HeaderName, Message, Method};
+use wire::sip::{Message, Method};
 
 use crate::Border;
+use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
 use crate::forward::ForwardId;
 use crate::interface::Output;
@@ -49,7 +50,7 @@ pub(crate) enum Paused {
 /// What the body of a message asks for.
 pub(crate) enum Plan {
     /// It can be sent with this body.
-    Send(Vec<u8>),
+    Send(Body),
     /// Ports were asked for.
     Wait,
     /// It cannot be carried.
@@ -59,28 +60,38 @@ pub(crate) enum Plan {
 /// A held call has no media to be judged by; its dialog still ends it.
 const HELD_IDLE: Duration = Duration::from_secs(4 * 3600);
 
-/// Whether a message carries a session description.
-pub(crate) fn carries_sdp(message: &Message<'_>) -> bool {
-    let kind = message.value(HeaderName::ContentType).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    !message.body().is_empty() && kind.eq_ignore_ascii_case("application/sdp")
-}
-
-fn is_multipart(message: &Message<'_>) -> bool {
-    let kind = message.value(HeaderName::ContentType).unwrap_or_default();
-    kind.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
-}
-
 impl Border {
     /// Plans the body of a message that came from `from`: takes in what it advertises, orders what it
     /// needs, and gives the body for the other side.
-    pub(crate) fn plan_body(&mut self, call: CallId, from: Side, message: &Message<'_>) -> Plan {
-        if is_multipart(message) {
-            return Plan::Refuse(415);
+    pub(crate) fn plan_body(
+        &mut self,
+        call: Option<CallId>,
+        from: Side,
+        message: &Message<'_>,
+        method: Method<'_>,
+    ) -> Plan {
+        let body = match body::kind_of(message, method) {
+            Ok(BodyKind::Empty) => Body::default(),
+            Ok(BodyKind::Other(content_type)) => Body::other(content_type, message.body()),
+            Ok(BodyKind::Sdp) => match call {
+                Some(call) => return self.plan_description(call, from, message),
+                None => return Plan::Refuse(481),
+            },
+            Err(status) => return Plan::Refuse(status),
+        };
+        Plan::Send(self.masked(body, from.other()))
+    }
+
+    /// What leaves on the outside names nothing of the inside.
+    fn masked(&self, body: Body, to: Side) -> Body {
+        let domain = self.config.pbx.first().map(|pbx| pbx.domain.as_str()).unwrap_or_default();
+        match to {
+            Side::Outside => body.masked(&self.topology, domain),
+            Side::Inside => body,
         }
-        if !carries_sdp(message) {
-            return Plan::Send(message.body().to_vec());
-        }
+    }
+
+    fn plan_description(&mut self, call: CallId, from: Side, message: &Message<'_>) -> Plan {
         let Ok(description) = SessionDescription::parse(message.body()) else { return Plan::Refuse(488) };
         let mut waiting = false;
         let offer = matches!(message.method(), Some(Method::Invite | Method::Update));
@@ -98,7 +109,8 @@ impl Border {
         else {
             return Plan::Refuse(481);
         };
-        Plan::Send(description.rewritten(self.media_address(to), &ports))
+        let body = Body::sdp(description.rewritten(self.media_address(to), &ports));
+        Plan::Send(self.masked(body, to))
     }
 
     /// What a phone or a PBX is told as the address of our ports.

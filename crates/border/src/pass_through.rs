@@ -180,7 +180,7 @@ impl Border {
         if status == 403 || (challenged && passed.had_credentials && !stale) {
             self.on_credentials_refused(&passed, status);
             if self.is_blocked(passed.ask.hop.flow, passed.ask.hop.remote) {
-                return self.transactions.abandon(passed.ask.server);
+                return self.abandon(&passed.ask);
             }
         }
         match status {
@@ -301,8 +301,7 @@ impl Border {
         }
     }
 
-    pub(crate) fn on_passed_register_lost(&mut self, passed: &PassedRegister, why: &str) {
-        self.pbx_missed(passed.pbx, why);
+    pub(crate) fn on_passed_register_lost(&mut self, passed: &PassedRegister) {
         self.answer_with_decoy(passed.ask.clone());
     }
 }

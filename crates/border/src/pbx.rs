@@ -51,8 +51,8 @@ pub(crate) struct PbxState {
     pub(crate) pacing: CallLimit,
     /// The realm that may be answered: configured, or the first one seen.
     pub(crate) realm: Option<String>,
-    /// What its challenges look like, for decoys.
-    pub(crate) shape: Option<ChallengeShape>,
+    /// What its last challenges looked like, for decoys; the newest last.
+    pub(crate) shapes: VecDeque<ChallengeShape>,
     answer_times: VecDeque<Duration>,
     /// Whose turn it is to be asked for its contacts.
     turn: usize,
@@ -70,7 +70,7 @@ impl PbxState {
             queue: VecDeque::new(),
             pacing: CallLimit::new(vec![config.registrations]),
             realm: config.realm.clone(),
-            shape: None,
+            shapes: VecDeque::new(),
             answer_times: VecDeque::new(),
             turn: 0,
             query_auth: AuthState::default(),
@@ -232,7 +232,6 @@ impl Border {
         if self.pbxs[pbx].misses >= MISSES_DOWN {
             self.pbx_down(pbx, "it does not answer");
         }
-        self.pbxs[pbx].misses += 1;
         let Some(hop) = self.hop_to_pbx(pbx) else { return };
         let domain = self.config.pbx[pbx].domain.clone();
         let cseq = self.next_cseq();
@@ -249,7 +248,10 @@ impl Border {
         writer.header("Contact", format_args!("<sip:{}>", self.authority(Side::Inside, hop.transport)));
         writer.header("Accept", "application/sdp");
         let bytes = Bytes::from(writer.finish(b""));
-        self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx });
+        // What could not be sent says nothing about the PBX.
+        if self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx }) {
+            self.pbxs[pbx].misses += 1;
+        }
     }
 
     /// Asks the PBX which contacts it has for one extension, in turn. Without any that we registered, it is
@@ -266,7 +268,7 @@ impl Border {
             ids
         };
         let entry = match entries.len() {
-            0 if self.pbxs[pbx].shape.is_none() => self.entries.any_digest(),
+            0 if self.pbxs[pbx].shapes.is_empty() => self.entries.any_digest(),
             0 => None,
             count => {
                 let turn = self.pbxs[pbx].turn % count;
@@ -474,7 +476,11 @@ impl Border {
         if message.value(HeaderName::WwwAuthenticate).is_some() {
             self.pbxs[pbx].answered_in(self.now.mono - sent);
             let domain = self.config.pbx[pbx].domain.clone();
-            self.pbxs[pbx].shape = Some(ChallengeShape::of(message, &self.topology, &domain));
+            let shapes = &mut self.pbxs[pbx].shapes;
+            if shapes.len() == crate::decoy::SHAPES {
+                shapes.pop_front();
+            }
+            shapes.push_back(ChallengeShape::of(message, &self.topology, &domain));
         }
     }
 }

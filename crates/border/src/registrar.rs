@@ -104,7 +104,9 @@ fn read_contact(
     }
     let outbound = instance.is_some() && reg_id.is_some();
     let key = match (instance, reg_id, hardware_id) {
-        (Some(instance), Some(reg_id), _) => format!("i:{instance};{reg_id}"),
+        // With a certificate only among the bindings of that device: nobody takes another's.
+        (Some(instance), Some(reg_id), Some(id)) => format!("i:{id};{reg_id};{instance}"),
+        (Some(instance), Some(reg_id), None) => format!("i:{reg_id};{instance}"),
         (_, _, Some(id)) => format!("h:{id}"),
         (_, _, None) => format!("c:{}", contact.uri),
     };
@@ -192,7 +194,7 @@ impl Border {
             return;
         }
         if self.is_blocked(ask.hop.flow, ask.hop.remote) {
-            self.transactions.abandon(ask.server);
+            self.abandon(ask);
         } else {
             self.answer_with_decoy(ask.clone());
         }
@@ -534,7 +536,7 @@ mod tests {
         assert_eq!((add.key.as_str(), add.expires), ("h:009033010203", Some(Duration::from_secs(90))));
         let add = wish("Contact: <sip:a@1.2.3.4>;+sip.instance=\"<urn:uuid:7>\";reg-id=1\r\nExpires: 80\r\n");
         let add = add.unwrap().add.unwrap();
-        assert_eq!((add.key.as_str(), add.outbound), ("i:<urn:uuid:7>;1", true));
+        assert_eq!((add.key.as_str(), add.outbound), ("i:009033010203;1;<urn:uuid:7>", true));
         assert_eq!(add.value, "<sip:a@1.2.3.4>;+sip.instance=\"<urn:uuid:7>\";reg-id=1");
         assert!(wish("").unwrap().is_query());
         assert!(wish("Contact: *\r\nExpires: 0\r\n").unwrap().remove_all);

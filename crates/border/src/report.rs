@@ -272,11 +272,12 @@ impl Border {
     }
 }
 
-/// What came from outside and is shown to people: no control characters, no end without end.
+/// What came from outside and is shown to people: no control characters, nothing that turns the line around, no end without end.
 fn printable(text: String) -> String {
     const SHOWN: usize = 400;
-    if text.len() <= SHOWN && !text.chars().any(char::is_control) {
+    let unfit = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.len() <= SHOWN && !text.chars().any(unfit) {
         return text;
     }
-    text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().take(SHOWN).map(|c| if unfit(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -156,7 +156,10 @@ impl Border {
             TransactionEvent::TimedOut(client) => self.on_no_response(client, Lost::TimedOut),
             TransactionEvent::TransportError(client) => self.on_no_response(client, Lost::Connection),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
-            TransactionEvent::ServerEnded(server) => self.on_server_ended(server),
+            TransactionEvent::ServerEnded(server) => {
+                self.strangers.ended(server);
+                self.on_server_ended(server);
+            }
             TransactionEvent::AckMissing(server) => self.on_ack_missing(server),
         }
     }
@@ -166,7 +169,7 @@ impl Border {
         match self.clients.remove(&client) {
             Some(ClientUse::Registration { binding, .. }) => self.on_registration_failed(binding, why),
             Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
-            Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed, why),
+            Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
             Some(ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }

@@ -28,9 +28,15 @@ enum Fate {
 fn fate(name: HeaderName<'_>, to: Side) -> Fate {
     use HeaderName as H;
     match name {
-        H::Via | H::From | H::To | H::CallId | H::CSeq | H::Contact | H::MaxForwards | H::ContentLength => {
-            Fate::Made
-        }
+        H::Via
+        | H::From
+        | H::To
+        | H::CallId
+        | H::CSeq
+        | H::Contact
+        | H::MaxForwards
+        | H::ContentLength
+        | H::ContentType => Fate::Made,
         H::Route | H::RecordRoute | H::Path | H::ServiceRoute => Fate::Made,
         H::Authorization | H::ProxyAuthorization | H::WwwAuthenticate | H::ProxyAuthenticate => Fate::Made,
         H::RAck | H::Replaces | H::Join | H::TargetDialog | H::InReplyTo => Fate::Made,
@@ -87,6 +93,20 @@ impl Topology {
     /// Whether text names something of the inside.
     pub(crate) fn names_hidden(&self, text: &str) -> bool {
         self.hidden.iter().any(|hidden| names(text, hidden))
+    }
+
+    /// `text` with the domain in the place of every hidden host.
+    pub(crate) fn masked(&self, text: &str, domain: &str) -> String {
+        let mut text = text.to_owned();
+        for hidden in &self.hidden {
+            let mut from = 0;
+            while let Some(start) = find_host(text.get(from..).unwrap_or_default(), hidden) {
+                let start = from + start;
+                text.replace_range(start..start + hidden.len(), domain);
+                from = start + domain.len();
+            }
+        }
+        text
     }
 
     /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the
@@ -166,9 +186,14 @@ impl Topology {
 
 /// Whether `text` holds `host` as a host of its own, in any case: not as a part of a longer name or address.
 fn names(text: &str, host: &str) -> bool {
+    find_host(text, host).is_some()
+}
+
+/// Where it does.
+fn find_host(text: &str, host: &str) -> Option<usize> {
     let (text, host) = (text.as_bytes(), host.as_bytes());
     let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    (0..text.len().saturating_sub(host.len().saturating_sub(1))).any(|start| {
+    (0..text.len().saturating_sub(host.len().saturating_sub(1))).find(|&start| {
         let end = start + host.len();
         text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(host))
             && !part(start.checked_sub(1).and_then(|before| text.get(before)))
@@ -233,6 +258,13 @@ mod tests {
             let message = format!("{HEAD}{header}\nContent-Length: 0\n\n");
             assert_eq!(passed(&message, to), expected, "{header} to {to:?}");
         }
+    }
+
+    #[test]
+    fn hidden_hosts_in_a_text_become_the_domain() {
+        let text = "Message-Account: sip:a@10.0.0.2;x\r\nat PBX1.example.internal, not 110.0.0.2";
+        let expected = "Message-Account: sip:a@example.com;x\r\nat example.com, not 110.0.0.2";
+        assert_eq!(topology().masked(text, "example.com"), expected);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Leg {
     pub status: u16,
     /// Audio packets that came.
     pub heard: u64,
+    /// Re-INVITEs of ours that were accepted.
+    pub changes: u8,
     local: String,
     remote: String,
     target: String,
@@ -77,6 +79,8 @@ pub struct Leg {
     challenged: bool,
     cancelled: bool,
     holds: u8,
+    /// Of the INVITE of ours that was accepted last.
+    answered: u32,
     sdp_version: u32,
     refuses: bool,
 }
@@ -125,6 +129,7 @@ impl UserAgent {
             state: State::Calling,
             status: 0,
             heard: 0,
+            changes: 0,
             local: from.to_owned(),
             remote: format!("<{to}>"),
             target: uri.to_owned(),
@@ -140,6 +145,7 @@ impl UserAgent {
             challenged: false,
             cancelled: false,
             holds: 0,
+            answered: 0,
             sdp_version: 1,
             refuses: false,
         };
@@ -229,6 +235,7 @@ impl UserAgent {
             state: State::Ringing,
             status: 0,
             heard: 0,
+            changes: 0,
             local: text.header("To").to_owned(),
             remote: without_tag(text.header("From")),
             target: uri_of(text.header("Contact")).to_owned(),
@@ -244,6 +251,7 @@ impl UserAgent {
             challenged: false,
             cancelled: false,
             holds: 0,
+            answered: 0,
             sdp_version: 1,
             refuses: stage.busy && stage.rng.chance(150),
         };
@@ -399,6 +407,10 @@ impl UserAgent {
             self.transactions.request(bye, &self.identity.host, path, stage);
             return;
         }
+        if !first && leg.remote_media.is_some() {
+            leg.changes += u8::from(leg.answered != text.cseq());
+        }
+        leg.answered = text.cseq();
         let known = self.legs[place].cseq;
         leg.cseq = known;
         if let Some(media) = media_of(&text.body) {

@@ -67,6 +67,8 @@ pub struct Tally {
     pub audio: u64,
     /// Calls that phones made and that were answered.
     pub answered: u64,
+    /// Re-INVITEs that were accepted.
+    pub changed: u64,
     /// Commands of the operator.
     pub commands: u64,
 }
@@ -416,6 +418,10 @@ impl World {
             }
             Output::Persist { ticket, record } => {
                 let ok = !self.rng.chance(self.disk_fails);
+                // a disk that hangs answers never
+                if !ok && self.rng.chance(200) {
+                    return Ok(());
+                }
                 let delay = self.rng.millis(1, self.disk_delay);
                 self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record: Box::new(record) });
             }

@@ -121,17 +121,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
         self.link.send([response.into()]).await
     }
 
-    /// The final answer to a request of ours; requests that come before it wait.
+    /// The final answer to a request of ours.
     async fn final_answer(&mut self, id: &str, number: u32) -> Result<Response, Fault> {
         loop {
+            let response = self.next_final_answer().await?;
+            if call_id(&response) == id && cseq(&response).is_some_and(|(of, _)| of == number) {
+                return Ok(response);
+            }
+        }
+    }
+
+    /// The next final answer to anything; requests that come before it wait.
+    async fn next_final_answer(&mut self) -> Result<Response, Fault> {
+        loop {
             match self.link.receive().await? {
-                SipMessage::Response(response) => {
-                    let fits = call_id(&response) == id
-                        && cseq(&response).is_some_and(|(of, method)| of == number && method != "ACK");
-                    if fits && response.status_code.code() >= 200 {
-                        return Ok(response);
-                    }
-                }
+                SipMessage::Response(response) if response.status_code.code() >= 200 => return Ok(response),
+                SipMessage::Response(_) => {}
                 SipMessage::Request(request) if self.waiting.len() < WAITING_MAX => {
                     self.waiting.push_back(request);
                 }

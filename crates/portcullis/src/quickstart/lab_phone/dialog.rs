@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{LabPhone, Outline, Owner, status};
 use crate::quickstart::fault::{Fault, within};
-use crate::quickstart::message::{self, answer, branch, call_id, cseq, token, uri_of, values};
+use crate::quickstart::message::{self, answer, branch, call_id, token, uri_of, values};
 
 /// A call that is up.
 #[derive(Debug)]
@@ -194,20 +194,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
             self.request(outline, &attempt.branch)?
         };
         self.link.send([ack.into()]).await
-    }
-
-    async fn next_final_answer(&mut self) -> Result<Response, Fault> {
-        loop {
-            match self.link.receive().await? {
-                rsip::SipMessage::Response(response)
-                    if response.status_code.code() >= 200
-                        && cseq(&response).is_some_and(|(_, method)| method == "INVITE") =>
-                {
-                    return Ok(response);
-                }
-                _ => {}
-            }
-        }
     }
 
     fn in_dialog(&self, dialog: &Dialog, method: Method, number: u32) -> Result<Request, Fault> {

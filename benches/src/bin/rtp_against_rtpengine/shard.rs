@@ -1,0 +1,68 @@
+//! The child that is our side: the product's media shard with its relays open, and nothing else.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec, TableConfig};
+use portcullis::clock::Clock;
+use portcullis::media_shard::Shard;
+use wire::net::PrefixSet;
+
+use crate::contender::FACES;
+
+/// Opens the sessions, prints the ports of each, and relays until standard input ends.
+pub fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
+    let config = TableConfig {
+        faces: FACES,
+        ports: [10_000..=59_999, 10_000..=59_999],
+        forbidden: Default::default(),
+        seed: 1,
+    };
+    let clock = Clock::start();
+    let (heard, events) = channel();
+    let shard = Shard::spawn(
+        "media".into(),
+        config,
+        move || clock.mono(),
+        Arc::new(ArcSwap::from_pointee(PrefixSet::default())),
+        // nobody listens any more once all sessions are open
+        Box::new(move |event| heard.send(event).unwrap_or_default()),
+    )?;
+    let mut out = io::stdout().lock();
+    for session in 0..sessions {
+        let relay = RelayId(session as u64);
+        shard.order(Order::Open { relay, spec: spec(ends) }).map_err(io::Error::other)?;
+        let ports = events.iter().find_map(|event| match event {
+            RelayEvent::Ready { relay: ready, ports } if ready == relay => Some(ports),
+            _ => None,
+        });
+        let Some([outside, inside]) = ports else { return Err(io::Error::other("the shard has ended")) };
+        writeln!(out, "{outside} {inside}")?;
+    }
+    out.flush()?;
+    drop(events);
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn spec([phone, pbx]: [SocketAddr; 2]) -> RelaySpec {
+    let leg = |advertised: SocketAddr, latch| LegSpec {
+        advertised_rtp: Some(advertised),
+        advertised_rtcp: None,
+        rtcp_mux: false,
+        signalling_source: Some(advertised.ip()),
+        latch,
+        send: true,
+        relatch: 0,
+    };
+    RelaySpec {
+        legs: [leg(phone, LatchPolicy::Ranked), leg(pbx, LatchPolicy::Advertised)],
+        payload: Payload::Rtp,
+        idle: Duration::from_secs(3_600),
+        generation: 1,
+    }
+}
