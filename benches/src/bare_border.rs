@@ -132,12 +132,7 @@ impl BareBorder {
             not_after: WallTime(u64::MAX),
             chain: ChainVerified::assertion(),
         };
-        self.input(Input::FlowOpened {
-            flow: phone.flow,
-            side: Side::Outside,
-            tuple,
-            device: Some(device),
-        });
+        self.input(Input::FlowOpened { flow: phone.flow, side: Side::Outside, tuple, device: Some(device) });
     }
 
     /// The phone's connection is gone.
@@ -218,9 +213,7 @@ impl BareBorder {
 fn media_answer(order: &Order) -> RelayEvent {
     match order {
         Order::Open { relay, .. } => RelayEvent::Ready { relay: *relay, ports: [10_000, 20_000] },
-        Order::Update { relay, spec } => {
-            RelayEvent::Updated { relay: *relay, generation: spec.generation }
-        }
+        Order::Update { relay, spec } => RelayEvent::Updated { relay: *relay, generation: spec.generation },
         Order::Close { relay } => RelayEvent::Closed { relay: *relay, received: Default::default() },
     }
 }

@@ -154,8 +154,17 @@ pub enum Output {
     },
     /// A phone registered on this flow: its bytes go by the lane that strangers cannot fill.
     Registered {
-        /// The connection.
+        /// The connection, or the UDP listener.
         flow: FlowId,
+        /// The phone's address.
+        source: SocketAddr,
+    },
+    /// Over UDP: nobody is registered at this address any more.
+    Unregistered {
+        /// The UDP listener.
+        flow: FlowId,
+        /// The phone's address.
+        source: SocketAddr,
     },
     /// An order for the media plane.
     Media(media::Order),

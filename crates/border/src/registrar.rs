@@ -316,7 +316,7 @@ impl Border {
         let hop = binding.hop;
         let id = self.bindings.insert(binding);
         if let Some(hop) = hop {
-            self.flow_bindings_changed(hop.flow);
+            self.hop_bindings_changed(&hop);
         }
         self.arm_binding(id);
         id
@@ -359,24 +359,40 @@ impl Border {
     /// The phone is at `hop` now; the flow where it was is closed, unless others are on it.
     pub(crate) fn move_binding(&mut self, id: BindingId, hop: Hop) {
         let old = self.bindings.attach(id, hop);
-        if let Some(old) = old.filter(|old| old.flow != hop.flow) {
-            self.flow_bindings_changed(old.flow);
-            if self.bindings.on_flow(old.flow).is_empty() {
+        if old == Some(hop) {
+            return;
+        }
+        if let Some(old) = old {
+            self.hop_bindings_changed(&old);
+            let last = old.transport.is_reliable() && self.bindings.on_flow(old.flow).is_empty();
+            if last && old.flow != hop.flow {
                 self.close_flow(old.flow);
             }
         }
-        self.flow_bindings_changed(hop.flow);
+        self.hop_bindings_changed(&hop);
     }
 
-    pub(crate) fn flow_bindings_changed(&mut self, id: FlowId) {
-        let count = self.bindings.on_flow(id).len();
-        if let Some(flow) = self.flows.flow_mut(id) {
-            if flow.bindings == 0 && count > 0 {
-                self.outputs.push_back(Output::Registered { flow: id });
+    /// Bindings came to, or went from, a phone's address: `net` serves registered ones first.
+    fn hop_bindings_changed(&mut self, hop: &Hop) {
+        let (id, source) = (hop.flow, hop.remote);
+        let Some(flow) = self.flows.flow_mut(id) else {
+            if hop.transport.is_reliable() {
+                return;
             }
-            flow.bindings = count;
-            flow.rebound(id, self.now.mono, &mut self.timers);
+            let known = !self.bindings.by_hop(hop).is_empty();
+            let output = if known {
+                Output::Registered { flow: id, source }
+            } else {
+                Output::Unregistered { flow: id, source }
+            };
+            return self.outputs.push_back(output);
+        };
+        let count = self.bindings.on_flow(id).len();
+        if flow.bindings == 0 && count > 0 {
+            self.outputs.push_back(Output::Registered { flow: id, source });
         }
+        flow.bindings = count;
+        flow.rebound(id, self.now.mono, &mut self.timers);
     }
 
     /// 200 with the contacts of these bindings, as the phone gave them (RFC 3261 §10.3 step 8).
@@ -426,7 +442,7 @@ impl Border {
         let Some(mut binding) = self.bindings.remove(id) else { return };
         binding.deadline.clear(Timer::Binding(id), &mut self.timers);
         if let Some(hop) = binding.hop {
-            self.flow_bindings_changed(hop.flow);
+            self.hop_bindings_changed(&hop);
         }
         for ask in std::mem::take(&mut binding.waiting) {
             self.refuse(&ask, 480);

@@ -191,7 +191,8 @@ impl Signaling {
             Output::Send { flow, to, bytes } => plant.net.send(flow, to, bytes),
             Output::OpenFlow { flow, transport, to } => plant.net.open_flow(flow, transport, to),
             Output::CloseFlow { flow } => plant.net.close_flow(flow),
-            Output::Registered { flow } => plant.net.register_flow(flow),
+            Output::Registered { flow, .. } => plant.net.register_flow(flow),
+            Output::Unregistered { .. } => {}
             Output::Media(order) => self.order(order),
             Output::Persist { ticket, record } => {
                 if !plant.store.persist(ticket, row(record)) {

@@ -405,7 +405,7 @@ impl World {
                 self.oracles.on_closed(flow);
                 self.disconnect(flow, false);
             }
-            Output::Registered { .. } => {}
+            Output::Registered { .. } | Output::Unregistered { .. } => {}
             Output::Media(order) => {
                 if matches!(order, Order::Open { .. }) {
                     self.oracles.on_relay(true);

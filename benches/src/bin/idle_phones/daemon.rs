@@ -10,21 +10,21 @@ use std::process::{Child, Command, Stdio};
 use portcullis_benches::templates::DOMAIN;
 
 /// Where phones come.
-pub const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 84, 0, 10));
+pub(crate) const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 84, 0, 10));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 84, 0, 20));
 
 /// The extension with this number.
-pub fn extension(number: u32) -> String {
+pub(crate) fn extension(number: u32) -> String {
     format!("{}", 10_000 + number)
 }
 
 /// The device that may be it.
-pub fn hardware_id(number: u32) -> String {
+pub(crate) fn hardware_id(number: u32) -> String {
     format!("0090330{}", extension(number))
 }
 
 /// Writes the configuration beside the certificates.
-pub fn configure(directory: &Path, pbx: SocketAddr, extensions: u32) -> io::Result<()> {
+pub(crate) fn configure(directory: &Path, pbx: SocketAddr, extensions: u32) -> io::Result<()> {
     let mut text = format!(
         "[node]\ndata_dir = \"data\"\nadmin_socket = \"admin.sock\"\nlog = \"warn\"\n\n\
          [outside]\naddress = \"{OUTSIDE}\"\ntls = 0\ncertificate = \"server.pem\"\n\
@@ -49,14 +49,14 @@ pub fn configure(directory: &Path, pbx: SocketAddr, extensions: u32) -> io::Resu
 
 /// The daemon; it ends with this value.
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     tls: SocketAddr,
 }
 
 impl Daemon {
     /// Starts it and waits until it says that it is ready.
-    pub fn start(binary: &Path, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn start(binary: &Path, directory: &Path) -> io::Result<Self> {
         let mut child = Command::new(binary)
             .args(["run", "-c", "portcullis.toml"])
             .current_dir(directory)
@@ -73,12 +73,12 @@ impl Daemon {
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Where it takes phones.
-    pub fn tls(&self) -> SocketAddr {
+    pub(crate) fn tls(&self) -> SocketAddr {
         self.tls
     }
 }

@@ -38,7 +38,7 @@ struct Arguments {
 }
 
 /// What is measured, at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Memory {
     process_kb: u64,
     kernel_kb: u64,
@@ -87,7 +87,15 @@ fn print(phones: u32, before: Memory, after: Memory) {
     let verdict = if sum <= GOAL_KB { "met" } else { "missed" };
     println!("{sum:.1} kB an idle registered phone, all in (goal: at most {GOAL_KB}; {verdict})");
     println!("{process:.1} kB of it in the process, {kernel:.1} kB in the kernel");
-    println!("{phones} phones over mutual TLS; process: {before:.0?} before, {after:.0?} with them");
+    println!(
+        "{phones} phones over mutual TLS; process {} kB before, {} kB with them (PSS)",
+        before.process_kb, after.process_kb
+    );
+    println!(
+        "kernel {} kB before, {} kB with them (whole machine, half of the difference is counted); \
+         TCP buffers {} pages before, {} with them",
+        before.kernel_kb, after.kernel_kb, before.buffer_pages, after.buffer_pages
+    );
 }
 
 /// Reads until memory no longer moves: freed buffers go back late.

@@ -9,7 +9,7 @@ use portcullis_benches::templates::pbx_answers;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 84, 0, 30);
 
 /// Starts it; it serves until the process ends.
-pub fn start() -> io::Result<SocketAddr> {
+pub(crate) fn start() -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((ADDRESS, 0))?;
     let address = socket.local_addr()?;
     thread::Builder::new().name("pbx".into()).spawn(move || serve(&socket))?;

@@ -15,7 +15,7 @@ use crate::daemon::{extension, hardware_id};
 use crate::pki::Authority;
 
 /// A phone's connection; it is registered for as long as this lives.
-pub type Phone = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Phone = StreamOwned<ClientConnection, TcpStream>;
 
 /// Phones that register at the same time: each waits for the disk, and they wait together.
 const AT_ONCE: u32 = 8;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const EXPIRES: u32 = 3_600;
 
 /// Registers so many, each from its own address.
-pub fn register(authority: &Authority, server: SocketAddr, phones: u32) -> io::Result<Vec<Phone>> {
+pub(crate) fn register(authority: &Authority, server: SocketAddr, phones: u32) -> io::Result<Vec<Phone>> {
     thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE)
             .map(|first| {
@@ -44,8 +44,8 @@ pub fn register(authority: &Authority, server: SocketAddr, phones: u32) -> io::R
 fn register_one(authority: &Authority, server: SocketAddr, number: u32) -> io::Result<Phone> {
     let config = authority.phone(&hardware_id(number))?;
     let mut phone = connect(config, server, number)?;
-    let authority = phone.sock.local_addr()?.to_string();
-    let speaker = Speaker { extension: extension(number), authority };
+    let address = phone.sock.local_addr()?;
+    let speaker = Speaker { extension: extension(number), authority: address.to_string() };
     phone.write_all(&speaker.register(1, EXPIRES))?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -64,7 +64,7 @@ fn register_one(authority: &Authority, server: SocketAddr, number: u32) -> io::R
 fn connect(config: Arc<ClientConfig>, server: SocketAddr, number: u32) -> io::Result<Phone> {
     let [_, _, high, low] = number.to_be_bytes();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(IpAddr::from([127, 85, high, low.max(1)]), 0).into())?;
+    socket.bind(&SocketAddr::new(IpAddr::from([127, 85, high, low]), 0).into())?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(&server.into())?;
     let name = ServerName::IpAddress(server.ip().into());

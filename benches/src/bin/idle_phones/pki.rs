@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 /// Who signs both the server and the phones.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
     /// All phones share it: what is measured does not depend on it, and keys take their time.
@@ -24,7 +24,7 @@ pub struct Authority {
 
 impl Authority {
     /// Makes it and writes `device-ca.pem`, `server.pem` and `server.key`.
-    pub fn write(directory: &Path, server: IpAddr) -> io::Result<Self> {
+    pub(crate) fn write(directory: &Path, server: IpAddr) -> io::Result<Self> {
         let mut params = params("bench CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -48,7 +48,7 @@ impl Authority {
     }
 
     /// How the phone with this hardware ID connects.
-    pub fn phone(&self, hardware_id: &str) -> io::Result<Arc<ClientConfig>> {
+    pub(crate) fn phone(&self, hardware_id: &str) -> io::Result<Arc<ClientConfig>> {
         let mut params = params(hardware_id);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use crate::ng::Ng;
 
 /// Where relays have their ports: towards the phones, towards the PBX.
-pub const FACES: [IpAddr; 2] =
+pub(crate) const FACES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 83, 0, 10)), IpAddr::V4(Ipv4Addr::new(127, 83, 0, 20))];
 
 /// Who relays.
 #[derive(Clone, Copy, Debug)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// Our media shard.
     Portcullis,
     /// rtpengine in user space.
@@ -34,14 +34,14 @@ impl fmt::Display for Contender {
 
 /// A relay that runs; it ends with this value.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     sessions: Vec<[SocketAddr; 2]>,
 }
 
 impl Running {
     /// Starts it and opens the sessions between the two `ends`: the phones' and the PBX's.
-    pub fn start(contender: Contender, sessions: usize, ends: [SocketAddr; 2]) -> io::Result<Self> {
+    pub(crate) fn start(contender: Contender, sessions: usize, ends: [SocketAddr; 2]) -> io::Result<Self> {
         match contender {
             Contender::Portcullis => Self::start_shard(sessions, ends),
             Contender::Rtpengine { threads } => Self::start_rtpengine(threads, sessions, ends),
@@ -49,12 +49,12 @@ impl Running {
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The ports of each session: the phone's and the PBX's way in.
-    pub fn sessions(&self) -> &[[SocketAddr; 2]] {
+    pub(crate) fn sessions(&self) -> &[[SocketAddr; 2]] {
         &self.sessions
     }
 

@@ -24,7 +24,7 @@ const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 83, 1, 1), Ipv4Addr::new(127, 83
 
 /// What became of the packets.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Sent by both ends.
     pub sent: u64,
     /// Arrived at the other end as they were sent.
@@ -37,7 +37,7 @@ pub struct Outcome {
 
 /// Two ends and the streams between them.
 #[derive(Debug)]
-pub struct Load {
+pub(crate) struct Load {
     ends: [UdpSocket; 2],
     /// By stream: even ones leave the phones, odd ones the PBX.
     targets: Vec<SocketAddr>,
@@ -52,7 +52,7 @@ pub struct Load {
 
 impl Load {
     /// Two ends without streams.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // without it naps are a little longer, no more
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000)).unwrap_or_default();
         let clock = Clock::start();
@@ -70,29 +70,29 @@ impl Load {
     }
 
     /// The addresses of both ends.
-    pub fn ends(&self) -> io::Result<[SocketAddr; 2]> {
+    pub(crate) fn ends(&self) -> io::Result<[SocketAddr; 2]> {
         Ok([self.ends[0].local_addr()?, self.ends[1].local_addr()?])
     }
 
     /// Takes the sessions up: from now on packets are due.
-    pub fn call(&mut self, sessions: &[[SocketAddr; 2]]) {
+    pub(crate) fn call(&mut self, sessions: &[[SocketAddr; 2]]) {
         self.targets = sessions.iter().flatten().copied().collect();
         self.started = self.clock.mono();
     }
 
     /// Forgets what was counted so far.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.outcome = Outcome::default();
         self.counted_from = self.clock.mono();
     }
 
     /// What was counted.
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         self.outcome.clone()
     }
 
     /// Sends what is due and takes in what arrives, for so long.
-    pub fn run(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
         let until = self.clock.mono() + time;
         while self.clock.mono() < until {
             self.send_due()?;
@@ -103,7 +103,7 @@ impl Load {
     }
 
     /// Takes in what still arrives.
-    pub fn listen(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, time: Duration) -> io::Result<()> {
         let until = self.clock.mono() + time;
         while self.clock.mono() < until {
             self.receive();

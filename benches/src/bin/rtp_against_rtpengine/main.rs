@@ -20,6 +20,7 @@ use portcullis_benches::figures::{Spread, quantile};
 use portcullis_benches::process::cpu_time;
 
 use self::contender::{Contender, Running};
+use self::cpus::Cpus;
 use self::load::Load;
 
 /// The ratio that the project asks of itself.
@@ -75,12 +76,13 @@ fn main() -> ExitCode {
 
 fn compare(arguments: &Arguments) -> io::Result<()> {
     let contenders = [Contender::Portcullis, Contender::Rtpengine { threads: arguments.rtpengine_threads }];
+    let cpus = cpus::two()?;
     let mut runs = [Vec::new(), Vec::new()];
     for round in 0..arguments.rounds {
         // whoever comes first in one round comes last in the next
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         for which in order {
-            let run = measure(contenders[which], arguments)?;
+            let run = measure(contenders[which], cpus, arguments)?;
             eprintln!("round {}: {} {:.2} us a packet", round + 1, contenders[which], run.cpu_us);
             runs[which].push(run);
         }
@@ -113,8 +115,7 @@ fn print_runs(contender: Contender, runs: &[Run]) {
     }
 }
 
-fn measure(contender: Contender, arguments: &Arguments) -> io::Result<Run> {
-    let cpus = cpus::two()?;
+fn measure(contender: Contender, cpus: Cpus, arguments: &Arguments) -> io::Result<Run> {
     let mut load = Load::new()?;
     cpus.stay_on_relays()?;
     let running = Running::start(contender, arguments.sessions, load.ends()?)?;

@@ -10,7 +10,7 @@ const ATTEMPTS: u32 = 50;
 
 /// A client of one rtpengine.
 #[derive(Debug)]
-pub struct Ng {
+pub(crate) struct Ng {
     socket: UdpSocket,
     server: SocketAddr,
     cookie: u64,
@@ -18,7 +18,7 @@ pub struct Ng {
 
 impl Ng {
     /// Chooses a port for the server that is free now.
-    pub fn new(face: IpAddr) -> io::Result<Self> {
+    pub(crate) fn new(face: IpAddr) -> io::Result<Self> {
         let server = UdpSocket::bind((face, 0))?.local_addr()?;
         let socket = UdpSocket::bind((face, 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -26,17 +26,21 @@ impl Ng {
     }
 
     /// Where the server must listen.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server
     }
 
     /// Asks until it is up.
-    pub fn wait_until_it_answers(&mut self) -> io::Result<()> {
+    pub(crate) fn wait_until_it_answers(&mut self) -> io::Result<()> {
         self.ask(&[("command", "ping")], "pong").map(drop)
     }
 
     /// Opens a session between a phone and a PBX; gives the ports where it expects each of them.
-    pub fn open(&mut self, session: usize, [phone, pbx]: [SocketAddr; 2]) -> io::Result<[SocketAddr; 2]> {
+    pub(crate) fn open(
+        &mut self,
+        session: usize,
+        [phone, pbx]: [SocketAddr; 2],
+    ) -> io::Result<[SocketAddr; 2]> {
         let (call_id, from_tag) = (format!("call{session}"), format!("from{session}"));
         let offer = self.ask(
             &[

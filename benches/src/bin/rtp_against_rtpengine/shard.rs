@@ -15,7 +15,7 @@ use wire::net::PrefixSet;
 use crate::contender::FACES;
 
 /// Opens the sessions, prints the ports of each, and relays until standard input ends.
-pub fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
+pub(crate) fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
     let config = TableConfig {
         faces: FACES,
         ports: [10_000..=59_999, 10_000..=59_999],
