@@ -396,17 +396,62 @@ fn exists(path: &str) -> bool {
 #[test]
 fn every_event_code_is_in_the_operators_documentation() {
     let text = fs::read_to_string(root().join("docs/operating.md")).expect("docs/operating.md is there");
-    let rows: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
-        .map(|(code, _)| code)
-        .collect();
+    let rows = first_column(section(&text, "## Events"));
     let codes = event_codes();
     let known: Vec<&str> = codes.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(
         rows, known,
         "the table of events in docs/operating.md has each code once, in the order of Code::ALL"
     );
+}
+
+/// A chapter of a document: from its heading to the next of the same rank or above.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let after = text.split_once(&format!("\n{heading}\n")).map(|(_, after)| after);
+    let after = after.unwrap_or_else(|| panic!("there is no heading {heading:?}"));
+    let rank = heading.chars().take_while(|c| *c == '#').count();
+    let end = (1..=rank).filter_map(|rank| after.find(&format!("\n{} ", "#".repeat(rank)))).min();
+    &after[..end.unwrap_or(after.len())]
+}
+
+/// What stands in backquotes at the beginning of each row of its tables.
+fn first_column(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    rows.map(|(first, _)| first).collect()
+}
+
+#[test]
+fn every_field_of_an_answer_is_in_the_operators_documentation() {
+    let text = fs::read_to_string(root().join("docs/operating.md")).expect("docs/operating.md is there");
+    let source = fs::read_to_string(root().join("crates/portcullis/src/admin/view.rs"));
+    let source = source.expect("the views of the admin socket are there");
+    let tables = [
+        ("Registration", "registrations"),
+        ("Call", "calls"),
+        ("Block", "block list"),
+        ("Allowed", "allow list"),
+        ("EventRow", "events"),
+        ("Status", "status"),
+    ];
+    let answers = answers_of(&source);
+    let known: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    assert_eq!(answers.iter().map(|(name, _)| *name).collect::<Vec<_>>(), known, "a table for each answer");
+    for ((name, fields), (_, command)) in answers.iter().zip(tables) {
+        let heading = format!("### `portcullis {command}`");
+        assert_eq!(&first_column(section(&text, &heading)), fields, "fields of {name} below {heading}");
+    }
+}
+
+/// The structs that are answers, and their fields, as a source names them.
+fn answers_of(source: &str) -> Vec<(&str, Vec<&str>)> {
+    let structs = source.split("#[derive(Serialize)]\nstruct ").skip(1);
+    let parts = structs.filter_map(|rest| rest.split_once("\n}")?.0.split_once(" {\n"));
+    parts
+        .map(|(name, fields)| {
+            let names = fields.lines().filter_map(|line| Some(line.trim().split_once(": ")?.0));
+            (name.split('<').next().unwrap_or(name), names.collect())
+        })
+        .collect()
 }
 
 #[test]

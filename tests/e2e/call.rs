@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_tests::deadline::never_within;
 use portcullis_tests::dialog::Dialog;
-use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, register_at_pbx};
+use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation, register_at_pbx};
 use portcullis_tests::raw_message::{Draft, RawMessage, audio_sdp};
 use portcullis_tests::raw_phone::{RawPhone, Silence};
 use portcullis_tests::rtp::RtpEnd;
@@ -216,6 +216,32 @@ fn hold_and_resume() {
         desk.receive_request("ACK");
     }
     outside.forget();
+    outside.wait_heard(880, 5, SOON);
+    hang_up(&mut phone, &mut caller, &mut desk);
+    wait_idle(&lab);
+}
+
+#[test]
+fn a_change_that_gets_no_ports_is_refused_and_the_call_goes_on() {
+    let replace = [("20000-21999", "20000-20001"), ("22000-23999", "22000-22001")];
+    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+    let (mut phone, mut desk) = (lab.registered_phone(1), lab.desk_phone("2001"));
+    let mut outside = RtpEnd::open(lab.addresses.phone(1), None);
+    let mut inside = RtpEnd::open(lab.addresses.inside_phone(), None);
+    let Established { mut caller, arrived, answered, .. } =
+        call_desk(&mut phone, &mut desk, [&outside, &inside]);
+    talk((&mut outside, &answered, 440), (&mut inside, &arrived, 880));
+    let mark = lab.pbx.mark();
+    let video = format!("m=video {} RTP/AVP 31\r\n", outside.local.port() + 2);
+    let offer = audio_sdp(&outside.local.ip().to_string(), outside.local.port()) + &video;
+    let mut change = caller.request("INVITE");
+    change.set("Contact", &format!("<{}>", phone.contact("1001"))).sdp(&offer);
+    assert_eq!(phone.invite(&change).status(), 503);
+    assert_eq!(lab.pbx.requests_after(mark, "INVITE").len(), 0);
+    for end in [&outside, &inside] {
+        end.forget();
+    }
+    inside.wait_heard(440, 5, SOON);
     outside.wait_heard(880, 5, SOON);
     hang_up(&mut phone, &mut caller, &mut desk);
     wait_idle(&lab);

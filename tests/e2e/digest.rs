@@ -2,25 +2,17 @@
 
 use std::net::SocketAddr;
 
-use portcullis_tests::kamailio::DOMAIN;
-use portcullis_tests::lab::Lab;
+use portcullis_tests::dialog::Dialog;
+use portcullis_tests::kamailio::{DOMAIN, Manner};
+use portcullis_tests::lab::{Lab, Variation};
 use portcullis_tests::raw_message::{Draft, parameter};
 use portcullis_tests::raw_phone::{ANSWER, RawPhone};
 use portcullis_tests::rtp::RtpEnd;
 use portcullis_tests::sipp::Scenario;
 
-use crate::support::{SOON, accept, challenged_invite, hang_up, media_address, text, wait_idle};
-
-/// Registers 1003 with its password; the phone it did it from.
-fn registered(lab: &Lab, mut phone: RawPhone) -> RawPhone {
-    let mut register = Draft::register("1003", DOMAIN, &phone.contact("1003"), 60);
-    let challenge = phone.ask(&register);
-    assert_eq!(challenge.status(), 401, "{challenge:?}");
-    let answer = phone.ask(register.follow_up().authorize(&challenge, "1003", "secret1003"));
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    lab.pbx.wait_contacts("1003", 1, SOON);
-    phone
-}
+use crate::support::{
+    SOON, accept, call_desk, challenged_invite, hang_up, media_address, registered_by_digest, text, wait_idle,
+};
 
 #[test]
 fn the_challenge_of_the_pbx_passes_through() {
@@ -54,10 +46,11 @@ fn the_challenge_of_the_pbx_passes_through() {
 #[test]
 fn it_works_over_tcp_and_over_tls_without_certificate() {
     let lab = Lab::start();
-    let tcp = registered(&lab, RawPhone::tcp(lab.addresses.phone(1), lab.plain()).expect("TCP is open"));
+    let tcp =
+        registered_by_digest(&lab, RawPhone::tcp(lab.addresses.phone(1), lab.plain()).expect("TCP is open"));
     drop(tcp);
     let lab = Lab::start();
-    registered(
+    registered_by_digest(
         &lab,
         RawPhone::tls(lab.addresses.phone(2), lab.tls(), &lab.pki, None).expect("1003 uses digest"),
     );
@@ -111,7 +104,7 @@ fn a_source_that_returned_our_opaque_is_proved_and_can_be_blocked() {
 #[test]
 fn calls_both_ways_over_udp() {
     let lab = Lab::start();
-    let mut phone = registered(&lab, RawPhone::udp(lab.addresses.phone(1), lab.plain()));
+    let mut phone = registered_by_digest(&lab, RawPhone::udp(lab.addresses.phone(1), lab.plain()));
     let mut desk = lab.desk_phone("2001");
     let mut outside = RtpEnd::open(lab.addresses.phone(1), None);
     let mut inside = RtpEnd::open(lab.addresses.inside_phone(), None);
@@ -122,7 +115,7 @@ fn calls_both_ways_over_udp() {
     let arrived = desk.receive_request("INVITE");
     accept(&mut desk, &arrived, "2001", &inside);
     let answered = phone.receive_status(200);
-    let mut caller = portcullis_tests::dialog::Dialog::of_caller(&draft, &answered);
+    let mut caller = Dialog::of_caller(&draft, &answered);
     phone.send(&caller.ack());
     desk.receive_request("ACK");
     outside.send_tone(media_address(&answered), 440);
@@ -138,10 +131,47 @@ fn calls_both_ways_over_udp() {
     let arrived = phone.receive_request("INVITE");
     let accepted = accept(&mut phone, &arrived, "1003", ends[1]);
     let answered = desk.receive_status(200);
-    let caller = portcullis_tests::dialog::Dialog::of_caller(&draft, &answered);
+    let caller = Dialog::of_caller(&draft, &answered);
     desk.send(&caller.ack());
     phone.receive_request("ACK");
-    let mut callee = portcullis_tests::dialog::Dialog::of_callee(&arrived, &accepted);
+    let mut callee = Dialog::of_callee(&arrived, &accepted);
     hang_up(&mut phone, &mut callee, &mut desk);
+    wait_idle(&lab);
+}
+
+#[test]
+fn the_pbx_may_challenge_a_bye() {
+    let pbx = Manner { challenge_bye: true, ..Manner::default() };
+    let lab = Lab::with(&Variation { pbx, ..Variation::default() });
+    let mut desk = lab.desk_phone("2001");
+    let [outside, inside] =
+        [lab.addresses.phone(1), lab.addresses.inside_phone()].map(|address| RtpEnd::open(address, None));
+
+    // A digest phone gets the challenge and answers it; the call goes on until it has.
+    let mut phone = registered_by_digest(&lab, RawPhone::udp(lab.addresses.phone(1), lab.plain()));
+    let draft = challenged_invite(&mut phone, "1003", "2001", &outside);
+    phone.send(&draft);
+    let arrived = desk.receive_request("INVITE");
+    accept(&mut desk, &arrived, "2001", &inside);
+    let mut caller = Dialog::of_caller(&draft, &phone.receive_status(200));
+    phone.send(&caller.ack());
+    desk.receive_request("ACK");
+    let mark = lab.pbx.mark();
+    phone.send(&caller.request("BYE"));
+    let challenge = phone.receive_status(407);
+    let mut again = caller.request("BYE");
+    phone.send(again.authorize(&challenge, "1003", "secret1003"));
+    let bye = desk.receive_request("BYE");
+    desk.reply(&Draft::answer(&bye, 200, "OK", "bye"));
+    phone.receive_status(200);
+    wait_idle(&lab);
+    let byes = lab.pbx.requests_after(mark, "BYE");
+    assert!(byes.iter().any(|bye| !bye.values("Proxy-Authorization").is_empty()), "{byes:#?}");
+    assert!(lab.portcullis.events("digest_failed").is_empty(), "a challenge is no failure");
+
+    // For a phone with a certificate the border answers it.
+    let mut phone = lab.registered_phone(2);
+    let mut established = call_desk(&mut phone, &mut desk, [&outside, &inside]);
+    hang_up(&mut phone, &mut established.caller, &mut desk);
     wait_idle(&lab);
 }

@@ -8,7 +8,7 @@ use portcullis_tests::raw_message::{Draft, RawMessage};
 use portcullis_tests::raw_phone::RawPhone;
 use portcullis_tests::rtp::RtpEnd;
 
-use crate::support::{SOON, invite, text, wait_idle};
+use crate::support::{SOON, challenged_invite, invite, registered_by_digest, text, wait_idle};
 
 /// Calls that the PBX refuses at once, for there is no 9999.
 fn try_call(phone: &mut RawPhone, audio: &RtpEnd) -> RawMessage {
@@ -111,4 +111,58 @@ fn calls_at_once_are_limited() {
     assert_eq!(phone.invite(&draft).status(), 480);
     let event = lab.portcullis.wait_event("call_limited", |event| text(event, "extension") == "1001");
     assert_eq!(text(&event, "rule"), "max_calls");
+}
+
+#[test]
+fn calls_to_a_phone_at_once_are_limited_too() {
+    let replace = [(
+        "frequency = \"default\"\n\n[[extension]]\nname = \"1002\"",
+        "max_calls = 1\n\n[[extension]]\nname = \"1002\"",
+    )];
+    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+    let (mut phone, mut desk) = (lab.registered_phone(1), lab.desk_phone("2001"));
+    let audio = RtpEnd::open(lab.addresses.inside_phone(), None);
+    let first = challenged_invite(&mut desk, "2001", "1001", &audio);
+    desk.send(&first);
+    let arrived = phone.receive_request("INVITE");
+    phone.reply(&Draft::answer(&arrived, 180, "Ringing", "phone"));
+    desk.receive_status(180);
+    let second = challenged_invite(&mut desk, "2001", "1001", &audio);
+    assert_eq!(desk.invite(&second).status(), 486);
+    let event = lab.portcullis.wait_event("call_limited", |event| text(event, "extension") == "1001");
+    assert_eq!(text(&event, "rule"), "max_calls");
+    assert_eq!(lab.portcullis.rows(&["calls"]).len(), 1, "the call that rings goes on");
+}
+
+#[test]
+fn wrong_credentials_buy_no_further_tries() {
+    let replace =
+        [(r#"rules = ["5/1s", "60/1h"]"#, r#"rules = ["3/30s"]"#), ("[block]\n", "[block]\nafter = 1000\n")];
+    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+    let mut phone = registered_by_digest(&lab, RawPhone::udp(lab.addresses.phone(1), lab.plain()));
+    let audio = RtpEnd::open(lab.addresses.phone(1), None);
+    let mark = lab.pbx.mark();
+    // The same call again and again, by its Call-ID and tag, each time with credentials that prove nothing.
+    let mut draft = invite(&phone, "1003", "2001", &audio);
+    let junk =
+        "Digest username=\"1003\", realm=\"pbx.lab\", nonce=\"0\", uri=\"sip:2001@pbx.lab\", response=\"0\"";
+    draft.set("Proxy-Authorization", junk);
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let via = phone.send(&draft);
+        // Finals of the try before may come again: they are not this one's.
+        let answer = wait_until("the try is answered", SOON, || {
+            Some(phone.receive_final(SOON)).filter(|answer| answer.value("CSeq") == draft.get("CSeq"))
+        });
+        phone.acknowledge(&draft, &via, &answer);
+        statuses.push(answer.status());
+        draft.follow_up();
+    }
+    let mut tries: Vec<String> =
+        lab.pbx.requests_after(mark, "INVITE").iter().map(|it| it.value("CSeq")).collect();
+    tries.sort();
+    tries.dedup();
+    assert!((1..=6).contains(&tries.len()), "three calls and a few retries: {statuses:?} {tries:?}");
+    assert_eq!(statuses.last(), Some(&480), "{statuses:?}");
+    lab.portcullis.wait_event("digest_failed", |event| text(event, "extension") == "1003");
 }

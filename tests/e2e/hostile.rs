@@ -3,15 +3,15 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use portcullis_tests::deadline::{Stopwatch, pause};
+use portcullis_tests::deadline::{Stopwatch, pause, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::{DEVICE_1001, Lab, Variation};
 use portcullis_tests::process::allow_open_files;
-use portcullis_tests::raw_message::Draft;
+use portcullis_tests::raw_message::{Draft, unique};
 use portcullis_tests::raw_phone::{RawPhone, Silence, connect};
 use portcullis_tests::rtp::RtpEnd;
 
-use crate::support::{Established, SOON, call_desk, hang_up, media_address, wait_idle};
+use crate::support::{Established, SOON, call_desk, hang_up, media_address, registered_by_digest, wait_idle};
 
 /// No automatic blocks, for tests that offend on purpose.
 const PATIENT: (&str, &str) = ("[block]\n", "[block]\nafter = 1000\n");
@@ -19,61 +19,74 @@ const PATIENT: (&str, &str) = ("[block]\n", "[block]\nafter = 1000\n");
 /// A word that must never arrive inside.
 const MARK: &str = "smuggled";
 
-fn whole(start: &str, more: &str) -> String {
+/// A request without a fault, of this extension for this URI. The mark stands where it would cross the border.
+fn clean(method: &str, extension: &str, uri: &str, mark: &str) -> String {
+    let branch = unique("b");
     format!(
-        "{start}\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{MARK}\r\nMax-Forwards: 70\r\nFrom: <sip:1001@pbx.lab>;tag={MARK}\r\n\
-         To: <sip:1001@pbx.lab>\r\nCall-ID: {MARK}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{MARK}@192.0.2.1>\r\n{more}\r\n"
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
+         From: <sip:{extension}@pbx.lab>;tag={mark}\r\nTo: <{uri}>\r\nCall-ID: {branch}\r\nCSeq: 1 {method}\r\n\
+         Contact: <sip:{mark}@192.0.2.1>\r\nX-Mark: {mark}\r\nContent-Length: 0\r\n\r\n"
     )
 }
 
-fn bad_messages() -> Vec<Vec<u8>> {
-    let register = "REGISTER sip:pbx.lab SIP/2.0";
-    let good = whole(register, "Content-Length: 0\r\n");
-    let mut all: Vec<Vec<u8>> = [
-        good.replace("\r\n", "\n"),
-        good.replace("Content-Length: 0", "Content-Length: 0\r\nContent-Length: 5"),
-        good.replace("Content-Length: 0", "Content-Length: -1"),
-        good.replace("Content-Length: 0", "Content-Length: 99999999999999999999"),
-        good.replace("Content-Length: 0", "Content-Length: 0x10"),
-        good.replace("Call-ID: ", "Call-ID : a\r\nCall-ID: "),
-        good.replace("CSeq: 1 REGISTER", "CSeq: 4294967296 REGISTER"),
-        good.replace("CSeq: 1 REGISTER", "CSeq: 1 INVITE"),
-        good.replace("Max-Forwards: 70", "Max-Forwards: 256"),
-        good.replace("From: ", "From: \u{0}"),
-        good.replace("<sip:1001@pbx.lab>;tag", "<sip:1001\r@pbx.lab>;tag"),
-        good.replace("To: <sip:1001@pbx.lab>", "To: <sip:1001@pbx.lab>\r\nTo: <sip:1002@pbx.lab>"),
-        good.replace("Via:", "Vie:"),
-        good.replace("SIP/2.0\r\n", "SIP/7.0\r\n"),
-        good.replace("SIP/2.0/UDP", "SIP/2.0/UDP 192.0.2.1;received=\"\r\nVia: SIP/2.0/UDP"),
-        good.replace(register, "REGISTER  sip:pbx.lab SIP/2.0"),
-        good.replace(register, "REGISTER SIP/2.0"),
-        good.replace(register, "BREW sip:pot@pbx.lab SIP/2.0"),
-        good.replace(register, "SIP/2.0 200 OK"),
-        good.replace(register, "SIP/2.0 999 Odd"),
-        good.replace(register, "GET / HTTP/1.1"),
-        good.replace("From: <sip:1001@pbx.lab>", "From: \"unclosed <sip:1001@pbx.lab>"),
-        good.replace("sip:1001@pbx.lab>\r\nCall", "sip:1001@pbx.lab:99999>\r\nCall"),
-        good.replace("sip:1001@pbx.lab>\r\nCall", "sip:1001@[::1>\r\nCall"),
-        good.replace("Contact: <", "Contact: *, <"),
-        whole(register, &"X-Many: y\r\n".repeat(200)),
-        whole(register, &format!("X-Long: {}\r\n", "y".repeat(9_000))),
-        whole(register, &format!("Route: {}<sip:a>\r\n", "<sip:a>,".repeat(900))),
+/// The same request with one fault each, as nobody may pass it on.
+fn unclean(method: &str, extension: &str, uri: &str) -> Vec<Vec<u8>> {
+    let start = format!("{method} {uri} SIP/2.0");
+    let (from, to) = (format!("<sip:{extension}@pbx.lab>;tag"), format!("To: <{uri}>"));
+    let edits: Vec<(&str, String)> = vec![
+        ("\r\n", "\n".to_owned()),
+        ("Content-Length: 0", "Content-Length: 0\r\nContent-Length: 5".to_owned()),
+        ("Content-Length: 0", "Content-Length: -1".to_owned()),
+        ("Content-Length: 0", "Content-Length: 99999999999999999999".to_owned()),
+        ("Content-Length: 0", "Content-Length: 0x10".to_owned()),
+        ("Content-Length: 0\r\n", "X-Many: y\r\n".repeat(200)),
+        ("Content-Length: 0", format!("X-Long: {}", "y".repeat(9_000))),
+        ("Content-Length: 0", format!("Route: {}<sip:a>", "<sip:a>,".repeat(1_100))),
+        ("Call-ID: ", "Call-ID : a\r\nCall-ID: ".to_owned()),
+        ("CSeq: 1 ", "CSeq: 4294967296 ".to_owned()),
+        ("CSeq: 1 ", "CSeq: 1 X".to_owned()),
+        ("Max-Forwards: 70", "Max-Forwards: 256".to_owned()),
+        ("From: ", "From: \u{0}".to_owned()),
+        ("From: <", "From: \"unclosed <".to_owned()),
+        (&from, from.replace("@", "\r@")),
+        (&from, from.replace(";tag", ";tag=other;tag")),
+        (&to, format!("{to}\r\n{to}")),
+        (&to, to.replace("sip:", "sip:\u{7f}")),
+        ("Via:", "Vie:".to_owned()),
+        ("SIP/2.0/UDP", "SIP/2.0/UDP 192.0.2.1;received=\"\r\nVia: SIP/2.0/UDP".to_owned()),
+        (&start, start.replace("SIP/2.0", "SIP/7.0")),
+        (&start, start.replacen(' ', "  ", 1)),
+        (&start, format!("{method} SIP/2.0")),
+        (&start, format!("BREW {uri} SIP/2.0")),
+        (&start, "SIP/2.0 200 OK".to_owned()),
+        (&start, "SIP/2.0 999 Odd".to_owned()),
+        (&start, "GET / HTTP/1.1".to_owned()),
+    ];
+    let faulty = edits.iter().map(|(old, new)| {
+        let good = clean(method, extension, uri, MARK);
+        let bad = good.replace(old, new);
+        assert_ne!(bad, good, "each case changes something");
+        bad.into_bytes()
+    });
+    faulty.collect()
+}
+
+/// What is hardly SIP at all.
+fn garbage() -> Vec<Vec<u8>> {
+    let good = clean("REGISTER", "1001", "sip:pbx.lab", MARK);
+    vec![
+        vec![0; 1_000],
+        (0..=255).cycle().take(3_000).collect(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        [good.as_bytes(), b"\xff\xfe\x00"].concat(),
+        good.replace("Contact: <", "Contact: *, <").into_bytes(),
+        good.replace("To: <sip:pbx.lab>", "To: <sip:1001@pbx.lab:99999>").into_bytes(),
+        good.replace("To: <sip:pbx.lab>", "To: <sip:1001@[::1>").into_bytes(),
     ]
-    .into_iter()
-    .map(|message| {
-        assert_ne!(message, good, "each case changes something");
-        message.into_bytes()
-    })
-    .collect();
-    all.push(vec![0; 1_000]);
-    all.push((0..=255).cycle().take(3_000).collect());
-    all.push(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec());
-    all.push([good.as_bytes(), b"\xff\xfe\x00"].concat());
-    all
 }
 
 #[test]
-fn nothing_unclean_passes_and_calls_in_progress_go_on() {
+fn nothing_unclean_is_accepted_and_calls_in_progress_go_on() {
     let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
     let (mut phone, mut desk) = (lab.registered_phone(1), lab.desk_phone("2001"));
     let mut outside = RtpEnd::open(lab.addresses.phone(1), None);
@@ -85,7 +98,7 @@ fn nothing_unclean_passes_and_calls_in_progress_go_on() {
     inside.wait_heard(440, 5, SOON);
     let mark = lab.pbx.mark();
 
-    let messages = bad_messages();
+    let messages = [unclean("REGISTER", "1001", "sip:pbx.lab"), garbage()].concat();
     for (number, message) in messages.iter().enumerate() {
         let from = lab.addresses.phone(20 + number as u8);
         let identity = lab.pki.device("009033fffffe");
@@ -110,6 +123,49 @@ fn nothing_unclean_passes_and_calls_in_progress_go_on() {
         lab.pbx.received_after(mark).into_iter().filter(|message| message.0.contains(MARK)).collect();
     assert!(smuggled.is_empty(), "{smuggled:#?}");
     lab.portcullis.wait_event("malformed", |_| true);
+}
+
+/// Sends the clean request, waits until the PBX has it, and looks at all that came there with it.
+#[track_caller]
+fn assert_only_clean_arrives(lab: &Lab, mark: usize, method: &str, control: &str, phone: &mut RawPhone) {
+    phone.send_bytes(control.as_bytes());
+    wait_until("the request without a fault is at the PBX", SOON, || {
+        lab.pbx.requests_after(mark, method).iter().any(|it| it.0.contains("spotless")).then_some(())
+    });
+    let smuggled: Vec<_> =
+        lab.pbx.received_after(mark).into_iter().filter(|message| message.0.contains(MARK)).collect();
+    assert!(smuggled.is_empty(), "{smuggled:#?}");
+}
+
+#[test]
+fn nothing_unclean_passes_from_a_registered_phone() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let mut plain = registered_by_digest(&lab, RawPhone::udp(lab.addresses.phone(1), lab.plain()));
+    for method in ["MESSAGE", "INVITE"] {
+        let mark = lab.pbx.mark();
+        for message in unclean(method, "1003", "sip:2001@pbx.lab") {
+            plain.send_bytes(&message);
+            if let Ok(answer) = plain.receive(Duration::from_millis(50)) {
+                assert!(answer.status() >= 400, "{answer:?} to {:?}", String::from_utf8_lossy(&message));
+            }
+        }
+        // The datagrams of one phone are read in their order: the last of them tells that all were.
+        let control = clean(method, "1003", "sip:2001@pbx.lab", "spotless");
+        assert_only_clean_arrives(&lab, mark, method, &control, &mut plain);
+    }
+    for method in ["MESSAGE", "INVITE"] {
+        let mark = lab.pbx.mark();
+        for (number, message) in unclean(method, "1001", "sip:2001@pbx.lab").iter().enumerate() {
+            // A connection of its own for each: a fault in the framing ends it.
+            let mut phone = lab.registered_phone(20 + number as u8);
+            phone.send_bytes(message);
+            if let Ok(answer) = phone.receive(Duration::from_millis(200)) {
+                assert!(answer.status() >= 400, "{answer:?} to {:?}", String::from_utf8_lossy(message));
+            }
+        }
+        let control = clean(method, "1001", "sip:2001@pbx.lab", "spotless");
+        assert_only_clean_arrives(&lab, mark, method, &control, &mut lab.registered_phone(1));
+    }
 }
 
 #[test]

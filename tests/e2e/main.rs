@@ -16,4 +16,5 @@ mod quickstart;
 mod refusal;
 mod registration;
 mod restart;
+mod smuggling;
 mod support;

@@ -150,6 +150,76 @@ fn without_certificate_every_name_gets_the_challenge_of_the_pbx() {
     lab.portcullis.wait_event("name_unknown", |event| text(event, "extension") == "4711");
 }
 
+/// Names that a stranger may try: one that exists and proves itself by digest, one that does not exist, one
+/// that takes certificates only.
+const NAMES: [&str; 3] = ["1003", "4711", "1001"];
+
+#[test]
+fn without_certificate_no_name_can_be_told_by_bytes_or_time() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let from = |number| lab.addresses.phone(number);
+    let links = [
+        RawPhone::udp(from(1), lab.plain()),
+        RawPhone::tcp(from(2), lab.plain()).expect("TCP is open"),
+        RawPhone::tls(from(3), lab.tls(), &lab.pki, None).expect("1003 uses digest"),
+    ];
+    for mut phone in links {
+        for with_credentials in [false, true] {
+            let mut templates = Vec::new();
+            let mut times = [const { Vec::new() }; 3];
+            for _ in 0..8 {
+                // One of each in turn: whatever else slows this machine down slows all alike.
+                for (name, times) in NAMES.into_iter().zip(&mut times) {
+                    let mut register = Draft::register(name, DOMAIN, &phone.contact(name), 60);
+                    if with_credentials {
+                        let challenge = phone.ask(&register);
+                        register.follow_up().authorize(&challenge, name, "wrong");
+                    }
+                    let watch = Stopwatch::start();
+                    let answer = phone.ask(&register);
+                    times.push(watch.elapsed());
+                    templates.push((name, template(&answer, &phone, name)));
+                }
+            }
+            let link = phone.transport();
+            for (name, template) in &templates {
+                assert_eq!(template, &templates[0].1, "{name} beside 1003 by {link}");
+            }
+            let [genuine, unknown, certified] = times.map(median);
+            for (name, time) in [("4711", unknown), ("1001", certified)] {
+                assert!(
+                    time.abs_diff(genuine) < Duration::from_millis(10),
+                    "{name} takes {time:?}, 1003 {genuine:?}, by {link}"
+                );
+            }
+        }
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn bad_contacts_are_refused_alike_for_every_name() {
+    let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
+    let mut phone = RawPhone::udp(lab.addresses.phone(1), lab.plain());
+    let host = phone.local();
+    for contact in
+        ["*".to_owned(), format!("<sip:a@{host}>, <sip:b@{host}>"), "<mailto:a@b.example>".to_owned()]
+    {
+        let mut templates = Vec::new();
+        for name in NAMES {
+            let mut register = Draft::register(name, DOMAIN, "sip:a@b", 60);
+            let answer = phone.ask(register.set("Contact", &contact));
+            assert!(answer.status() >= 400, "{answer:?}");
+            templates.push(template(&answer, &phone, name));
+        }
+        assert!(templates.iter().all(|template| template == &templates[0]), "{contact}: {templates:#?}");
+    }
+}
+
 #[test]
 fn calls_come_from_registered_connections_alone() {
     let lab = Lab::start();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_tests::deadline::never_within;
+use portcullis_tests::deadline::{never_within, wait_until};
 use portcullis_tests::kamailio::{DOMAIN, Manner};
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
 use portcullis_tests::raw_message::Draft;
@@ -196,6 +196,56 @@ fn two_devices_of_an_extension_are_two_contacts_and_a_fifth_is_refused() {
     let mut fifth = lab.tls_phone(9, &lab.pki.device("009033010214"));
     assert_eq!(fifth.register("1001", DOMAIN).status(), 403);
     drop(phones);
+}
+
+#[test]
+fn two_devices_that_say_the_same_of_themselves_are_two_bindings() {
+    let ids = r#"hardware_ids = ["009033010203", "009033010211"]"#;
+    let replace = [(r#"hardware_ids = ["009033010203"]"#, ids)];
+    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
+    let mut phones = [(1, DEVICE_1001), (2, "009033010211")]
+        .map(|(number, device)| lab.tls_phone(number, &lab.pki.device(device)));
+    let mut drafts = phones.each_ref().map(|phone| {
+        let mut register = Draft::register("1001", DOMAIN, &phone.contact("1001"), 60);
+        let instance = "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\";reg-id=1";
+        register.set("Contact", &format!("<{}>;{instance}", phone.contact("1001")));
+        register
+    });
+    for (phone, draft) in phones.iter_mut().zip(&drafts) {
+        let answer = phone.ask(draft);
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert_eq!(answer.values("Contact").len(), 1, "nobody learns of the other: {answer:?}");
+    }
+    lab.pbx.wait_contacts("1001", 2, SOON);
+    for (phone, draft) in phones.iter_mut().zip(&mut drafts) {
+        assert_eq!(phone.ask(draft.follow_up()).status(), 200, "neither was displaced");
+    }
+    let rows = lab.portcullis.wait_rows(&["registrations"], 2);
+    let devices = [&rows[0], &rows[1]].map(|row| text(row, "hardware_id"));
+    assert_ne!(devices[0], devices[1], "{rows:?}");
+}
+
+#[test]
+fn a_phone_gone_before_the_pbx_accepts_it_leaves_no_contact_behind() {
+    let pbx = Manner { slow_register: true, ..Manner::default() };
+    let lab = Lab::with(&Variation { pbx, ..Variation::default() });
+    let mut phone = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
+    let mark = lab.pbx.mark();
+    let mut register = Draft::register("1001", DOMAIN, &phone.contact("1001"), 60);
+    phone.send(&register);
+    wait_until("the PBX is at it", SOON, || {
+        let asked = lab.pbx.requests_after(mark, "REGISTER");
+        asked
+            .iter()
+            .any(|it| !it.values("Contact").is_empty() && !it.values("Authorization").is_empty())
+            .then_some(())
+    });
+    phone.send(register.follow_up().set("Expires", "0"));
+    lab.portcullis.wait_rows(&["registrations"], 0);
+    assert_eq!(lab.pbx.contacts("1001").len(), 0, "it has not accepted yet");
+    lab.pbx.wait_saved(mark, "1001", SOON);
+    lab.pbx.wait_contacts("1001", 0, SOON);
+    never_within("the contact comes back", Duration::from_secs(3), || !lab.pbx.contacts("1001").is_empty());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What outlives a restart, and what a broken store does (issue item 8, contract section 5).
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use portcullis_tests::deadline::{never_within, wait_until};
@@ -9,6 +10,7 @@ use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::{DEVICE_1001, Lab, Variation};
 use portcullis_tests::portcullis::command;
 use portcullis_tests::rtp::RtpEnd;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::support::{SOON, call_phone, number, text, wait_idle};
 
@@ -96,6 +98,50 @@ fn a_broken_store_is_a_clear_error_and_never_a_new_start() {
     fs::write(&store, &whole).expect("the store can be mended");
     lab.restart();
     assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), 1);
+}
+
+#[test]
+fn a_store_that_lost_its_own_secret_is_an_error_and_never_a_new_start() {
+    let mut lab = Lab::start();
+    lab.portcullis.ask(&["block", "add", "203.0.113.7"]);
+    assert_eq!(lab.portcullis.terminate(), Some(0));
+    let store = store_file(&lab);
+    break_secret(&store);
+    let broken = rows_of(&store);
+    let file = lab.configuration().display().to_string();
+    for _ in 0..2 {
+        let output = command(&["run", "-c", &file], lab.directory());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let file_name = store.file_name().and_then(|name| name.to_str()).expect("the store has a name");
+        assert!(said.contains("secret") && said.contains(file_name), "record and file are named: {said}");
+    }
+    assert_eq!(rows_of(&store), broken, "nothing is thrown away, nothing made anew");
+}
+
+/// All facts of a store, as redb has them.
+const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("rows");
+
+/// Puts something unreadable in the place of the node's secret.
+fn break_secret(store: &Path) {
+    let rows = rows_of(store);
+    let secrets: Vec<_> = rows.iter().filter(|((_, key), _)| key == b"secret").collect();
+    let [((table, key), _)] = secrets.as_slice() else { panic!("one secret: {rows:?}") };
+    let database = Database::open(store).expect("the store is one of redb's");
+    let transaction = database.begin_write().expect("nobody else has it");
+    let mut open = transaction.open_table(ROWS).expect("its table");
+    open.insert((*table, key.as_slice()), &b"\x01neither read nor made anew"[..]).expect("it can be broken");
+    drop(open);
+    transaction.commit().expect("it stays broken");
+}
+
+/// By table and key.
+fn rows_of(store: &Path) -> BTreeMap<(u8, Vec<u8>), Vec<u8>> {
+    let database = Database::open(store).expect("the store is one of redb's");
+    let transaction = database.begin_read().expect("it can be read");
+    let table = transaction.open_table(ROWS).expect("its table");
+    let rows = table.iter().expect("its rows").map(|row| row.expect("a row"));
+    rows.map(|(key, value)| ((key.value().0, key.value().1.to_vec()), value.value().to_vec())).collect()
 }
 
 mod disk {

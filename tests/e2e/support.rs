@@ -114,6 +114,18 @@ pub(crate) fn accept(phone: &mut RawPhone, arrived: &RawMessage, extension: &str
     answer
 }
 
+/// Registers 1003 with its password; the phone it did it from.
+#[track_caller]
+pub(crate) fn registered_by_digest(lab: &Lab, mut phone: RawPhone) -> RawPhone {
+    let mut register = Draft::register("1003", DOMAIN, &phone.contact("1003"), 60);
+    let challenge = phone.ask(&register);
+    assert_eq!(challenge.status(), 401, "{challenge:?}");
+    let answer = phone.ask(register.follow_up().authorize(&challenge, "1003", "secret1003"));
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    lab.pbx.wait_contacts("1003", 1, SOON);
+    phone
+}
+
 /// One hangs up, the other agrees.
 #[track_caller]
 pub(crate) fn hang_up(from: &mut RawPhone, dialog: &mut Dialog, other: &mut RawPhone) {

@@ -35,11 +35,23 @@ pub struct Manner {
     pub nonce_secs: u32,
     /// The realm of its challenges.
     pub realm: &'static str,
+    /// Whether it challenges a BYE too, as it does an INVITE.
+    pub challenge_bye: bool,
+    /// Whether it takes a second to accept a REGISTER that proved itself.
+    pub slow_register: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { algorithm: "MD5", qop: true, contacts_max: 8, nonce_secs: 300, realm: DOMAIN }
+        Self {
+            algorithm: "MD5",
+            qop: true,
+            contacts_max: 8,
+            nonce_secs: 300,
+            realm: DOMAIN,
+            challenge_bye: false,
+            slow_register: false,
+        }
     }
 }
 
@@ -117,6 +129,12 @@ impl Kamailio {
         assert!(answer.get("error").is_none(), "{answer}");
     }
 
+    /// Waits until it has taken a REGISTER of an extension that proved itself, after a mark.
+    #[track_caller]
+    pub fn wait_saved(&self, mark: usize, extension: &str, within: Duration) {
+        self.process.wait_after(mark, &format!("saved <{extension}>"), within);
+    }
+
     /// The place in its log.
     pub fn mark(&self) -> usize {
         self.process.mark()
@@ -175,7 +193,7 @@ fn launch(directory: &Path, namespace: Option<&Namespace>) -> Process {
 
 fn configuration(address: SocketAddr, directory: &Path, manner: &Manner) -> String {
     let mut text = String::from("#!KAMAILIO\n");
-    let Manner { algorithm, qop, contacts_max, nonce_secs, realm } = manner;
+    let Manner { algorithm, qop, contacts_max, nonce_secs, realm, challenge_bye, slow_register } = manner;
     let listen = format!("listen=udp:{address}\nlisten=tcp:{address}\n");
     text.push_str(&listen);
     text.push_str(GLOBALS);
@@ -200,7 +218,10 @@ fn configuration(address: SocketAddr, directory: &Path, manner: &Manner) -> Stri
     // Flag 0x04: one contact for each AOR.
     let save = if *contacts_max == 1 { "0x04" } else { "0x00" };
     let qop = if *qop { "1" } else { "0" };
-    text + &ROUTES.replace("@REALM@", realm).replace("@QOP@", qop).replace("@SAVE@", save)
+    let challenged_in_dialog = if *challenge_bye { "BYE" } else { "NONE" };
+    let pause = if *slow_register { "sleep(\"1\");" } else { "" };
+    let routes = ROUTES.replace("@REALM@", realm).replace("@QOP@", qop).replace("@SAVE@", save);
+    text + &routes.replace("@CHALLENGED_IN_DIALOG@", challenged_in_dialog).replace("@PAUSE@", pause)
 }
 
 const GLOBALS: &str = r#"
@@ -225,6 +246,7 @@ const MODULES: &[&str] = &[
     "pv",
     "maxfwd",
     "textops",
+    "cfgutils",
     "siputils",
     "xlog",
     "usrloc",
@@ -245,6 +267,13 @@ request_route {
 		exit;
 	}
 	if (has_totag()) {
+		if ($rm == "@CHALLENGED_IN_DIALOG@") {
+			if (!pv_proxy_authenticate("@REALM@", "secret$fU", "0")) {
+				proxy_challenge("@REALM@", "@QOP@");
+				exit;
+			}
+			consume_credentials();
+		}
 		if (loose_route()) {
 			t_relay();
 			exit;
@@ -265,7 +294,9 @@ request_route {
 			www_challenge("@REALM@", "@QOP@");
 			exit;
 		}
+		@PAUSE@
 		if (!save("location", "@SAVE@")) sl_reply_error();
+		xlog("L_NOTICE", "saved <$tU>\n");
 		exit;
 	}
 	if (is_method("INVITE|MESSAGE")) {

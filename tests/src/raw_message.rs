@@ -208,8 +208,13 @@ impl Draft {
 
     /// A session description as body.
     pub fn sdp(&mut self, sdp: &str) -> &mut Self {
-        self.set("Content-Type", "application/sdp");
-        sdp.clone_into(&mut self.body);
+        self.body("application/sdp", sdp)
+    }
+
+    /// A body of any type.
+    pub fn body(&mut self, content_type: &str, body: &str) -> &mut Self {
+        self.set("Content-Type", content_type);
+        body.clone_into(&mut self.body);
         self
     }
 

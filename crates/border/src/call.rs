@@ -166,6 +166,10 @@ impl CallTable {
         self.calls.iter().map(|(id, call)| (*id, call))
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Call> {
+        self.calls.values_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
     }
@@ -532,6 +536,7 @@ impl Border {
         // Whatever still waits for an answer gets it now (RFC 3261 §15.1.2).
         for change in call.changes {
             self.answer_forward(change, 487);
+            self.give_up_forward(change, 487);
         }
         if let Some(invite) = call.invite {
             self.give_up_forward(invite, 487);

@@ -202,8 +202,17 @@ impl Border {
     pub(crate) fn phone_contact(&self, id: ForwardId) -> Option<&str> {
         let binding = match &self.forward(id)?.kind {
             Kind::Single(single) => single.binding,
-            Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } } => {
-                self.calls.call(*call)?.binding
+            Kind::Invite { call } => {
+                let call = self.calls.call(*call)?;
+                if call.caller == Side::Inside {
+                    return Some(&call.target);
+                }
+                call.binding
+            }
+            // A call outlives the binding that it came by.
+            Kind::InDialog { dialog } => {
+                let dialog = self.calls.call(dialog.call)?.dialog(dialog.index, Side::Outside)?;
+                return Some(&dialog.remote_target);
             }
         };
         self.bindings.binding(binding).map(|binding| binding.contact.as_str())

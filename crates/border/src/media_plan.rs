@@ -13,8 +13,10 @@ use wire::sdp::{Direction, SessionDescription};
 use wire::sip::{Message, Method};
 
 use crate::Border;
+use crate::binding::BindingId;
 use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
+use crate::entry::EntryId;
 use crate::forward::ForwardId;
 use crate::interface::Output;
 use crate::response::Reply;
@@ -197,6 +199,24 @@ impl Border {
                 let generation = line.spec.generation + 1;
                 line.spec = RelaySpec { generation, ..line.settled.clone() };
                 line.settled = line.spec.clone();
+                let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+                self.outputs.push_back(Output::Media(order));
+            }
+        }
+    }
+
+    /// The phone has no registration any more, whoever holds its calls: they go on while media flows, and
+    /// only so long.
+    pub(crate) fn expect_media(&mut self, entry: EntryId, binding: BindingId) {
+        if self.entries.entry(entry).calls == 0 {
+            return;
+        }
+        let idle = self.config.silence_timeout;
+        for call in self.calls.values_mut().filter(|call| call.binding == binding) {
+            for line in call.media.lines.iter_mut().flatten().filter(|line| line.spec.idle > idle) {
+                line.spec.idle = idle;
+                line.spec.generation += 1;
+                line.settled.idle = idle;
                 let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
                 self.outputs.push_back(Output::Media(order));
             }

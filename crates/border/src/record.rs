@@ -78,6 +78,7 @@ pub(crate) struct Kept {
 }
 
 struct KeptBinding {
+    token: String,
     extension: String,
     key: String,
     contact: String,
@@ -142,7 +143,10 @@ impl Kept {
             Table::Realms => self.realms.push((String::from_utf8(record.key.clone()).ok()?, fields.text()?)),
             Table::Allowed => self.allowed.push(read_allowed(&mut fields)?),
             Table::Blocks => self.blocks.push(read_block(&mut fields)?),
-            Table::Bindings => self.bindings.push(read_binding(&mut fields)?),
+            Table::Bindings => {
+                let token = String::from_utf8(record.key.clone()).ok()?;
+                self.bindings.push(read_binding(token, &mut fields)?);
+            }
         }
         Some(())
     }
@@ -205,8 +209,9 @@ fn read_transport(number: u64) -> Option<Transport> {
     }
 }
 
-fn read_binding(fields: &mut Fields<'_>) -> Option<KeptBinding> {
+fn read_binding(token: String, fields: &mut Fields<'_>) -> Option<KeptBinding> {
     Some(KeptBinding {
+        token,
         extension: fields.text()?,
         key: fields.text()?,
         contact: fields.text()?,
@@ -270,11 +275,12 @@ impl Border {
         let entry = self.entries.by_name(&kept.extension);
         let pbx = self.config.pbx.iter().position(|config| config.name == kept.pbx);
         let token = self.keys.token(crate::registrar::OWNER, &kept.extension, &kept.key);
-        let (Some(entry), Some(pbx)) = (entry, pbx) else { return self.persist_binding_end(&token) };
+        let (Some(entry), Some(pbx)) = (entry, pbx) else { return self.persist_binding_end(&kept.token) };
         let still_listed =
             kept.hardware_id.is_none_or(|id| self.entries.entry(entry).config.hardware_ids.contains(&id));
-        if kept.expires <= wall || !still_listed {
-            return self.persist_binding_end(&token);
+        // One that was kept under another secret is at the PBX under a token that says nothing to us.
+        if kept.expires <= wall || !still_listed || kept.token != token {
+            return self.persist_binding_end(&kept.token);
         }
         let (left, inside_left) = (kept.expires.since(wall), kept.inside_expires.since(wall));
         let inside = if inside_left.is_zero() {

@@ -448,6 +448,7 @@ impl Border {
             self.refuse(&ask, 480);
         }
         self.persist_binding_end(&binding.token);
+        self.expect_media(binding.entry, id);
         if binding.was_registered {
             let about = About {
                 source: binding.last_seen_at.map(|hop| hop.remote),

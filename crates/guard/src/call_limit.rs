@@ -144,18 +144,6 @@ impl CallLimit {
         Ok(())
     }
 
-    /// Other rules from now on. Calls that are remembered count under the new rules as well; a rule larger
-    /// than any before is exact once it has been in force for its period.
-    pub fn set_rules(&mut self, rules: Vec<CallRule>) {
-        self.rules = rules;
-        self.forget_surplus();
-    }
-
-    /// The rules in force.
-    pub fn rules(&self) -> &[CallRule] {
-        &self.rules
-    }
-
     fn forget_surplus(&mut self) {
         let most = self.rules.iter().map(CallRule::counted).max().unwrap_or(0);
         let surplus = self.starts.len().saturating_sub(most);

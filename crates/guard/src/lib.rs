@@ -258,11 +258,6 @@ impl Guard {
         (self.blocked.set().without(allowed), allowed.clone())
     }
 
-    /// How many sources have an offence count.
-    pub fn sources_counted(&self) -> usize {
-        self.offences.len()
-    }
-
     /// Checks, in debug builds, what must always hold.
     pub fn check_invariants(&self) {
         self.blocked.check_invariants();

@@ -102,11 +102,6 @@ impl OffenceTable {
         Some(times)
     }
 
-    /// How many sources are counted.
-    pub(crate) fn len(&self) -> usize {
-        self.sources.len()
-    }
-
     /// Drops the sources whose latest offence has left the window.
     pub(crate) fn forget_older(&mut self, within: Duration, now: Instant) {
         while let Some((latest, source)) = self.by_latest.first().copied()
@@ -136,4 +131,23 @@ fn in_words(times: &VecDeque<(Instant, &'static str)>, within: Duration) -> Stri
         text.push_str(&format!("{separator}{code} {count}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_beyond_the_window() {
+        let within = Duration::from_secs(60);
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        let mut table = OffenceTable::default();
+        for (host, secs) in [(1, 0), (2, 10), (1, 20)] {
+            table.count(Prefix::single(IpAddr::from([198, 51, 100, host])), "flood", (9, within), at(secs));
+        }
+        for (secs, left) in [(69, 2), (70, 1), (79, 1), (80, 0)] {
+            table.forget_older(within, at(secs));
+            assert_eq!((table.sources.len(), table.by_latest.len()), (left, left), "after {secs} s");
+        }
+    }
 }

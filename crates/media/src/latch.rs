@@ -3,8 +3,10 @@
 //! Outside, by rank: 1 the exact advertised address, 2 any port of the signalling source, 3 others, only
 //! after 2 s without 1 or 2 and with 3 consecutive packets of one SSRC. Within the first second a better
 //! rank may displace a worse one; then the latch is strict until the peer itself asks for a change.
-//! Inside: the advertised address alone. Never learns a blocked source, nor one to which nothing may be
-//! sent; never opens by itself.
+//! Inside: the advertised address alone. RTCP on a port of its own follows RTP: to the host that RTP is held
+//! by and no other, and before that by rank 1 and 2 alone; else three forged packets would take the RTCP of
+//! a phone that sends none. Never learns a blocked source, nor one to which nothing may be sent; opens by
+//! itself only where RTP went to another host.
 //!
 //! ```text
 //!           rank 1, 2; rank 3 late; previous source        better rank within 1 s
@@ -52,6 +54,26 @@ impl Rules {
 /// Address and port alike; flow label and zone of IPv6 do not make another peer.
 fn same_place(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.ip() == b.ip()
+}
+
+/// Which sources a latch may learn at all, whatever their rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All that their rank allows.
+    Any,
+    /// RTCP while nobody holds RTP: those that signalling names.
+    Named,
+    /// RTCP afterwards: any port of the host that holds RTP.
+    Host(IpAddr),
+}
+
+/// A packet by which a source may be taken for the peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) kind: Kind,
+    pub(crate) from: SocketAddr,
+    pub(crate) scope: Scope,
+    pub(crate) now: Instant,
 }
 
 /// A source that a latch believes.
@@ -134,34 +156,53 @@ impl Latch {
         }
     }
 
+    /// Whom the latch of RTCP may learn beside this one of RTP.
+    pub(crate) fn scope_of_rtcp(&self) -> Scope {
+        match self.state {
+            _ if self.rules.policy == LatchPolicy::Advertised => Scope::Any,
+            State::Held { peer, .. } => Scope::Host(peer.source.ip()),
+            State::Open { .. } => Scope::Named,
+        }
+    }
+
+    /// Lets go of a source on another host than `scope` has; whether there was one.
+    pub(crate) fn confine(&mut self, scope: Scope, now: Instant) -> bool {
+        let Scope::Host(host) = scope else { return false };
+        let strays = self.learned().is_some_and(|source| source.ip() != host);
+        if strays {
+            *self = Self::new(self.rules, now);
+        }
+        strays
+    }
+
     /// Whether a packet may pass, and the rank if its source was learned by it.
     /// `may_learn` says whether the source is an address that we may send to; `blocks` is none on the inside.
     #[inline]
     pub(crate) fn admit(
         &mut self,
-        kind: Kind,
-        from: SocketAddr,
+        claim: Claim,
         may_learn: impl FnOnce(SocketAddr) -> bool,
         blocks: Option<&PrefixSet>,
-        now: Instant,
     ) -> Result<Option<SourceRank>, DropReason> {
         if let State::Held { peer, .. } = self.state
-            && peer.source == from
+            && peer.source == claim.from
         {
             return Ok(None);
         }
-        self.judge(kind, from, may_learn, blocks, now)
+        self.judge(claim, may_learn, blocks)
     }
 
     /// A source that the latch does not hold.
     fn judge(
         &mut self,
-        kind: Kind,
-        from: SocketAddr,
+        claim: Claim,
         may_learn: impl FnOnce(SocketAddr) -> bool,
         blocks: Option<&PrefixSet>,
-        now: Instant,
     ) -> Result<Option<SourceRank>, DropReason> {
+        let Claim { kind, from, scope, now } = claim;
+        if matches!(scope, Scope::Host(host) if host != from.ip()) {
+            return Err(DropReason::Stranger);
+        }
         let rank = self.rules.rank(from);
         match self.state {
             State::Held { peer, strict_from } => {
@@ -184,17 +225,12 @@ impl Latch {
         if !may_learn(from) {
             return Err(DropReason::ForbiddenSource);
         }
-        self.consider(kind, from, rank, now)
+        self.consider(claim, rank)
     }
 
     /// A source that could be learned.
-    fn consider(
-        &mut self,
-        kind: Kind,
-        from: SocketAddr,
-        rank: SourceRank,
-        now: Instant,
-    ) -> Result<Option<SourceRank>, DropReason> {
+    fn consider(&mut self, claim: Claim, rank: SourceRank) -> Result<Option<SourceRank>, DropReason> {
+        let Claim { kind, from, scope, now } = claim;
         let (silent_since, previous, run) = match &mut self.state {
             State::Held { peer, .. } => {
                 *peer = Peer { source: from, rank };
@@ -217,7 +253,7 @@ impl Latch {
             return if known { Ok(None) } else { Err(DropReason::Unproven) };
         }
         if rank == SourceRank::Other && !was_held {
-            let enough = late(*silent_since, now) & follows(run, kind, from);
+            let enough = scope != Scope::Named && late(*silent_since, now) & follows(run, kind, from);
             if !enough {
                 return Err(DropReason::Unproven);
             }

@@ -8,7 +8,7 @@ use wire::net::{PrefixSet, Side};
 
 use crate::demux::{Channel, Kind, demux};
 use crate::destination::Destinations;
-use crate::latch::{Latch, Rules};
+use crate::latch::{Claim, Latch, Rules, Scope};
 use crate::stats::Tally;
 use crate::{DropReason, LegSpec, Payload, SourceRank};
 
@@ -109,16 +109,19 @@ impl Leg {
         let Arrival { channel, from, bytes, blocks, now } = *arrival;
         let kind = demux(payload, channel, self.mux, bytes)?;
         let side = self.side;
-        let port = match channel {
-            Channel::Rtp => &mut self.rtp,
-            Channel::Rtcp => &mut self.rtcp,
+        let (port, scope) = match channel {
+            Channel::Rtp => (&mut self.rtp, Scope::Any),
+            Channel::Rtcp => (&mut self.rtcp, self.rtp.latch.scope_of_rtcp()),
         };
         // the block list is about sources from outside; the inside is whom the configuration names
         let blocks = (side == Side::Outside).then_some(blocks);
         let may_learn = |source| destinations.may_send(side, source);
-        let learned = port.latch.admit(kind, from, may_learn, blocks, now)?;
+        let learned = port.latch.admit(Claim { kind, from, scope, now }, may_learn, blocks)?;
         if learned.is_some() {
             port.aim(side, destinations);
+            if self.rtcp.latch.confine(self.rtp.latch.scope_of_rtcp(), now) {
+                self.rtcp.aim(side, destinations);
+            }
         }
         Ok(Admitted {
             channel: if matches!(kind, Kind::Rtcp { .. }) { Channel::Rtcp } else { channel },

@@ -127,7 +127,7 @@ async fn handshake<T: Send + 'static>(
     flow: &Flow,
     tuple: FiveTuple,
 ) -> Option<(Box<tokio_rustls::server::TlsStream<Socket>>, Option<VerifiedDevice>)> {
-    let identity = io.shared.identity.load_full()?;
+    let identity = io.shared.identity.clone()?;
     let accept = tls::accept(&identity, Socket(connection), &io.shared.counters);
     let outcome = tokio::select! {
         biased;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -21,6 +21,7 @@ use crate::event::NetEvent;
 use crate::flow::FlowTable;
 use crate::io_thread::{IoThread, Shared};
 use crate::lanes::{Lane, Lanes};
+use crate::registered_sources::RegisteredSources;
 use crate::udp::{self, UdpDoor, UdpPort};
 use crate::{Net, ORDERS_MAX};
 
@@ -57,8 +58,9 @@ pub(crate) fn start<T: Send + 'static>(config: NetConfig, lanes: Arc<Lanes<T>>) 
         flows: FlowTable::new(),
         lists: ArcSwap::from_pointee(lists),
         counters: Counters::default(),
-        identity: ArcSwapOption::from(identity),
+        identity,
         udp: ports,
+        registered_sources: RegisteredSources::default(),
         next_flow: AtomicU64::new(listening.len() as u64 + 1),
     });
     announce(&lanes, &listening);

@@ -33,6 +33,8 @@ pub enum Count {
     DatagramRate,
     /// Datagrams without a byte in them.
     DatagramEmpty,
+    /// Datagrams on the outside face that are longer than any phone needs.
+    DatagramTooLong,
     /// Datagrams for which the core had no room.
     CoreBusy,
     /// STUN requests answered.
@@ -53,7 +55,7 @@ pub enum Count {
 
 impl Count {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Accepted,
         Self::BlockedConnection,
         Self::BlockedDatagram,
@@ -68,6 +70,7 @@ impl Count {
         Self::HandshakeResumed,
         Self::DatagramRate,
         Self::DatagramEmpty,
+        Self::DatagramTooLong,
         Self::CoreBusy,
         Self::StunAnswered,
         Self::StunIgnored,
@@ -95,6 +98,7 @@ impl Count {
             Self::HandshakeResumed => "handshake_resumed",
             Self::DatagramRate => "datagram_rate",
             Self::DatagramEmpty => "datagram_empty",
+            Self::DatagramTooLong => "datagram_too_long",
             Self::CoreBusy => "core_busy",
             Self::StunAnswered => "stun_answered",
             Self::StunIgnored => "stun_ignored",

@@ -16,6 +16,9 @@ use wire::net::FlowId;
 /// Bytes that wait for one slow peer before its flow is closed.
 pub(crate) const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
+/// What a chunk counts for at least: it costs a queue place and an allocation, however few bytes it has.
+const CHUNK_BYTES_MIN: usize = 128;
+
 /// Every stream, by its number. The one table that both the core and the I/O thread write.
 pub(crate) type FlowTable = DashMap<FlowId, Arc<Flow>>;
 
@@ -31,6 +34,7 @@ pub(crate) struct Flow {
 #[derive(Debug, Default)]
 struct SendQueue {
     chunks: VecDeque<Bytes>,
+    /// What the chunks count for together.
     bytes: usize,
     end: Option<End>,
     waker: Option<Waker>,
@@ -81,12 +85,13 @@ impl Flow {
         if queue.end.is_some() {
             return Queued::Ended;
         }
-        let outcome = if queue.bytes.saturating_add(bytes.len()) > QUEUE_BYTES_MAX {
+        let charge = charge(&bytes);
+        let outcome = if queue.bytes.saturating_add(charge) > QUEUE_BYTES_MAX {
             queue.end = Some(End::Overflow);
             queue.drop_chunks();
             Queued::Overflow
         } else {
-            queue.bytes += bytes.len();
+            queue.bytes += charge;
             queue.chunks.push_back(bytes);
             Queued::Accepted
         };
@@ -126,7 +131,7 @@ impl Flow {
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<ToWrite> {
         let mut queue = self.lock();
         if let Some(bytes) = queue.chunks.pop_front() {
-            queue.bytes -= bytes.len();
+            queue.bytes -= charge(&bytes);
             if queue.chunks.is_empty() {
                 // An idle flow holds no buffer.
                 queue.chunks = VecDeque::new();
@@ -166,6 +171,11 @@ impl SendQueue {
             self.waker = Some(cx.waker().clone());
         }
     }
+}
+
+/// What a chunk counts for while it waits.
+fn charge(chunk: &Bytes) -> usize {
+    chunk.len().max(CHUNK_BYTES_MIN)
 }
 
 /// Wakes the task after the lock is gone.
@@ -215,6 +225,20 @@ mod tests {
         assert_eq!(flow.send(Bytes::from_static(b"x")), Queued::Ended);
         assert_eq!(next(&flow), Poll::Ready(ToWrite::End(End::Overflow)));
         assert_eq!(flow.ended(), Some(End::Overflow));
+    }
+
+    #[test]
+    fn answers_of_two_bytes_are_bounded_too() {
+        let flow = flow();
+        let pong = Bytes::from_static(b"\r\n");
+        for _ in 0..QUEUE_BYTES_MAX / CHUNK_BYTES_MIN {
+            assert_eq!(flow.send(pong.clone()), Queued::Accepted);
+        }
+        // What is written makes room for as much again.
+        assert_eq!(next(&flow), Poll::Ready(ToWrite::Bytes(pong.clone())));
+        assert_eq!(flow.send(pong.clone()), Queued::Accepted);
+        assert_eq!(flow.send(pong), Queued::Overflow);
+        assert_eq!(next(&flow), Poll::Ready(ToWrite::End(End::Overflow)));
     }
 
     #[test]

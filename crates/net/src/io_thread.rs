@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use wire::net::{FlowId, Transport};
@@ -19,6 +19,7 @@ use crate::flow::{Flow, FlowTable};
 use crate::lanes::{Lane, Lanes};
 use crate::lists::Lists;
 use crate::outgoing;
+use crate::registered_sources::RegisteredSources;
 use crate::source_rate::{FloodReport, Floods, SourceRates};
 use crate::tls::ServerIdentity;
 use crate::udp::UdpPort;
@@ -34,8 +35,9 @@ pub(crate) struct Shared {
     pub(crate) flows: FlowTable,
     pub(crate) lists: ArcSwap<Lists>,
     pub(crate) counters: Counters,
-    pub(crate) identity: ArcSwapOption<ServerIdentity>,
+    pub(crate) identity: Option<Arc<ServerIdentity>>,
     pub(crate) udp: Vec<UdpPort>,
+    pub(crate) registered_sources: RegisteredSources,
     pub(crate) next_flow: AtomicU64,
 }
 

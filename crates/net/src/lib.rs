@@ -6,7 +6,7 @@
 //!
 //! [`lanes()`] makes the two lanes to the core and [`Net::start`] the thread that fills them; the core thread
 //! takes [`NetEvent`]s from its [`Receiver`] and answers through [`Net::send`], [`Net::close_flow`],
-//! [`Net::register_flow`], [`Net::open_flow`] and [`Net::set_lists`]. Start reading at `accept.rs` for a
+//! [`Net::register_flow`], [`Net::register_source`], [`Net::open_flow`] and [`Net::set_lists`]. Start reading at `accept.rs` for a
 //! connection, at `udp.rs` for a datagram. RFC 3261 §18, RFC 8446, RFC 5246, RFC 3263, RFC 8489 §12.
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod lanes;
 mod lists;
 mod one_alert;
 mod outgoing;
+mod registered_sources;
 mod source_rate;
 mod stream;
 mod tls;
@@ -51,7 +52,7 @@ pub use lists::Lists;
 pub use tls::{Admission, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 
 use flow::{End, Flow, Queued};
-use io_thread::{OpenFlow, Shared};
+use io_thread::{OpenFlow, Shared, canonical};
 use lanes::Lane;
 
 /// Orders to open a flow that wait for the I/O thread; more than a PBX ever needs at once.
@@ -121,15 +122,24 @@ impl<T: Send + 'static> Net<T> {
         }
     }
 
+    /// A phone registered by datagrams: what comes from this source to this UDP listener takes the first
+    /// lane, and counts no longer against the rate of strangers, but against one of its own. Repeating it
+    /// changes nothing; a flow that is no UDP listener is passed over.
+    pub fn register_source(&self, flow: FlowId, source: SocketAddr) {
+        if self.shared.udp.iter().any(|port| port.flow == flow) {
+            self.shared.registered_sources.insert(flow, canonical(source));
+        }
+    }
+
+    /// No phone is registered from this source any more: it is a stranger again.
+    pub fn unregister_source(&self, flow: FlowId, source: SocketAddr) {
+        self.shared.registered_sources.remove(flow, canonical(source));
+    }
+
     /// Replaces the block list and the allow list, from the next byte on. Streams of blocked sources that
     /// are not spared are closed as soon as a byte comes on them; the core may close them sooner.
     pub fn set_lists(&self, lists: Lists) {
         self.shared.lists.store(Arc::new(lists));
-    }
-
-    /// Replaces certificate, key and device CAs for handshakes from now on.
-    pub fn set_identity(&self, identity: Arc<ServerIdentity>) {
-        self.shared.identity.store(Some(identity));
     }
 
     /// What was dropped and refused, by reason.

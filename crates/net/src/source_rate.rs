@@ -93,7 +93,7 @@ struct Limiter {
 impl Limiter {
     fn new(per_second: u32, burst: u32, shared: u32, sources_max: usize) -> Self {
         Self {
-            keyed: DefaultKeyedRateLimiter::dashmap(quota(per_second).allow_burst(at_least_one(burst))),
+            keyed: DefaultKeyedRateLimiter::dashmap(bursting(per_second, burst)),
             shared: DefaultDirectRateLimiter::direct(quota(shared)),
             sources_max,
             answers: AtomicU32::new(0),
@@ -120,6 +120,15 @@ impl Limiter {
     fn look(&self) {
         self.crowded.store(self.keyed.len() >= self.sources_max, Ordering::Relaxed);
     }
+}
+
+/// A rate for one source alone.
+pub(crate) fn limiter(per_second: u32, burst: u32) -> DefaultDirectRateLimiter {
+    DefaultDirectRateLimiter::direct(bursting(per_second, burst))
+}
+
+fn bursting(per_second: u32, burst: u32) -> Quota {
+    quota(per_second).allow_burst(at_least_one(burst))
 }
 
 fn quota(per_second: u32) -> Quota {

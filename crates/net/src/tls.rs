@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{HandshakeKind, RootCertStore};
 use tokio_rustls::TlsAcceptor;
@@ -105,7 +105,7 @@ pub enum TlsError {
     Library(String),
 }
 
-/// Certificate, key and device CAs as TLS uses them; replaced whole on a reload.
+/// Certificate, key and device CAs as TLS uses them.
 #[derive(Debug)]
 pub struct ServerIdentity {
     config: Arc<ServerConfig>,
@@ -114,9 +114,8 @@ pub struct ServerIdentity {
 }
 
 impl ServerIdentity {
-    /// Reads the files. With the identity of before, tickets that it gave out go on to be accepted; the
-    /// certificates in them are checked against the new device CAs.
-    pub fn load(files: &TlsFiles, before: Option<&Self>) -> Result<Arc<Self>, TlsError> {
+    /// Reads the files.
+    pub fn load(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
         let chain = certificates(&files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.private_key)
             .map_err(|error| pem_error(&files.private_key, "private key", error))?;
@@ -126,7 +125,7 @@ impl ServerIdentity {
             .map(|ca| Ok((roots(&ca.file)?, ca.identity)))
             .collect::<Result<Vec<_>, TlsError>>()?;
         let parts = Parts { chain, key, device_cas, admission: files.admission };
-        Self::build(parts, before, Arc::new(DefaultTimeProvider)).map_err(|problem| match problem {
+        Self::build(parts, Arc::new(DefaultTimeProvider)).map_err(|problem| match problem {
             BuildError::Server(problem) => TlsError::Server {
                 certificate: files.certificate.clone(),
                 private_key: files.private_key.clone(),
@@ -141,11 +140,7 @@ impl ServerIdentity {
         &self.host_names
     }
 
-    pub(crate) fn build(
-        parts: Parts,
-        before: Option<&Self>,
-        time: Arc<dyn TimeProvider>,
-    ) -> Result<Arc<Self>, BuildError> {
+    pub(crate) fn build(parts: Parts, time: Arc<dyn TimeProvider>) -> Result<Arc<Self>, BuildError> {
         let library = |error: &dyn std::fmt::Display| BuildError::Library(error.to_string());
         let provider = one_alert::provider();
         let mandatory = parts.admission == Admission::CertificateOnly;
@@ -161,10 +156,7 @@ impl ServerIdentity {
             .map_err(|error| BuildError::Server(verifier::in_words(&error)))?;
         // Tickets keep the sessions at the clients: no table of ours grows with them.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = match before {
-            Some(before) => Arc::<dyn ProducesTickets>::clone(&before.config.ticketer),
-            None => Ticketer::new().map_err(|error| library(&error))?,
-        };
+        config.ticketer = Ticketer::new().map_err(|error| library(&error))?;
         config.send_tls13_tickets = 1;
         Ok(Arc::new(Self { config: Arc::new(config), verifier, host_names }))
     }

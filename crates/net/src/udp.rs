@@ -1,7 +1,7 @@
 //! Datagrams: received in batches on the I/O thread, sent straight from the core thread.
 //!
-//! Each is judged right after `recv`: block list, rate of its source, STUN. STUN is answered at once and
-//! never queued. What the core has no room for is dropped and counted. RFC 3261 §18, RFC 8489 §12.
+//! Each is judged right after `recv`: block list, rate of its source, length, STUN. STUN is answered at once
+//! and never queued. What comes from a source that a phone registered from is handed on before strangers. What the core has no room for is dropped and counted. RFC 3261 §18, RFC 8489 §12.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -19,6 +19,10 @@ use crate::lists::Lists;
 
 /// Datagrams that are read before the thread turns to others.
 const BATCH_MAX: usize = 64;
+
+/// The longest datagram that is read on the outside face: several times what phones send by UDP, where
+/// RFC 3261 §18.1.1 asks for a stream above 1,300 bytes.
+const OUTSIDE_MAX: usize = 8 * 1024;
 
 /// What a UDP listener is for.
 #[derive(Clone, Copy, Debug)]
@@ -66,12 +70,33 @@ impl UdpPort {
 /// What becomes of a datagram.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
-    /// The core reads it.
-    Core,
+    /// The core reads it, from this lane.
+    Core(Lane),
     /// It is answered with the first bytes of the reply buffer.
     Answer(usize),
     /// It is dropped for this.
     Drop(Count),
+}
+
+/// What was read at once, by its lane.
+struct Batch<T> {
+    registered: Vec<NetEvent<T>>,
+    strangers: Vec<NetEvent<T>>,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { registered: Vec::new(), strangers: Vec::new() }
+    }
+}
+
+impl<T> Batch<T> {
+    fn lane(&mut self, lane: Lane) -> &mut Vec<NetEvent<T>> {
+        match lane {
+            Lane::Registered => &mut self.registered,
+            Lane::Strangers => &mut self.strangers,
+        }
+    }
 }
 
 /// Reads for as long as the thread runs.
@@ -80,17 +105,14 @@ pub(crate) async fn listen<T: Send + 'static>(
     socket: tokio::net::UdpSocket,
     door: UdpDoor,
 ) {
-    let lane = match door.side {
-        Side::Inside => Lane::Registered,
-        Side::Outside => Lane::Strangers,
-    };
-    let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut batch = Batch::default();
     loop {
         if socket.readable().await.is_err() {
             io.shared.counters.add(Count::AcceptFailed);
         }
         read_batch(&io, &socket, door, &mut batch);
-        let dropped = io.lanes.push_batch(lane, &mut batch);
+        let dropped = io.lanes.push_batch(Lane::Registered, &mut batch.registered)
+            + io.lanes.push_batch(Lane::Strangers, &mut batch.strangers);
         io.shared.counters.add_many(Count::CoreBusy, dropped);
         tokio::task::yield_now().await;
     }
@@ -100,7 +122,7 @@ fn read_batch<T: Send + 'static>(
     io: &IoThread<T>,
     socket: &tokio::net::UdpSocket,
     door: UdpDoor,
-    batch: &mut Vec<NetEvent<T>>,
+    batch: &mut Batch<T>,
 ) {
     let counters = &io.shared.counters;
     let lists = io.shared.lists.load();
@@ -116,9 +138,9 @@ fn read_batch<T: Send + 'static>(
         let from = canonical(sent_from);
         let Some(datagram) = scratch.get(..length) else { continue };
         match door.judge(io, &lists, from, datagram, &mut reply) {
-            Fate::Core => {
+            Fate::Core(lane) => {
                 let bytes = Bytes::copy_from_slice(datagram);
-                batch.push(NetEvent::Bytes { flow: door.flow, from, bytes });
+                batch.lane(lane).push(NetEvent::Bytes { flow: door.flow, from, bytes });
             }
             Fate::Answer(length) => {
                 let sent = reply.get(..length).map(|reply| socket.try_send_to(reply, sent_from));
@@ -144,12 +166,22 @@ impl UdpDoor {
         datagram: &[u8],
         reply: &mut [u8; 64],
     ) -> Fate {
+        let mut lane = Lane::Registered;
         if self.side == Side::Outside {
             if lists.is_blocked(from.ip()) {
                 return Fate::Drop(Count::BlockedDatagram);
             }
-            if !io.rates.admit_datagram(from.ip(), lists.is_allowed(from.ip())) {
+            let registered = io.shared.registered_sources.admit(self.flow, from);
+            if registered.is_none() {
+                lane = Lane::Strangers;
+            }
+            let admitted =
+                registered.unwrap_or_else(|| io.rates.admit_datagram(from.ip(), lists.is_allowed(from.ip())));
+            if !admitted {
                 return Fate::Drop(Count::DatagramRate);
+            }
+            if datagram.len() > OUTSIDE_MAX {
+                return Fate::Drop(Count::DatagramTooLong);
             }
         }
         match datagram.first() {
@@ -160,7 +192,7 @@ impl UdpDoor {
                 None => Fate::Drop(Count::StunIgnored),
             },
             Some(0..=3) => Fate::Drop(Count::StunIgnored),
-            Some(_) if self.sip => Fate::Core,
+            Some(_) if self.sip => Fate::Core(lane),
             Some(_) => Fate::Drop(Count::StunIgnored),
         }
     }

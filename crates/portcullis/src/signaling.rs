@@ -191,8 +191,12 @@ impl Signaling {
             Output::Send { flow, to, bytes } => plant.net.send(flow, to, bytes),
             Output::OpenFlow { flow, transport, to } => plant.net.open_flow(flow, transport, to),
             Output::CloseFlow { flow } => plant.net.close_flow(flow),
-            Output::Registered { flow, .. } => plant.net.register_flow(flow),
-            Output::Unregistered { .. } => {}
+            Output::Registered { flow, source } => {
+                // One of the two knows the flow: a connection, or a UDP listener.
+                plant.net.register_flow(flow);
+                plant.net.register_source(flow, source);
+            }
+            Output::Unregistered { flow, source } => plant.net.unregister_source(flow, source),
             Output::Media(order) => self.order(order),
             Output::Persist { ticket, record } => {
                 if !plant.store.persist(ticket, row(record)) {

@@ -265,6 +265,19 @@ fn a_dead_socket_is_replaced_and_everything_else_is_respected() {
 }
 
 #[test]
+fn a_start_that_was_cut_short_leaves_nothing_in_the_way() {
+    let folder = folder("cut_short");
+    let path = folder.join("admin.sock");
+    let nursery = folder.join("admin.sock.new");
+    std::fs::create_dir_all(&nursery).unwrap();
+    drop(UnixListener::bind(nursery.join("s")).unwrap());
+    let socket = AdminSocket::bind(&path).unwrap();
+    assert!(!nursery.exists());
+    UnixStream::connect(&path).unwrap();
+    drop(socket);
+}
+
+#[test]
 fn an_absent_instance_is_said_to_be_absent() {
     let path = folder("absent").join("admin.sock");
     let error = ask(&path, &Request::Status).unwrap_err();

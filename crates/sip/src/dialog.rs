@@ -8,11 +8,6 @@ use wire::sip::{
     CSeq, Essentials, HeaderName, Message, Method, NameAddr, StartLine, Uri, Writer, split_list,
 };
 
-/// The first CSeq number of the side that has not sent a request in the dialog yet.
-const CSEQ_FIRST: u32 = 1;
-/// CSeq numbers are below 2³¹ (§8.1.1.5).
-const CSEQ_MAX: u32 = (1 << 31) - 1;
-
 /// What names a dialog (§12).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DialogId {
@@ -74,8 +69,6 @@ pub struct Dialog {
     pub remote_target: String,
     /// The proxies between, next first, each a name-addr as it stood.
     pub route_set: Vec<String>,
-    /// The number of our last request; none was sent yet.
-    pub local_cseq: Option<u32>,
     /// The number of the peer's last request; none came yet.
     pub remote_cseq: Option<u32>,
     /// A 2xx was sent or received.
@@ -97,7 +90,6 @@ impl Dialog {
             remote_uri: essentials.to.uri.to_owned(),
             remote_target: contact(response).unwrap_or(uri).to_owned(),
             route_set: record_route(response).map(reversed)?,
-            local_cseq: Some(essentials.cseq.number),
             remote_cseq: None,
             confirmed: is_success(code),
         })
@@ -116,7 +108,6 @@ impl Dialog {
             remote_uri: essentials.from.uri.to_owned(),
             remote_target: contact(request).ok_or(DialogError::Contact)?.to_owned(),
             route_set: record_route(request)?,
-            local_cseq: None,
             remote_cseq: Some(essentials.cseq.number),
             confirmed: false,
         })
@@ -167,13 +158,6 @@ impl Dialog {
         true
     }
 
-    /// The number of our next request; not to be used for ACK and CANCEL.
-    pub fn next_cseq(&mut self) -> u32 {
-        let next = self.local_cseq.map_or(CSEQ_FIRST, |last| last.saturating_add(1).min(CSEQ_MAX));
-        self.local_cseq = Some(next);
-        next
-    }
-
     /// The Request-URI and the Route values of a request inside the dialog (§12.2.1.1), behind a strict
     /// router too.
     pub fn route(&self) -> (&str, Vec<Route<'_>>) {
@@ -193,7 +177,7 @@ impl Dialog {
     }
 
     /// Begins a request inside the dialog: Via, Route, Max-Forwards, From, To, Call-ID, CSeq. An ACK bears
-    /// the number of its INVITE, any other request that of [`next_cseq`](Self::next_cseq).
+    /// the number of its INVITE, any other request one more than the last.
     pub fn request(&self, method: Method<'_>, cseq: u32, via: &str, max_forwards: u8) -> Writer {
         let (uri, routes) = self.route();
         let mut writer = Writer::request(method.as_str(), uri);
@@ -325,7 +309,7 @@ mod tests {
         );
         assert_eq!(ours.remote_target, "sip:bob@192.0.2.2");
         assert_eq!(ours.route_set, ["<sip:p1;lr>", "<sip:p2;lr>"]);
-        assert_eq!((ours.local_cseq, ours.remote_cseq, ours.confirmed), (Some(7), None, false));
+        assert_eq!((ours.remote_cseq, ours.confirmed), (None, false));
 
         let theirs = uas("Record-Route: <sip:p2;lr>\r\nRecord-Route: <sip:p1;lr>\r\n");
         assert_eq!(
@@ -338,7 +322,7 @@ mod tests {
         );
         assert_eq!(theirs.remote_target, "sip:alice@192.0.2.1;transport=tcp");
         assert_eq!(theirs.route_set, ["<sip:p2;lr>", "<sip:p1;lr>"]);
-        assert_eq!((theirs.local_cseq, theirs.remote_cseq, theirs.confirmed), (None, Some(7), false));
+        assert_eq!((theirs.remote_cseq, theirs.confirmed), (Some(7), false));
     }
 
     #[test]
@@ -415,10 +399,6 @@ mod tests {
         assert!(!dialog.accept_cseq(cseq(99, Method::Bye)));
         let mut caller = uac(200, "").expect("a dialog");
         assert!(caller.accept_cseq(cseq(0, Method::Bye)), "the peer's first may be any");
-        assert_eq!((caller.next_cseq(), caller.next_cseq()), (8, 9));
-        assert_eq!((dialog.next_cseq(), dialog.next_cseq()), (1, 2));
-        caller.local_cseq = Some(CSEQ_MAX);
-        assert_eq!(caller.next_cseq(), CSEQ_MAX);
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod via;
 pub use encode::Writer;
 pub use error::{ParseError, ParseErrorKind};
 pub use framing::{Frame, FrameError, Framer};
-pub use grammar::{split_list, unescape, unfold, unquote};
+pub use grammar::{split_list, unescape, unfold};
 pub use header::{Header, HeaderName};
 pub use message::{CSeq, Essentials, Message};
 pub use name_addr::NameAddr;

@@ -1,7 +1,7 @@
 //! The scanner at its edges: limits, line ends, doubled headers, and what the writer makes of hostile values.
 #![expect(clippy::expect_used, reason = "a test ends where its own ground gives way")]
 
-use wire::sip::{HeaderName, Limits, Message, Method, ParseErrorKind, StartLine, Writer};
+use wire::sip::{HeaderName, Limits, Message, Method, ParseErrorKind, StartLine, Writer, unfold};
 
 const SOUND: &str = "Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: i\r\nCSeq: 1 OPTIONS\r\n";
 
@@ -118,7 +118,7 @@ fn folds_belong_to_the_value() {
     let text = text + "\r\n";
     let message = Message::parse(text.as_bytes()).expect("valid");
     assert_eq!(message.value(HeaderName::Subject), Some("a\r\n b\r\n\t c"));
-    let unfolded: Vec<_> = message.headers().map(|header| header.unfolded().into_owned()).collect();
+    let unfolded: Vec<_> = message.headers().map(|header| unfold(header.value).into_owned()).collect();
     assert_eq!(unfolded, ["a b c", ""]);
 }
 
@@ -196,6 +196,13 @@ fn essentials_refuse_what_cannot_be_kept_apart() {
     for (headers, expected, header) in [
         (with("tag=1", "tag=1;tag=2"), ParseErrorKind::Params, HeaderName::From),
         (with("branch=z9hG4bK1", "branch=a;BRANCH=b"), ParseErrorKind::Params, HeaderName::Via),
+        // without its quotes it would be two addresses
+        (with("tag=1", r#"tag="x, <sip:e@f>;tag=y""#), ParseErrorKind::Params, HeaderName::From),
+        (with("<sip:c@d>", r#"<sip:c@d>;tag="x;y""#), ParseErrorKind::Params, HeaderName::To),
+        (with("tag=1", r#"tag="""#), ParseErrorKind::Params, HeaderName::From),
+        (with("tag=1", "tag=a:b"), ParseErrorKind::Params, HeaderName::From),
+        (with("z9hG4bK1", r#""z9hG4bK1, SIP/2.0/UDP i""#), ParseErrorKind::Params, HeaderName::Via),
+        (with("z9hG4bK1", "z9hG4bK{1}"), ParseErrorKind::Params, HeaderName::Via),
         (with("tag=1", &format!("tag={long}")), ParseErrorKind::FieldTooLong, HeaderName::From),
         (with("z9hG4bK1", &long), ParseErrorKind::FieldTooLong, HeaderName::Via),
         (with("Call-ID: i", &format!("Call-ID: {long}")), ParseErrorKind::FieldTooLong, HeaderName::CallId),

@@ -9,7 +9,7 @@ mod sip_mutants;
 use sip_mutants::Mutants;
 use wire::sip::{
     CSeq, Frame, Framer, HeaderName, Host, Limits, Message, NameAddr, Params, StartLine, Uri, Via, Writer,
-    split_list, unescape, unfold, unquote,
+    split_list, unescape, unfold,
 };
 
 const MUTANTS: usize = 300_000;
@@ -21,14 +21,10 @@ fn read_value(value: &str) {
             assert!(!address.uri.contains(['<', '>', '"', ' ', '\r', '\n', '\0']), "{item:?}");
             read_params(&address.params);
             read_uri(address.uri);
-            address.display.map(unquote);
         }
         if let Ok(via) = Via::parse(item) {
-            assert!(via.branch() == via.params.value("BRANCH") && via.rport() == via.params.get("rport"));
-            assert!(
-                Host::parse(&via.host.to_string()).is_some_and(|host| host.eq_ignore_case(&via.host)),
-                "{item:?}"
-            );
+            assert_eq!(via.branch(), via.params.value("BRANCH"));
+            assert_eq!(Host::parse(&via.host.to_string()), Some(via.host), "{item:?}");
             read_params(&via.params);
         }
     }
@@ -80,7 +76,7 @@ fn check_writing(message: &Message<'_>) {
     };
     let kept = |name: &HeaderName<'_>| *name != HeaderName::ContentLength;
     for header in message.headers().filter(|header| kept(&header.name)) {
-        writer.header(header.name.as_str(), header.unfolded());
+        writer.header(header.name.as_str(), unfold(header.value));
     }
     let bytes = writer.finish(message.body());
     // The length line is ours, and may be one more than there was room for.
@@ -97,7 +93,7 @@ fn check_writing(message: &Message<'_>) {
     let before = message
         .headers()
         .filter(|header| kept(&header.name))
-        .map(|header| (header.name, blanked(&header.unfolded())));
+        .map(|header| (header.name, blanked(&unfold(header.value))));
     let after = again
         .headers()
         .filter(|header| kept(&header.name))

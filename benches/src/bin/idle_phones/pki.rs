@@ -1,8 +1,9 @@
 //! A CA, the server's certificate, and one for each phone; all of it dies with the run.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,7 +45,9 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
         fs::write(directory.join("server.pem"), certificate.pem())?;
-        fs::write(directory.join("server.key"), key.serialize_pem())
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join("server.key"))?;
+        file.write_all(key.serialize_pem().as_bytes())
     }
 
     /// How the phone with this hardware ID connects.

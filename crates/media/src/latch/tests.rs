@@ -36,8 +36,12 @@ fn ranked() -> Rules {
     }
 }
 
+fn claim(kind: Kind, from: &str, ms: u64) -> Claim {
+    Claim { kind, from: socket(from), scope: Scope::Any, now: at(ms) }
+}
+
 fn send(latch: &mut Latch, kind: Kind, from: &str, ms: u64) -> Judged {
-    latch.admit(kind, socket(from), |_| true, Some(&PrefixSet::default()), at(ms))
+    latch.admit(claim(kind, from, ms), |_| true, Some(&PrefixSet::default()))
 }
 
 fn check(rules: Rules, steps: &[(u64, &str, Kind, Judged)]) -> Latch {
@@ -251,6 +255,6 @@ fn blocked_and_forbidden_sources_are_never_learned_but_a_held_one_stays() {
         (None, true, SECOND),
         (Some(&blocks), true, PASS),
     ] {
-        assert_eq!(latch.admit(RTP, socket(NAT), |_| legal, blocks, at(1)), expect);
+        assert_eq!(latch.admit(claim(RTP, NAT, 1), |_| legal, blocks), expect);
     }
 }

@@ -178,6 +178,53 @@ fn a_phone_behind_nat_is_answered_where_it_sends_from_rtcp_apart() {
     );
 }
 
+/// A table with a phone behind NAT, which sends from elsewhere than it says.
+fn behind_nat() -> Rig {
+    let mut phone = leg(LatchPolicy::Ranked, "192.168.1.5:4000");
+    phone.signalling_source = Some(socket(PHONE).ip());
+    Rig::open(RelaySpec { legs: [phone, leg(LatchPolicy::Advertised, PBX)], ..spec() })
+}
+
+#[test]
+fn nobody_takes_the_rtcp_of_a_phone_that_sends_none() {
+    let mut rig = behind_nat();
+    // before its first RTP, and after
+    for ms in [2_500, 2_600, 2_700, 2_800] {
+        let judged = rig.send(OUT_RTCP, STRANGER, &rtcp(), ms);
+        assert_eq!(judged, Verdict::Drop(DropReason::Unproven), "{ms}");
+    }
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 3_000), forward(IN_RTP, PBX));
+    for ms in [6_000, 6_100, 6_200, 6_300] {
+        let judged = rig.send(OUT_RTCP, STRANGER, &rtcp(), ms);
+        assert_eq!(judged, Verdict::Drop(DropReason::Stranger), "{ms}");
+    }
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6_400), forward(OUT_RTCP, "192.168.1.5:4001"));
+    assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), 6_500), forward(IN_RTCP, PBX_RTCP));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6_600), forward(OUT_RTCP, PHONE_RTCP));
+}
+
+#[test]
+fn rtcp_goes_where_rtp_goes() {
+    let mut rig = behind_nat();
+    // a phone whose media come from another host than its signalling
+    let (media, media_rtcp) = ("198.51.100.20:7000", "198.51.100.20:7009");
+    for ms in [2_500, 2_520] {
+        assert_eq!(rig.send(OUT_RTP, media, &rtp(1), ms), Verdict::Drop(DropReason::Unproven), "{ms}");
+    }
+    assert_eq!(rig.send(OUT_RTP, media, &rtp(1), 2_540), forward(IN_RTP, PBX));
+    for ms in [2_550, 2_560] {
+        assert_eq!(rig.send(OUT_RTCP, media_rtcp, &rtcp(), ms), Verdict::Drop(DropReason::Unproven), "{ms}");
+    }
+    assert_eq!(rig.send(OUT_RTCP, media_rtcp, &rtcp(), 2_570), forward(IN_RTCP, PBX_RTCP));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 2_580), forward(OUT_RTCP, media_rtcp));
+    // a better rank displaces it, and takes the RTCP with it
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(2), 3_000), forward(IN_RTP, PBX));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 3_010), forward(OUT_RTCP, "192.168.1.5:4001"));
+    let judged = rig.send(OUT_RTCP, media_rtcp, &rtcp(), 3_020);
+    assert_eq!(judged, Verdict::Drop(DropReason::Stranger));
+    assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), 3_030), forward(IN_RTCP, PBX_RTCP));
+}
+
 #[test]
 fn only_a_relatch_that_rises_opens_the_latch() {
     let mut phone = leg(LatchPolicy::Ranked, "192.168.1.5:4000");

@@ -157,7 +157,7 @@ fn the_field_is_that_of_the_ca_that_signed() {
     let device = Device { common_name: "generic", state: Some("SEP009033010204"), ..Device::default() };
     let both = [(&pki.device_ca, IdentityField::CommonName), (&vendor, IdentityField::State)];
     for (ca, field) in [(&vendor, "SEP009033010204"), (&pki.device_ca, "generic")] {
-        let mut rig = rig(pki.identity_with(Admission::CertificateOnly, &both, None));
+        let mut rig = rig(pki.identity_with(Admission::CertificateOnly, &both));
         let minted = ca.device(&device);
         let (_, device) = exchange(&mut rig, &pki.client(&TLS13, Some(&minted)));
         assert_eq!(device.unwrap().field_values, [field.as_bytes().to_vec()]);
@@ -185,40 +185,6 @@ fn a_resumed_session_is_checked_again() {
 }
 
 #[test]
-fn a_ticket_of_a_removed_ca_is_worth_nothing() {
-    for version in VERSIONS {
-        let pki = Pki::new();
-        let minted = pki.device_ca.device(&Device::default());
-        let before = pki.identity(Admission::CertificateOnly);
-        let mut rig = rig(Arc::clone(&before));
-        let client = pki.client(version, Some(&minted));
-        exchange(&mut rig, &client);
-
-        let other = Ca::new("the new device CA");
-        let cas = [(&other, IdentityField::CommonName)];
-        rig.net.set_identity(pki.identity_with(Admission::CertificateOnly, &cas, Some(&before)));
-        assert_refused(&mut rig, &client, HandshakeFault::CertUntrusted, "CA removed");
-        assert_eq!(rig.net.counters().read(Count::HandshakeResumed), 1, "{version:?}");
-    }
-}
-
-#[test]
-fn a_ticket_without_a_certificate_ends_with_digest() {
-    for version in VERSIONS {
-        let pki = Pki::new();
-        let before = pki.identity(Admission::CertificateOrDigest);
-        let mut rig = rig(Arc::clone(&before));
-        let client = pki.client(version, None);
-        exchange(&mut rig, &client);
-        assert_eq!(exchange(&mut rig, &client).0, HandshakeKind::Resumed);
-
-        let cas = [(&pki.device_ca, IdentityField::CommonName)];
-        rig.net.set_identity(pki.identity_with(Admission::CertificateOnly, &cas, Some(&before)));
-        assert_refused(&mut rig, &client, HandshakeFault::CertMissing, "digest switched off");
-    }
-}
-
-#[test]
 fn what_is_no_tls_is_broken() {
     let pki = Pki::new();
     let mut rig = rig(pki.identity(Admission::CertificateOnly));
@@ -241,12 +207,12 @@ fn an_identity_says_what_is_wrong_with_its_files() {
         device_ca: Vec::new(),
         admission: Admission::CertificateOnly,
     };
-    let error = ServerIdentity::load(&missing, None).unwrap_err().to_string();
+    let error = ServerIdentity::load(&missing).unwrap_err().to_string();
     assert!(error.starts_with("cannot read no/such/server.pem: "), "{error}");
     // A file that is there, but is no certificate.
     let source = std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     let wrong = TlsFiles { certificate: source.clone(), ..missing };
-    let error = ServerIdentity::load(&wrong, None).unwrap_err().to_string();
+    let error = ServerIdentity::load(&wrong).unwrap_err().to_string();
     assert_eq!(error, format!("{} holds no certificate in PEM form: there is none in it", source.display()));
     let pki = Pki::new();
     assert_eq!(pki.identity(Admission::CertificateOnly).host_names(), ["localhost"]);

@@ -148,14 +148,13 @@ impl Pki {
     }
 
     pub(super) fn identity(&self, admission: Admission) -> Arc<ServerIdentity> {
-        self.identity_with(admission, &[(&self.device_ca, IdentityField::CommonName)], None)
+        self.identity_with(admission, &[(&self.device_ca, IdentityField::CommonName)])
     }
 
     pub(super) fn identity_with(
         &self,
         admission: Admission,
         device_cas: &[(&Ca, IdentityField)],
-        before: Option<&ServerIdentity>,
     ) -> Arc<ServerIdentity> {
         let parts = Parts {
             chain: self.server.chain.clone(),
@@ -164,7 +163,7 @@ impl Pki {
             admission,
         };
         let clock = Arc::<TestClock>::clone(&self.clock);
-        ServerIdentity::build(parts, before, clock).unwrap()
+        ServerIdentity::build(parts, clock).unwrap()
     }
 
     /// A client that shows this certificate, or none.

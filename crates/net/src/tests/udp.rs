@@ -85,6 +85,70 @@ fn a_flood_of_datagrams_is_cut_and_reported() {
     assert!(refused >= 1);
 }
 
+/// Waits until a counter has reached a value, and leaves all events where they are.
+fn reached(rig: &Rig, count: Count, many: u64) {
+    while rig.net.counters().read(count) < many {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_registered_source_overtakes_strangers_and_finds_room_without_them() {
+    let limits = LaneLimits { events: 10, bytes: 1 << 20 };
+    let mut rig = Rig::with_limits(outside(&[ListenerKind::Udp { stun: true }]), limits);
+    let (flow, address) = (rig.net.listening()[0].flow, rig.address(0));
+    // One house: a phone that has registered, and somebody else.
+    let (stranger, known) = (phone(source(1)), phone(source(1)));
+    rig.net.register_source(flow, known.local_addr().unwrap());
+    for _ in 0..30 {
+        stranger.send_to(b"x", address).unwrap();
+    }
+    reached(&rig, Count::CoreBusy, 20);
+    known.send_to(b"registered", address).unwrap();
+    stranger.send_to(b"x", address).unwrap();
+    reached(&rig, Count::CoreBusy, 21);
+    rig.net.unregister_source(flow, known.local_addr().unwrap());
+    known.send_to(b"a stranger again", address).unwrap();
+    reached(&rig, Count::CoreBusy, 22);
+    let kept: Vec<_> = (0..11).map(|_| rig.bytes()).collect();
+    assert_eq!(kept[0], "registered");
+    assert!(kept[1..].iter().all(|bytes| bytes == "x"), "{kept:?}");
+}
+
+#[test]
+fn a_registered_source_has_a_rate_of_its_own() {
+    let mut rig = Rig::start(outside(&[ListenerKind::Udp { stun: true }, ListenerKind::Tcp]));
+    let (flow, address) = (rig.net.listening()[0].flow, rig.address(0));
+    let (flooder, known) = (phone(source(1)), phone(source(1)));
+    rig.net.register_source(flow, known.local_addr().unwrap());
+    rig.net.register_source(rig.net.listening()[1].flow, flooder.local_addr().unwrap());
+    while rig.net.counters().read(Count::DatagramRate) == 0 {
+        flooder.send_to(b"x", address).unwrap();
+    }
+    for _ in 0..1_000 {
+        known.send_to(b"registered", address).unwrap();
+        rig.wait(|event| {
+            matches!(event, NetEvent::Bytes { bytes, .. } if bytes == "registered").then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_long_datagram_is_dropped_outside_and_read_inside() {
+    let kind = ListenerKind::Udp { stun: true };
+    let listeners = vec![listener(kind, Side::Outside), listener(kind, Side::Inside)];
+    let mut rig = Rig::start(NetConfig { listeners, ..NetConfig::default() });
+    let phone = phone(source(1));
+    let longest = vec![b'x'; 8 * 1024];
+    let longer = vec![b'x'; 8 * 1024 + 1];
+    phone.send_to(&longer, rig.address(0)).unwrap();
+    phone.send_to(&longest, rig.address(0)).unwrap();
+    assert_eq!(rig.bytes(), longest);
+    assert_eq!(rig.net.counters().read(Count::DatagramTooLong), 1);
+    phone.send_to(&longer, rig.address(1)).unwrap();
+    assert_eq!(rig.bytes(), longer);
+}
+
 #[test]
 fn the_inside_face_has_no_rate() {
     let mut rig = Rig::start(NetConfig {

@@ -1,10 +1,17 @@
 //! The socket file: made with the right permissions, a dead one replaced, a live one respected.
+//!
+//! The OS makes a socket file with the permissions of the umask, and the umask belongs to the whole process.
+//! So it is made in a directory for the owner alone, where nobody else reaches it before its own permissions
+//! are set, and moved to its place afterwards.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+/// The socket's first name: short, since the path of a socket may have about a hundred bytes.
+const NASCENT: &str = "s";
 
 /// Why the admin socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,17 +47,9 @@ impl AdminSocket {
             DirBuilder::new().recursive(true).mode(0o750).create(parent).map_err(system)?;
         }
         check_free(path)?;
-        // Opened under another name, so that the real one never has the wrong permissions.
-        let mut nascent = path.as_os_str().to_owned();
-        nascent.push(".new");
-        let nascent = PathBuf::from(nascent);
-        match std::fs::remove_file(&nascent) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(system(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&nascent).map_err(system)?;
-        std::fs::set_permissions(&nascent, Permissions::from_mode(0o600)).map_err(system)?;
-        std::fs::rename(&nascent, path).map_err(system)?;
+        let mut nursery = path.as_os_str().to_owned();
+        nursery.push(".new");
+        let listener = bind_in_private(Path::new(&nursery), path).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
         Ok(Self { listener, path: path.to_owned() })
     }
@@ -69,6 +68,29 @@ impl Drop for AdminSocket {
     }
 }
 
+/// Binds the socket in the directory `nursery`, made for it, and moves it to `path`.
+fn bind_in_private(nursery: &Path, path: &Path) -> io::Result<UnixListener> {
+    let nascent = nursery.join(NASCENT);
+    make_private(nursery)?;
+    let listener = UnixListener::bind(&nascent)?;
+    std::fs::set_permissions(&nascent, Permissions::from_mode(0o600))?;
+    std::fs::rename(&nascent, path)?;
+    std::fs::remove_dir(nursery)?;
+    Ok(listener)
+}
+
+/// Makes the directory anew, for the owner alone: a start that was cut short may have left one behind, and
+/// a socket in it.
+fn make_private(nursery: &Path) -> io::Result<()> {
+    absent_or_removed(std::fs::remove_file(nursery.join(NASCENT)))?;
+    absent_or_removed(std::fs::remove_dir(nursery))?;
+    DirBuilder::new().mode(0o700).create(nursery)
+}
+
+fn absent_or_removed(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 /// Nothing at that path, or a socket on which nobody answers.
 fn check_free(path: &Path) -> Result<(), SocketError> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
@@ -79,5 +101,25 @@ fn check_free(path: &Path) -> Result<(), SocketError> {
         Ok(_) => Err(SocketError::Alive(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Err(source) => Err(SocketError::System { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_made_where_only_its_owner_comes() {
+        let folder = std::env::temp_dir().join(format!("portcullis-socket-{}", std::process::id()));
+        let nursery = folder.join("admin.sock.new");
+        DirBuilder::new().create(&folder).unwrap();
+        // Left behind by another start, and open to everybody.
+        DirBuilder::new().create(&nursery).unwrap();
+        std::fs::set_permissions(&nursery, Permissions::from_mode(0o777)).unwrap();
+        drop(UnixListener::bind(nursery.join(NASCENT)).unwrap());
+        make_private(&nursery).unwrap();
+        assert_eq!(std::fs::metadata(&nursery).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(&nursery).unwrap().count(), 0);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

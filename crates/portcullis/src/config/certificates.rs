@@ -53,7 +53,7 @@ pub fn read(
 
 /// The last word is that of the library which will use the files.
 fn identity(files: &TlsFiles, outside: &file::Outside, faults: &mut Faults) -> Option<Arc<ServerIdentity>> {
-    let error = match ServerIdentity::load(files, None) {
+    let error = match ServerIdentity::load(files) {
         Ok(identity) => return Some(identity),
         Err(error) => error,
     };

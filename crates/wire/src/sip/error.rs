@@ -68,7 +68,7 @@ pub enum ParseErrorKind {
     NameAddr,
     /// A quoted string without its end.
     Quotes,
-    /// Parameters that are not `;name` or `;name=value`, or a tag or branch that stands twice.
+    /// Parameters that are not `;name` or `;name=value`, or a tag or branch that stands twice or is no token.
     Params,
     /// A character or an order of parts that no URI has.
     Uri,

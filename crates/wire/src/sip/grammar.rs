@@ -223,21 +223,6 @@ pub fn unfold(value: &str) -> Cow<'_, str> {
     Cow::Owned(joined)
 }
 
-/// The text inside a quoted string, with its quoted pairs undone; text without quotes as it is.
-pub fn unquote(text: &str) -> Cow<'_, str> {
-    let text = trim(text);
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    if !inner.contains('\\') {
-        return Cow::Borrowed(inner);
-    }
-    let mut escaped = false;
-    let plain = inner.chars().filter(|&character| {
-        escaped = character == '\\' && !escaped;
-        !escaped
-    });
-    Cow::Owned(plain.collect())
-}
-
 /// `text` of a URI with its `%` escapes undone, where the result is UTF-8; else as it is.
 pub fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
@@ -283,12 +268,6 @@ mod tests {
     fn folds_become_one_blank() {
         assert_eq!(unfold("a \r\n\t b\r\n c"), "a b c");
         assert!(matches!(unfold("plain"), Cow::Borrowed("plain")));
-    }
-
-    #[test]
-    fn quoted_pairs_are_undone() {
-        assert_eq!(unquote(r#" "a \"b\" \\" "#), r#"a "b" \"#);
-        assert_eq!(unquote("plain"), "plain");
     }
 
     #[test]

@@ -1,25 +1,15 @@
 //! Header fields and their names, compact forms included. RFC 3261 §7.3, §20 and the IANA registry.
 //! Never tells two spellings of a name apart: case and compact form mean nothing.
 
-use std::borrow::Cow;
 use std::fmt;
-
-use super::grammar;
 
 /// One header field, in the place where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     /// The name.
     pub name: HeaderName<'a>,
-    /// The value without the white space around it; may still be folded.
+    /// The value without the white space around it; may still be folded: [`super::unfold`] joins its lines.
     pub value: &'a str,
-}
-
-impl<'a> Header<'a> {
-    /// The value on one line.
-    pub fn unfolded(&self) -> Cow<'a, str> {
-        grammar::unfold(self.value)
-    }
 }
 
 /// Writes the enum and its table from one list: variant, canonical name, compact form where there is one.

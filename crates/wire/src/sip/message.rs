@@ -136,8 +136,8 @@ impl<'a> Message<'a> {
     /// Checks and types the headers that every message must have.
     ///
     /// From, To, Call-ID and CSeq stand once; there is a Via, and its topmost value is sound; CSeq's method
-    /// is the request's; Max-Forwards stands at most once and is at most 255; no tag or branch is doubled
-    /// or too long. A missing tag or branch is left to the reader: RFC 2543 knew none.
+    /// is the request's; Max-Forwards stands at most once and is at most 255; a tag or branch is a token,
+    /// stands once and is not too long. A missing tag or branch is left to the reader: RFC 2543 knew none.
     pub fn essentials(&self) -> Result<Essentials<'a>, ParseError> {
         let places = self.places()?;
         let essentials = Essentials {
@@ -427,9 +427,11 @@ fn parse_party(value: &str) -> Result<NameAddr<'_>, ParseError> {
     Ok(party)
 }
 
-/// A tag or branch that stands twice, or is too long to be kept, is refused (RFC 3261 §7.3.1).
+/// A tag or branch is written on without quotes: where it stands twice, is no token (RFC 3261 §25.1), so that
+/// another reader would cut it differently, or is too long to be kept, it is refused.
 fn check_token(params: Params<'_>, name: &str) -> Result<(), ParseError> {
     match params.single(name)? {
+        Some(value) if !grammar::is_token(value) => Err(ParseError::new(ParseErrorKind::Params, 0)),
         Some(token) if token.len() > Limits::TOKEN => Err(ParseError::new(ParseErrorKind::FieldTooLong, 0)),
         _ => Ok(()),
     }

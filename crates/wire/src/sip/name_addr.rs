@@ -9,7 +9,7 @@ use super::start_line::has_scheme;
 /// One address with its display name and parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameAddr<'a> {
-    /// The display name as it stands, with its quotes; [`super::unquote`] gives the words.
+    /// The display name as it stands, with its quotes.
     pub display: Option<&'a str>,
     /// The URI, of any scheme, its inner grammar not yet checked; [`super::Uri::parse`] does that.
     pub uri: &'a str,
