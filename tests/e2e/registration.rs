@@ -233,17 +233,14 @@ fn a_phone_gone_before_the_pbx_accepts_it_leaves_no_contact_behind() {
     let mark = lab.pbx.mark();
     let mut register = Draft::register("1001", DOMAIN, &phone.contact("1001"), 60);
     phone.send(&register);
-    wait_until("the PBX is at it", SOON, || {
-        let asked = lab.pbx.requests_after(mark, "REGISTER");
-        asked
-            .iter()
-            .any(|it| !it.values("Contact").is_empty() && !it.values("Authorization").is_empty())
-            .then_some(())
+    let under_way = wait_until("the PBX is at it", SOON, || {
+        let mut asked = lab.pbx.requests_after(mark, "REGISTER").into_iter();
+        asked.find(|it| !it.values("Contact").is_empty() && !it.values("Authorization").is_empty())
     });
     phone.send(register.follow_up().set("Expires", "0"));
     lab.portcullis.wait_rows(&["registrations"], 0);
     assert_eq!(lab.pbx.contacts("1001").len(), 0, "it has not accepted yet");
-    lab.pbx.wait_saved(mark, "1001", SOON);
+    lab.pbx.wait_saved(&under_way, SOON);
     lab.pbx.wait_contacts("1001", 0, SOON);
     never_within("the contact comes back", Duration::from_secs(3), || !lab.pbx.contacts("1001").is_empty());
 }

@@ -37,7 +37,7 @@ pub struct Manner {
     pub realm: &'static str,
     /// Whether it challenges a BYE too, as it does an INVITE.
     pub challenge_bye: bool,
-    /// Whether it takes a second to accept a REGISTER that proved itself.
+    /// Whether it takes a second to accept a contact; to forget one it never takes long.
     pub slow_register: bool,
 }
 
@@ -129,10 +129,11 @@ impl Kamailio {
         assert!(answer.get("error").is_none(), "{answer}");
     }
 
-    /// Waits until it has taken a REGISTER of an extension that proved itself, after a mark.
+    /// Waits until it has done what a REGISTER that it received wants.
     #[track_caller]
-    pub fn wait_saved(&self, mark: usize, extension: &str, within: Duration) {
-        self.process.wait_after(mark, &format!("saved <{extension}>"), within);
+    pub fn wait_saved(&self, register: &RawMessage, within: Duration) {
+        let number = register.value("CSeq").replace(" REGISTER", "");
+        self.process.wait_for(&format!("saved <{} {number}>", register.value("Call-ID")), within);
     }
 
     /// The place in its log.
@@ -219,7 +220,7 @@ fn configuration(address: SocketAddr, directory: &Path, manner: &Manner) -> Stri
     let save = if *contacts_max == 1 { "0x04" } else { "0x00" };
     let qop = if *qop { "1" } else { "0" };
     let challenged_in_dialog = if *challenge_bye { "BYE" } else { "NONE" };
-    let pause = if *slow_register { "sleep(\"1\");" } else { "" };
+    let pause = if *slow_register { "1" } else { "0" };
     let routes = ROUTES.replace("@REALM@", realm).replace("@QOP@", qop).replace("@SAVE@", save);
     text + &routes.replace("@CHALLENGED_IN_DIALOG@", challenged_in_dialog).replace("@PAUSE@", pause)
 }
@@ -294,9 +295,13 @@ request_route {
 			www_challenge("@REALM@", "@QOP@");
 			exit;
 		}
-		@PAUSE@
+		if (@PAUSE@ == 1 && is_present_hf("Contact") && !($hdr(Contact) =~ "expires=0")) {
+			# A transaction takes in what the other end sends again meanwhile.
+			if (!t_newtran()) exit;
+			sleep("1");
+		}
 		if (!save("location", "@SAVE@")) sl_reply_error();
-		xlog("L_NOTICE", "saved <$tU>\n");
+		xlog("L_NOTICE", "saved <$ci $cs>\n");
 		exit;
 	}
 	if (is_method("INVITE|MESSAGE")) {

@@ -289,12 +289,26 @@ impl Border {
         }
     }
 
-    /// Takes our contact back from the PBX, for a binding that is gone.
-    pub(crate) fn deregister_inside(&mut self, binding: Binding) {
-        let there = binding.is_registered() || binding.inside == Inside::Registering;
-        if there && self.pbxs[binding.pbx].is_up() {
-            let Binding { entry, key, pbx, token, auth, .. } = binding;
-            self.send_leaving(Leaving { entry, key, pbx, token, auth });
+    /// Takes our contact back from the PBX, for a binding that is gone. Where our REGISTER is still on its
+    /// way, its answer is waited for: the PBX could take the second before the first.
+    pub(crate) fn deregister_inside(&mut self, id: BindingId, binding: Binding) {
+        let (registered, under_way) = (binding.is_registered(), binding.inside == Inside::Registering);
+        let Binding { entry, key, pbx, token, auth, .. } = binding;
+        let leaving = Leaving { entry, key, pbx, token, auth };
+        if under_way {
+            let of_binding = |using: &&mut ClientUse| matches!(using, ClientUse::Registration { binding, .. } if *binding == id);
+            if let Some(using) = self.clients.values_mut().find(of_binding) {
+                *using = ClientUse::Abandoned(Box::new(leaving));
+            }
+        } else if registered && self.pbxs[pbx].is_up() {
+            self.send_leaving(leaving);
+        }
+    }
+
+    /// The answer to a registration whose binding has gone meanwhile.
+    pub(crate) fn on_abandoned_response(&mut self, leaving: Leaving, status: u16) {
+        if (200..300).contains(&status) && self.bindings.by_token(&leaving.token).is_none() {
+            self.send_leaving(leaving);
         }
     }
 

@@ -459,7 +459,7 @@ impl Border {
             self.event(Code::Deregistered, about, || (why.to_owned(), "nothing to do".into()));
         }
         if !binding.pass_through {
-            self.deregister_inside(binding);
+            self.deregister_inside(id, binding);
         }
     }
 

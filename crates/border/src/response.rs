@@ -52,6 +52,8 @@ impl Lost {
 pub(crate) enum ClientUse {
     /// The inside registration of a binding.
     Registration { binding: BindingId, sent: Instant },
+    /// One whose binding has gone before the answer.
+    Abandoned(Box<Leaving>),
     /// The end of one.
     Deregistration(Box<Leaving>),
     /// The question which contacts a PBX has for an extension.
@@ -109,10 +111,15 @@ impl Border {
                 let forward = *forward;
                 self.on_forward_response(forward, reply);
             }
-            ClientUse::Deregistration(_) | ClientUse::PassedRegister(_) if is_final => {
+            ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::PassedRegister(_)
+                if is_final =>
+            {
                 self.on_last_response(client, message, code);
             }
-            ClientUse::Deregistration(_) | ClientUse::PassedRegister(_) | ClientUse::Ending => {}
+            ClientUse::Abandoned(_)
+            | ClientUse::Deregistration(_)
+            | ClientUse::PassedRegister(_)
+            | ClientUse::Ending => {}
         }
     }
 
@@ -139,6 +146,7 @@ impl Border {
     /// The final response of a use that is consumed by it.
     fn on_last_response(&mut self, client: ClientId, message: &Message<'_>, code: u16) {
         match self.clients.remove(&client) {
+            Some(ClientUse::Abandoned(leaving)) => self.on_abandoned_response(*leaving, code),
             Some(ClientUse::Deregistration(leaving)) => {
                 self.on_deregistration_response(*leaving, message, code)
             }
@@ -171,7 +179,7 @@ impl Border {
             Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
-            Some(ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
+            Some(ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }
     }
 

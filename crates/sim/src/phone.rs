@@ -123,6 +123,7 @@ impl Phone {
         }
         self.connection = None;
         self.agent.path = None;
+        self.agent.ready = false;
         let lost = self.agent.transactions.path_lost(Path::Stream(flow));
         self.agent.on_lost(&lost, stage);
         self.registered_until = None;
@@ -218,6 +219,7 @@ impl Phone {
                 let granted = own.and_then(|contact| param(&contact, "expires")?.parse::<u64>().ok());
                 let granted = granted.filter(|_| self.wants).map(Duration::from_secs);
                 self.registered_until = granted.map(|granted| stage.now + granted);
+                self.agent.ready |= granted.is_some();
                 let refresh = granted.unwrap_or(Duration::from_secs(30)).mul_f64(0.6);
                 self.register_at = self.wants.then(|| stage.now + refresh);
             }

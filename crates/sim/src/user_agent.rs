@@ -97,6 +97,8 @@ pub struct UserAgent {
     pub history: Vec<Leg>,
     /// How messages travel now; none while there is no connection.
     pub path: Option<Path>,
+    /// Whether its requests are heard there: a phone must register on a new connection first.
+    pub ready: bool,
     /// Audio that belongs to another call, if ever any came.
     pub foreign_audio: Option<String>,
     next_port: u16,
@@ -113,6 +115,7 @@ impl UserAgent {
             legs: Vec::new(),
             history: Vec::new(),
             path: None,
+            ready: true,
             foreign_audio: None,
             next_port: 40_000,
         }
@@ -506,7 +509,7 @@ impl UserAgent {
 
     /// Holds, or resumes.
     fn hold(&mut self, place: usize, stage: &mut Stage<'_>) {
-        let Some(path) = self.path else { return self.hang_up(place, stage) };
+        let Some(path) = self.path.filter(|_| self.ready) else { return self.hang_up(place, stage) };
         self.legs[place].holds += 1;
         self.legs[place].cseq += 1;
         self.legs[place].sdp_version += 1;
@@ -520,7 +523,7 @@ impl UserAgent {
     }
 
     fn hang_up(&mut self, place: usize, stage: &mut Stage<'_>) {
-        let Some(path) = self.path else {
+        let Some(path) = self.path.filter(|_| self.ready) else {
             // the connection will be back
             self.legs[place].act_at = Some(stage.now + Duration::from_secs(2));
             return;

@@ -121,7 +121,9 @@ fn a_registered_source_has_a_rate_of_its_own() {
     let (flow, address) = (rig.net.listening()[0].flow, rig.address(0));
     let (flooder, known) = (phone(source(1)), phone(source(1)));
     rig.net.register_source(flow, known.local_addr().unwrap());
-    rig.net.register_source(rig.net.listening()[1].flow, flooder.local_addr().unwrap());
+    let stream = rig.net.listening()[1].flow;
+    rig.net.register_source(stream, known.local_addr().unwrap());
+    assert_eq!(rig.net.shared.registered_sources.admit(stream, known.local_addr().unwrap()), None);
     while rig.net.counters().read(Count::DatagramRate) == 0 {
         flooder.send_to(b"x", address).unwrap();
     }
