@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use border::config::Authentication;
 use border::{Command, Input};
 use divan::{Bencher, black_box};
 use portcullis_benches::bare_border::{BareBorder, OUTSIDE_UDP};
@@ -43,7 +44,7 @@ fn sources(blocks: u32, beside: bool) -> Vec<IpAddr> {
 }
 
 /// The test right after `recv`: the snapshot of the list, one search in it.
-#[divan::bench(args = [true, false])]
+#[divan::bench(args = [true, false], sample_size = 1_000)]
 fn snapshot_test(bencher: Bencher<'_, '_>, blocked: bool) {
     let set = PrefixSet::from_prefixes((0..BLOCKS).map(|number| Prefix::single(address(number))));
     let list = ArcSwap::new(Arc::new(set));
@@ -56,9 +57,9 @@ fn snapshot_test(bencher: Bencher<'_, '_>, blocked: bool) {
 }
 
 /// A REGISTER of a blocked source that reached the border all the same.
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn datagram_through_the_border(bencher: Bencher<'_, '_>) {
-    let (mut bare, phones) = BareBorder::new(1);
+    let (mut bare, phones) = BareBorder::new(1, Authentication::Certificate);
     for number in 0..BLOCKS_AT_THE_BORDER {
         let prefix = Prefix::single(address(number));
         let command = Command::BlockAdd { prefix, time: None, why: "a scanner".into() };
@@ -76,7 +77,7 @@ fn datagram_through_the_border(bencher: Bencher<'_, '_>) {
 }
 
 /// The reply to a STUN keepalive, made on the I/O thread.
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn stun_binding_reply(bencher: Bencher<'_, '_>) {
     let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];
     request.extend_from_slice(b"twelve bytes");

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use border::config::Authentication;
 use divan::{Bencher, black_box};
 use portcullis_benches::bare_border::{BareBorder, LONG, Phone};
 use portcullis_benches::templates::pbx_answers;
@@ -23,7 +24,7 @@ fn main() {
 
 /// A border with [`PHONES`] registered phones, and one more that is not.
 fn busy() -> (BareBorder, Vec<Phone>, Phone) {
-    let (mut bare, mut phones) = BareBorder::new(PHONES + 1);
+    let (mut bare, mut phones) = BareBorder::new(PHONES + 1, Authentication::Certificate);
     let newcomer = phones.split_off(PHONES as usize).remove(0);
     bare.register_all(&mut phones);
     (bare, phones, newcomer)
@@ -77,6 +78,25 @@ fn register_first(bencher: Bencher<'_, '_>) {
         });
 }
 
+/// The REGISTER of a phone without a certificate, over UDP: passed to the PBX, and its 200 back to the phone.
+/// All such phones share one flow, so what it costs must not grow with their number.
+#[divan::bench(args = [100, 10_000], sample_size = 100, sample_count = 200)]
+fn register_passed_through(bencher: Bencher<'_, '_>, others: u32) {
+    let (mut bare, mut phones) = BareBorder::new(others, Authentication::Digest);
+    bare.register_all(&mut phones);
+    let mut next = 0;
+    bencher
+        .with_inputs(|| {
+            next = (next + 1) % phones.len();
+            let register = phones[next].register(LONG);
+            (phones[next].clone(), register)
+        })
+        .bench_local_refs(|(phone, register)| {
+            bare.advance(Duration::from_millis(1));
+            bare.say(phone, black_box(register))
+        });
+}
+
 /// INVITE with an offer, ports, 100, 180 and 200 of the PBX, ACK, BYE and its 200; then the end of all
 /// transactions.
 #[divan::bench(sample_size = 10, sample_count = 500)]
@@ -99,7 +119,7 @@ fn call_from_a_phone(bencher: Bencher<'_, '_>) {
 /// What the templates cost in a call: three requests of a phone made, three answered by the PBX.
 #[divan::bench(sample_size = 10, sample_count = 500)]
 fn templates_alone(bencher: Bencher<'_, '_>) {
-    let (_, phones) = BareBorder::new(1);
+    let (_, phones) = BareBorder::new(1, Authentication::Certificate);
     let speaker = &phones[0].speaker;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     bencher.bench_local(|| {

@@ -25,13 +25,13 @@ fn main() {
 }
 
 /// A packet of a locked leg: the way of nearly all.
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn forwarded(bencher: divan::Bencher<'_, '_>) {
     bench(bencher, phone, true);
 }
 
 /// A packet of somebody else at a locked leg.
-#[divan::bench]
+#[divan::bench(sample_size = 1_000)]
 fn stranger(bencher: divan::Bencher<'_, '_>) {
     bench(bencher, |_| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 66)), 666), false);
 }

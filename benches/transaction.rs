@@ -80,7 +80,7 @@ fn drained(layer: &mut TransactionLayer) -> u64 {
 }
 
 /// A request of the peer: taken, answered, forgotten when timer J ends.
-#[divan::bench]
+#[divan::bench(sample_size = 20, sample_count = 200)]
 fn non_invite_server(bencher: Bencher<'_, '_>) {
     let mut layer = busy_layer();
     let (message, essentials) = parsed(OPTIONS);
@@ -99,7 +99,7 @@ fn non_invite_server(bencher: Bencher<'_, '_>) {
 }
 
 /// An INVITE of ours: sent, refused, acknowledged, forgotten when timer D ends.
-#[divan::bench]
+#[divan::bench(sample_size = 20, sample_count = 200)]
 fn invite_client(bencher: Bencher<'_, '_>) {
     let mut layer = busy_layer();
     let (message, essentials) = parsed(BUSY);

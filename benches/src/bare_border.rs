@@ -35,7 +35,7 @@ const TRANSACTION: Duration = Duration::from_secs(40);
 /// The PBX takes 50 registrations a second.
 const PACE: Duration = Duration::from_millis(25);
 
-/// A phone with a device certificate.
+/// A phone: on a TLS connection of its own with a device certificate, or one of many on the UDP port.
 #[derive(Clone, Debug)]
 pub struct Phone {
     /// What it says.
@@ -46,11 +46,15 @@ pub struct Phone {
 }
 
 impl Phone {
-    fn new(number: u32) -> Self {
+    fn new(number: u32, authentication: Authentication) -> Self {
         let [_, _, high, low] = number.to_be_bytes();
         let address = SocketAddr::from(([198, 18, high, low], 39_242));
-        let speaker = Speaker { extension: extension(number), authority: address.to_string() };
-        Self { speaker, number, flow: FlowId(PHONES + u64::from(number)), cseq: 0 }
+        let (transport, flow) = match authentication {
+            Authentication::Digest => ("UDP", OUTSIDE_UDP),
+            _ => ("TLS", FlowId(PHONES + u64::from(number))),
+        };
+        let speaker = Speaker { extension: extension(number), authority: address.to_string(), transport };
+        Self { speaker, number, flow, cseq: 0 }
     }
 
     fn address(&self) -> SocketAddr {
@@ -77,9 +81,9 @@ pub struct BareBorder {
 
 impl BareBorder {
     /// A border that serves so many extensions, and as many phones, not connected yet.
-    pub fn new(extensions: u32) -> (Self, Vec<Phone>) {
+    pub fn new(extensions: u32, authentication: Authentication) -> (Self, Vec<Phone>) {
         let now = Now { mono: Instant::ZERO, wall: WallTime(1_790_000_000_000) };
-        let border = Border::new(config(extensions), [7; 32], Vec::new(), now);
+        let border = Border::new(config(extensions, authentication), [7; 32], Vec::new(), now);
         let mut bare = Self { border, now, to_phones: VecDeque::new(), pbx_requests: 0 };
         let listeners = [
             (OUTSIDE_UDP, Side::Outside, Transport::Udp, SocketAddr::new(OUTSIDE, 5060)),
@@ -92,7 +96,7 @@ impl BareBorder {
         let targets = vec![Target { transport: Transport::Udp, address: PBX }];
         bare.input(Input::Resolved { name: ResolvedName::Pbx(0), targets });
         bare.advance(TRANSACTION);
-        (bare, (0..extensions).map(Phone::new).collect())
+        (bare, (0..extensions).map(|number| Phone::new(number, authentication)).collect())
     }
 
     /// Hands the border one input and carries out all that comes of it, as the shell does.
@@ -117,8 +121,11 @@ impl BareBorder {
         self.pbx_requests
     }
 
-    /// Opens the connection of a phone; its certificate was verified.
+    /// Opens the connection of a phone that has one; its certificate was verified.
     pub fn connect(&mut self, phone: &Phone) {
+        if phone.flow == OUTSIDE_UDP {
+            return;
+        }
         let tuple = FiveTuple {
             transport: Transport::Tls,
             local: SocketAddr::new(OUTSIDE, 5061),
@@ -226,15 +233,15 @@ fn hardware_id(number: u32) -> String {
     format!("0090330{}", extension(number))
 }
 
-fn config(extensions: u32) -> Config {
+fn config(extensions: u32, authentication: Authentication) -> Config {
     let rules: Vec<CallRule> = ["5/1s", "60/1h"].iter().filter_map(|rule| rule.parse().ok()).collect();
     let extensions = (0..extensions).map(|number| Extension {
         name: extension(number),
         display_name: None,
         hardware_ids: HardwareId::parse(hardware_id(number).as_bytes()).into_iter().collect(),
-        authentication: Authentication::Certificate,
+        authentication,
         pbx_user: extension(number),
-        password: Some(Secret::new("secret".into())),
+        password: (authentication != Authentication::Digest).then(|| Secret::new("secret".into())),
         frequency: "default".into(),
         rules: rules.clone(),
         max_calls: 4,
@@ -277,7 +284,7 @@ mod tests {
 
     #[test]
     fn phones_register_refresh_call_and_leave() {
-        let (mut bare, mut phones) = BareBorder::new(3);
+        let (mut bare, mut phones) = BareBorder::new(3, Authentication::Certificate);
         bare.register_all(&mut phones);
         let phone = &mut phones[1];
         let asked = bare.pbx_requests();
@@ -291,5 +298,15 @@ mod tests {
         let leave = phone.register(Duration::ZERO);
         bare.say(phone, &leave);
         assert_eq!(bare.pbx_requests(), asked + 4, "the PBX hears of the end");
+    }
+
+    #[test]
+    fn phones_without_a_certificate_are_the_pbxs_matter() {
+        let (mut bare, mut phones) = BareBorder::new(2, Authentication::Digest);
+        bare.register_all(&mut phones);
+        let asked = bare.pbx_requests();
+        let refresh = phones[1].register(LONG);
+        bare.say(&phones[1], &refresh);
+        assert_eq!(bare.pbx_requests(), asked + 1, "each of their REGISTERs goes to the PBX");
     }
 }

@@ -21,21 +21,31 @@ pub struct Speaker {
     pub extension: String,
     /// Its address and port, as it writes them itself.
     pub authority: String,
+    /// How it speaks to us: `TLS`, or `UDP` for one that answers the PBX's challenges itself.
+    pub transport: &'static str,
 }
+
+/// What a phone answered to an earlier challenge, sent again before it is asked (RFC 7616 §3.6).
+const CREDENTIALS: &str = "Authorization: Digest username=\"10000\", realm=\"voice.example\", \
+    nonce=\"Zc0ffee1beef5a17d00dfeed900dcafe\", uri=\"sip:voice.example\", qop=auth, nc=00000002, \
+    cnonce=\"5d41402abc4b2a76\", response=\"7b8f5a3c9d2e1f60718293a4b5c6d7e8\", algorithm=MD5\r\n";
 
 impl Speaker {
     /// REGISTER for `expires` seconds; 0 ends the registration.
     pub fn register(&self, cseq: u32, expires: u32) -> Vec<u8> {
-        let Self { extension, authority } = self;
+        let Self { extension, authority, transport } = self;
+        let (credentials, uri_transport) =
+            if *transport == "UDP" { (CREDENTIALS, "") } else { ("", ";transport=tls") };
         format!(
             "REGISTER sip:{DOMAIN} SIP/2.0\r\n\
-             Via: SIP/2.0/TLS {authority};rport;branch=z9hG4bKr{extension}x{cseq}\r\n\
+             Via: SIP/2.0/{transport} {authority};rport;branch=z9hG4bKr{extension}x{cseq}\r\n\
              Max-Forwards: 70\r\n\
              From: <sip:{extension}@{DOMAIN}>;tag=reg{extension}\r\n\
              To: <sip:{extension}@{DOMAIN}>\r\n\
              Call-ID: 6f1c2b9e-7d20-4c1a-{extension}\r\n\
              CSeq: {cseq} REGISTER\r\n\
-             Contact: <sip:{extension}@{authority};transport=tls>;expires={expires}\r\n\
+             Contact: <sip:{extension}@{authority}{uri_transport}>;expires={expires}\r\n\
+             {credentials}\
              Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, REFER, INFO, UPDATE, PRACK, MESSAGE\r\n\
              Supported: replaces, timer\r\n\
              User-Agent: DeskPhone/4.2\r\n\
@@ -46,12 +56,13 @@ impl Speaker {
 
     /// INVITE of 2000, some 850 bytes with its offer. `call` makes it unlike every other.
     pub fn invite(&self, call: u64) -> Vec<u8> {
-        let Self { extension, authority } = self;
+        let Self { extension, authority, .. } = self;
         let host = authority.split(':').next().unwrap_or_default();
         let sdp = format!(
             "v=0\r\no={extension} 3841 3841 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n\
-             m=audio 4002 RTP/AVP 9 8 0 101\r\na=rtpmap:9 G722/8000\r\na=rtpmap:101 telephone-event/8000\r\n\
-             a=fmtp:101 0-16\r\na=sendrecv\r\n"
+             m=audio 4002 RTP/AVP 9 8 0 101\r\na=rtpmap:9 G722/8000\r\na=rtpmap:8 PCMA/8000\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\n\
+             a=ptime:20\r\na=sendrecv\r\n"
         );
         let head = self.head("INVITE", &format!("sip:2000@{DOMAIN}"), call, 1, "");
         format!(
@@ -60,6 +71,8 @@ impl Speaker {
              Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, REFER, INFO, UPDATE, PRACK, MESSAGE\r\n\
              Supported: replaces, timer\r\n\
              Session-Expires: 1800\r\n\
+             Min-SE: 90\r\n\
+             Accept: application/sdp\r\n\
              User-Agent: DeskPhone/4.2\r\n\
              Content-Type: application/sdp\r\n\
              Content-Length: {}\r\n\r\n{sdp}",
@@ -78,10 +91,10 @@ impl Speaker {
     }
 
     fn head(&self, method: &str, uri: &str, call: u64, cseq: u32, to_tag: &str) -> String {
-        let Self { extension, authority } = self;
+        let Self { extension, authority, transport } = self;
         format!(
             "{method} {uri} SIP/2.0\r\n\
-             Via: SIP/2.0/TLS {authority};rport;branch=z9hG4bK{method}{call:x}\r\n\
+             Via: SIP/2.0/{transport} {authority};rport;branch=z9hG4bK{method}{call:x}\r\n\
              Max-Forwards: 70\r\n\
              From: \"Anna Example\" <sip:{extension}@{DOMAIN}>;tag=7f3b{call:x}\r\n\
              To: <sip:2000@{DOMAIN}>{to_tag}\r\n\

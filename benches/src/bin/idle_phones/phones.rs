@@ -45,7 +45,7 @@ fn register_one(authority: &Authority, server: SocketAddr, number: u32) -> io::R
     let config = authority.phone(&hardware_id(number))?;
     let mut phone = connect(config, server, number)?;
     let address = phone.sock.local_addr()?;
-    let speaker = Speaker { extension: extension(number), authority: address.to_string() };
+    let speaker = Speaker { extension: extension(number), authority: address.to_string(), transport: "TLS" };
     phone.write_all(&speaker.register(1, EXPIRES))?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
