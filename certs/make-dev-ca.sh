@@ -25,19 +25,21 @@ key() { # FILE
 ca() {
     [ -e device-ca.pem ] && return
     key device-ca.key
-    openssl req -x509 -new -key device-ca.key -sha256 -days 7300 -subj "/CN=Portcullis device CA" -out device-ca.pem \
+    openssl req -x509 -new -key device-ca.key -sha256 -days 7300 -subj "/CN=Portcullis device CA $(openssl rand -hex 4)" -out device-ca.pem \
         -addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign
 }
 
 issue() { # FILE COMMON-NAME DAYS EXTENSIONS
     [ -e "$1.pem" ] && fail "$1.pem is there already"
     [ -e "$1.key" ] && fail "$1.key is there already"
+    trap 'rm -f -- "'"$1"'.key" "'"$1"'.ext"' EXIT # what a failure leaves would stand in the way of the next try
     key "$1.key"
     printf '%s\n' "basicConstraints=critical,CA:FALSE" "keyUsage=critical,digitalSignature" \
         "subjectKeyIdentifier=hash" "authorityKeyIdentifier=keyid" "$4" >"$1.ext"
     openssl req -new -key "$1.key" -subj "/CN=$2" |
         openssl x509 -req -CA device-ca.pem -CAkey device-ca.key -set_serial "0x$(openssl rand -hex 16)" \
-            -days "$3" -sha256 -extfile "$1.ext" -out "$1.pem" 2>/dev/null
+            -days "$3" -sha256 -extfile "$1.ext" -out "$1.pem"
+    trap - EXIT
     rm "$1.ext"
     echo "$1.pem"
 }
@@ -48,6 +50,9 @@ mkdir -p "$1"
 cd "$1"
 case "$2:$#" in
 server:4)
+    case "$4" in
+    *[!0-9a-fA-F.:]* | '') fail "after the server's name comes its IP address, not $4" ;;
+    esac
     ca
     issue server "$3" 825 $'extendedKeyUsage=serverAuth\nsubjectAltName=DNS:'"$3,IP:$4"
     ;;
@@ -55,7 +60,7 @@ device:3)
     case "$3" in
     *[!0-9A-Za-z:.-]* | '') fail "a hardware ID has letters, digits, and : . - between them" ;;
     esac
-    ca
+    [ -e device-ca.pem ] || fail "there is no CA in $1: make the server certificate first, in the same directory"
     issue "$3" "$3" 3650 "extendedKeyUsage=clientAuth"
     ;;
 *) usage ;;

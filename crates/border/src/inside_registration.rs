@@ -194,7 +194,7 @@ impl Border {
         let asks: Vec<_> = std::mem::take(&mut binding.waiting).into();
         self.arm_binding(id);
         if first {
-            self.report_registered(id, Code::Registered, "for the first time");
+            self.report_registered(id, Code::Registered, "by its certificate");
         } else if repaired {
             self.report_registered(id, Code::Reregistered, "again");
         }
