@@ -279,9 +279,9 @@ fn one_source_has_a_bounded_number_of_connections() {
     let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
     let from = lab.addresses.phone(66);
     let mut phones: Vec<RawPhone> = (0..40)
-        .map(|_| {
+        .filter_map(|_| {
             pause(Duration::from_millis(80)); // slower than the limit on new connections in a second
-            RawPhone::tcp(from, lab.plain()).expect("the kernel completes the handshake")
+            RawPhone::tcp(from, lab.plain()).ok() // a reset may come before the client saw its handshake done
         })
         .collect();
     let open = phones

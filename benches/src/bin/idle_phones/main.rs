@@ -58,7 +58,8 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> io::Result<()> {
     raise_file_limit()?;
     let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
+        // the daemon runs in a directory of its own
+        Some(binary) => std::path::absolute(binary)?,
         None => std::env::current_exe()?.with_file_name("portcullis"),
     };
     if !binary.is_file() {
