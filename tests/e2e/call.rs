@@ -6,6 +6,7 @@ use std::time::Duration;
 use portcullis_tests::deadline::never_within;
 use portcullis_tests::dialog::Dialog;
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation, register_at_pbx};
+use portcullis_tests::portcullis::command;
 use portcullis_tests::raw_message::{Draft, RawMessage, audio_sdp};
 use portcullis_tests::raw_phone::{RawPhone, Silence};
 use portcullis_tests::rtp::RtpEnd;
@@ -103,6 +104,13 @@ fn two_softphones_hear_each_other_through_the_border_twice() {
     caller.wait_heard(880, 10, SOON);
     callee.wait_heard(440, 10, SOON);
     lab.portcullis.wait_rows(&["calls"], 2);
+    let file = lab.configuration().display().to_string();
+    for (verb, said) in
+        [("calls", "one row for each of the two phones"), ("status", "of which one from phone")]
+    {
+        let shown = command(&[verb, "-c", &file], lab.directory()).stdout;
+        assert!(String::from_utf8_lossy(&shown).contains(said), "{}", String::from_utf8_lossy(&shown));
+    }
     caller.hang_up();
     callee.wait_event(0, "CALL_CLOSED", SOON);
     wait_idle(&lab);

@@ -1,20 +1,21 @@
 //! The verbs that ask the running instance, and how their answers are shown.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::table::{Column, Form, column, draw, seconds, wrap};
+use super::table::{Column, Form, column, draw, seconds, terminal_width, wrap};
 use super::{CliError, EXIT_WORLD};
 use crate::admin::client::{Client, ClientError};
 use crate::admin::protocol::{Request, Response};
 
 const REGISTRATIONS: [Column; 8] = [
-    column("extension", "EXTENSION", Form::Text),
-    column("hardware_id", "HARDWARE ID", Form::Text),
-    column("source", "SOURCE", Form::Text),
+    column("extension", "EXT", Form::Text),
+    column("hardware_id", "HARDWARE ID", Form::Whole),
+    column("source", "SOURCE", Form::Whole),
     column("transport", "VIA", Form::Text),
     column("expires_s", "EXPIRES", Form::Seconds),
     column("pbx", "PBX", Form::Text),
@@ -24,7 +25,7 @@ const REGISTRATIONS: [Column; 8] = [
 
 const CALLS: [Column; 8] = [
     column("id", "ID", Form::Number),
-    column("extension", "EXTENSION", Form::Text),
+    column("extension", "EXT", Form::Text),
     column("direction", "DIR", Form::Text),
     column("peer", "PEER", Form::Text),
     column("state", "STATE", Form::Text),
@@ -34,7 +35,7 @@ const CALLS: [Column; 8] = [
 ];
 
 const BLOCKS: [Column; 7] = [
-    column("range", "RANGE", Form::Text),
+    column("range", "RANGE", Form::Whole),
     column("block_type", "TYPE", Form::Text),
     column("defense_type", "DEFENSE", Form::Text),
     column("protocol", "PROTO", Form::Text),
@@ -45,7 +46,7 @@ const BLOCKS: [Column; 7] = [
 
 const ALLOWED: [Column; 4] = [
     column("name", "NAME", Form::Text),
-    column("address", "ADDRESS", Form::Text),
+    column("address", "ADDRESS", Form::Whole),
     column("from_config", "IN FILE", Form::Flag),
     column("description", "DESCRIPTION", Form::Prose),
 ];
@@ -119,8 +120,24 @@ fn rows_for_people(request: &Request, rows: &[Value]) -> String {
     match (rows, columns) {
         ([], _) => none.to_owned(),
         (_, []) => rows.iter().map(event_for_people).collect(),
-        _ => draw(rows, columns),
+        _ => {
+            let pair = if *request == Request::Calls && has_pair(rows) { PAIR } else { "" };
+            draw(rows, columns, terminal_width()) + pair
+        }
     }
+}
+
+/// Below calls of which two are perhaps one: the PBX stands between them, and so nobody here can know.
+const PAIR: &str = "\nA call from one phone to another passes twice: one row for each of the two phones.\n";
+
+/// Whether one phone calls another that is called by it.
+fn has_pair(calls: &[Value]) -> bool {
+    let ends = |direction: &str, from: &str, to: &str| -> Vec<(String, String)> {
+        let rows = calls.iter().filter(|call| text(call, "direction") == direction);
+        rows.map(|call| (text(call, from).to_owned(), text(call, to).to_owned())).collect()
+    };
+    let called: BTreeSet<_> = ends("in", "peer", "extension").into_iter().collect();
+    ends("out", "extension", "peer").iter().any(|ends| called.contains(ends))
 }
 
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
@@ -162,7 +179,12 @@ fn status_for_people(status: &Value) -> String {
     let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or_default();
     let list = |key: &str| {
         let items = status.get(key).and_then(Value::as_array);
-        items.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        let indent = format!("\n{:15}", "");
+        items.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(&indent)
+    };
+    let calls = match number("calls") {
+        few @ 0..=1 => few.to_string(),
+        calls => format!("{calls}, of which one from phone to phone makes two"),
     };
     let lines = [
         ("version", text(status, "version").to_owned()),
@@ -170,15 +192,12 @@ fn status_for_people(status: &Value) -> String {
         ("listeners", list("listeners")),
         ("PBX", list("pbx")),
         ("registrations", number("registrations").to_string()),
-        ("calls", number("calls").to_string()),
+        ("calls", calls),
         ("relays", number("relays").to_string()),
         ("blocks", number("blocks").to_string()),
         ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
     ];
-    let line = |(name, value): (&str, String)| {
-        let wrapped = wrap(&value, 15);
-        format!("{name:<15}{}", wrapped.trim_start())
-    };
+    let line = |(name, value): (&str, String)| format!("{name:<15}{value}\n");
     lines.into_iter().map(line).collect()
 }
 
@@ -210,6 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn a_call_between_two_phones_is_said_to_be_two_rows() {
+        let call = |extension: &str, direction: &str, peer: &str| {
+            json!({"id": 1, "extension": extension, "direction": direction, "peer": peer,
+                   "state": "confirmed", "seconds": 3, "packets_in": 1, "packets_out": 1})
+        };
+        let between = [call("1001", "out", "1002"), call("1002", "in", "1001")];
+        let shown = rows_for_people(&Request::Calls, &between);
+        assert!(shown.contains("one row for each of the two phones"), "{shown}");
+        let apart = [call("1001", "out", "0123"), call("1002", "in", "0456")];
+        let shown = rows_for_people(&Request::Calls, &apart);
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+    }
+
+    #[test]
+    fn a_registration_fits_a_terminal_whole() {
+        let row = json!({
+            "extension": "1001", "hardware_id": "009033010203", "source": "203.0.113.100:65535",
+            "transport": "tls", "expires_s": 119, "pbx": "main", "pbx_state": "registered",
+            "pbx_expires_s": 3599,
+        });
+        let drawn = draw(&[row], &REGISTRATIONS, Some(80));
+        assert!(drawn.lines().all(|line| line.chars().count() <= 80), "{drawn}");
+        assert!(drawn.contains("203.0.113.100:65535  tls") && !drawn.contains('…'), "{drawn}");
+    }
+
+    #[test]
     fn status_shows_every_number() {
         let status = json!({
             "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
@@ -217,9 +262,11 @@ mod tests {
             "memory_bytes": 20_971_520,
         });
         let shown = status_for_people(&status);
-        for expected in ["1m 1s", "tls 127.0.0.2:5061, udp 127.0.0.2:5060", "main up", "20 MiB"] {
+        for expected in
+            ["1m 1s", "  tls 127.0.0.2:5061\n               udp 127.0.0.2:5060\n", "main up", "20 MiB"]
+        {
             assert!(shown.contains(expected), "{expected} in {shown}");
         }
-        assert_eq!(shown.lines().count(), 9);
+        assert_eq!(shown.lines().count(), 10);
     }
 }

@@ -1,21 +1,26 @@
-//! Tables for people: never wider than 80 columns. Programs take `--json`.
+//! Tables for people: as wide as the terminal where that can be had without cutting what must stay whole, an
+//! address above all. Nothing is cut on the way to a file or a pipe. Programs take `--json`.
+
+use std::io::IsTerminal;
 
 use serde_json::Value;
 
 /// The width that every terminal has.
-pub const WIDTH: usize = 80;
+const WIDTH: usize = 80;
 
 /// Between two columns.
 const GAP: usize = 2;
 
-/// Prose is not cut below this while another column is wider.
-const PROSE_MIN: usize = 10;
+/// What a column is cut to at the most.
+const CUT_MIN: usize = 10;
 
 /// How a value is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As it is.
+    /// A word or a name, which may be long.
     Text,
+    /// Never cut.
+    Whole,
     /// Sentences: the first to be cut where room is short.
     Prose,
     /// To the right.
@@ -42,13 +47,21 @@ pub const fn column(key: &'static str, title: &'static str, form: Form) -> Colum
     Column { key, title, form }
 }
 
-/// Draws rows. Where they are too wide, prose is cut first, then the widest column; what is cut ends with `…`.
-pub fn draw(rows: &[Value], columns: &[Column]) -> String {
+/// The width of the terminal that standard output is; none where it is none.
+pub fn terminal_width() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = rustix::termios::tcgetwinsize(&out).ok().filter(|_| out.is_terminal())?;
+    Some(usize::from(size.ws_col).max(WIDTH))
+}
+
+/// Draws rows. Where they are too wide for a terminal, prose is cut first, then the widest text; what is cut
+/// ends with `…`. What is still too wide goes on in the terminal's next line.
+pub fn draw(rows: &[Value], columns: &[Column], width: Option<usize>) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| columns.iter().map(|column| cell(row.get(column.key), column.form)).collect())
         .collect();
-    let widths = widths(&cells, columns);
+    let widths = widths(&cells, columns, width);
     let titles = columns.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>();
     let mut lines = vec![line(&titles, columns, &widths)];
     lines.extend(cells.iter().map(|row| line(row, columns, &widths)));
@@ -79,7 +92,7 @@ pub fn seconds(total: u64) -> String {
     }
 }
 
-fn widths(cells: &[Vec<String>], columns: &[Column]) -> Vec<usize> {
+fn widths(cells: &[Vec<String>], columns: &[Column], width: Option<usize>) -> Vec<usize> {
     let length = |text: &str| text.chars().count();
     let widest = |index: usize, column: &Column| {
         let values = cells.iter().filter_map(|row| row.get(index)).map(|cell| length(cell));
@@ -87,21 +100,17 @@ fn widths(cells: &[Vec<String>], columns: &[Column]) -> Vec<usize> {
     };
     let mut widths: Vec<usize> =
         columns.iter().enumerate().map(|(index, column)| widest(index, column)).collect();
-    let room = WIDTH.saturating_sub(GAP * columns.len().saturating_sub(1));
-    while widths.iter().sum::<usize>() > room {
-        let prose = columns.iter().position(|column| column.form == Form::Prose);
-        match prose.and_then(|index| widths.get_mut(index)).filter(|width| **width > PROSE_MIN) {
-            Some(width) => *width -= 1,
-            None => cut_widest(&mut widths),
+    let Some(width) = width else { return widths };
+    let room = width.saturating_sub(GAP * columns.len().saturating_sub(1));
+    for form in [Form::Prose, Form::Text] {
+        while widths.iter().sum::<usize>() > room {
+            let cuttable = columns.iter().zip(&mut widths).filter(|(column, _)| column.form == form);
+            let widest = cuttable.map(|(_, width)| width).max().filter(|width| **width > CUT_MIN);
+            let Some(widest) = widest else { break };
+            *widest -= 1;
         }
     }
     widths
-}
-
-fn cut_widest(widths: &mut [usize]) {
-    if let Some(widest) = widths.iter_mut().max() {
-        *widest = widest.saturating_sub(1);
-    }
 }
 
 fn line(cells: &[String], columns: &[Column], widths: &[usize]) -> String {
@@ -110,7 +119,9 @@ fn line(cells: &[String], columns: &[Column], widths: &[usize]) -> String {
         let text = cut(text, *width);
         let padded = match column.form {
             Form::Number => format!("{text:>width$}"),
-            Form::Text | Form::Prose | Form::Seconds | Form::Flag => format!("{text:<width$}"),
+            Form::Text | Form::Whole | Form::Prose | Form::Seconds | Form::Flag => {
+                format!("{text:<width$}")
+            }
         };
         line.push_str(&padded);
         line.push_str(&" ".repeat(GAP));
@@ -151,7 +162,7 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column; 4] = [
-        column("address", "ADDRESS", Form::Text),
+        column("address", "ADDRESS", Form::Whole),
         column("remaining_s", "LEFT", Form::Seconds),
         column("port", "PORT", Form::Number),
         column("evidence", "WHY", Form::Prose),
@@ -163,7 +174,7 @@ mod tests {
             json!({"address": "127.0.9.9", "remaining_s": 599, "port": 5061, "evidence": "scan"}),
             json!({"address": "10.0.0.1", "remaining_s": 3720, "port": null, "evidence": ""}),
         ];
-        let drawn = draw(&rows, &COLUMNS);
+        let drawn = draw(&rows, &COLUMNS, Some(WIDTH));
         let expected = "ADDRESS    LEFT    PORT  WHY\n\
                         127.0.9.9  9m 59s  5061  scan\n\
                         10.0.0.1   1h 2m      -\n";
@@ -178,7 +189,7 @@ mod tests {
             "port": 65_535,
             "evidence": "the certificate is signed by an authority that is not ours ".repeat(4),
         })];
-        let drawn = draw(&rows, &COLUMNS);
+        let drawn = draw(&rows, &COLUMNS, Some(WIDTH));
         assert!(drawn.lines().all(|line| line.chars().count() <= WIDTH), "{drawn}");
         assert!(
             drawn.contains("2001:db8:1234:5678:9abc:def0:1234:5678"),
@@ -188,9 +199,27 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_never_cut_and_nothing_on_the_way_to_a_file() {
+        let columns = [
+            column("source", "SOURCE", Form::Whole),
+            column("pbx", "PBX", Form::Text),
+            column("range", "RANGE", Form::Whole),
+        ];
+        let source = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535";
+        let range = "2001:db8:1234:5678:9abc:def0:1234:5678";
+        let pbx = "the main exchange of the company";
+        let rows = [json!({"source": source, "range": range, "pbx": pbx})];
+        let drawn = draw(&rows, &columns, Some(WIDTH));
+        assert!(drawn.contains(source) && drawn.contains(range), "{drawn}");
+        assert!(drawn.contains("the main …"), "{drawn}");
+        assert!(draw(&rows, &columns, None).contains(pbx));
+        assert!(draw(&rows, &columns, Some(200)).contains(pbx));
+    }
+
+    #[test]
     fn control_characters_do_not_reach_the_terminal() {
         let rows = [json!({"address": "a\u{1b}[31m\nb", "remaining_s": 1, "port": 1, "evidence": ""})];
-        let drawn = draw(&rows, &COLUMNS);
+        let drawn = draw(&rows, &COLUMNS, Some(WIDTH));
         assert!(!drawn.contains('\u{1b}'));
         assert_eq!(drawn.lines().count(), 2);
     }
