@@ -62,7 +62,7 @@ fn datagram_through_the_border(bencher: Bencher<'_, '_>) {
     let (mut bare, phones) = BareBorder::new(1, Authentication::Certificate);
     for number in 0..BLOCKS_AT_THE_BORDER {
         let prefix = Prefix::single(address(number));
-        let command = Command::BlockAdd { prefix, time: None, why: "a scanner".into() };
+        let command = Command::BlockAdd { prefix, time: None, why: "a scanner".into(), force: false };
         bare.input(Input::Command { id: u64::from(number), command });
     }
     let datagram = phones[0].speaker.register(1, 600);

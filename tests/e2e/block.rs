@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_tests::deadline::{Stopwatch, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
-use portcullis_tests::lab::{DEVICE_1001, Lab, Variation};
+use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
 use portcullis_tests::raw_message::Draft;
 use portcullis_tests::raw_phone::{RawPhone, Silence};
 
@@ -148,6 +148,62 @@ fn the_operator_blocks_unblocks_and_allows() {
     lab.portcullis.ask(&["allow", "remove", text(&allowed[0], "name")]);
     lab.portcullis.ask(&["block", "add", &address]);
     assert!(!is_served(&lab, 66));
+}
+
+/// What the command line says, and whether it was carried out.
+fn order(lab: &Lab, words: &[&str]) -> (bool, String) {
+    let output = lab.portcullis.command(words);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn a_network_with_registered_phones_is_blocked_only_by_force() {
+    let lab = Lab::start();
+    let mut phones = [lab.registered_phone(1), lab.tls_phone(2, &lab.pki.device(DEVICE_1002))];
+    assert_eq!(phones[1].register("1002", DOMAIN).status(), 200);
+    let network = format!("{}/24", lab.addresses.phone(1));
+    for (blocked, words) in [
+        (network.as_str(), ["holds 2 registered phones", "1001 from ", "1002 from "]),
+        ("0.0.0.0/0", ["is every address: 2 registered phones", "1001 from ", "--force`"]),
+        ("::/0", ["is every address", "no phone could register", "block add ::/0 --force`"]),
+    ] {
+        let (done, said) = order(&lab, &["block", "add", blocked]);
+        assert!(!done && words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), 0);
+    assert_eq!(phones[0].register("1001", DOMAIN).status(), 200, "nothing happened to it");
+
+    // A single address is meant as it is said; what it costs is told.
+    let address = lab.addresses.phone(2).to_string();
+    let (done, said) = order(&lab, &["block", "add", &address]);
+    assert!(done && said.contains("it cuts off 1 registered phone: 1002 from "), "{said}");
+    assert_eq!(phones[1].receive(SOON), Err(Silence::Closed));
+    // The PBX is no matter of the block list.
+    let pbx = lab.addresses.pbx().to_string();
+    let (done, said) = order(&lab, &["block", "add", &pbx]);
+    assert!(done && said.contains("the PBX in it goes on"), "{said}");
+    assert_eq!(phones[0].register("1001", DOMAIN).status(), 200);
+
+    let (done, said) = order(&lab, &["block", "add", &network, "--force"]);
+    assert!(done && said.contains("it cuts off 1 registered phone: 1001 from "), "{said}");
+    assert_eq!(phones[0].receive(SOON), Err(Silence::Closed));
+}
+
+#[test]
+fn who_unblocks_a_part_is_told_the_entry() {
+    let lab = Lab::start();
+    lab.portcullis.ask(&["block", "add", "198.51.100.0/24"]);
+    for verb in ["remove", "allow"] {
+        let (done, said) = order(&lab, &["block", verb, "198.51.100.7"]);
+        assert!(!done && said.contains("lies in the blocked network 198.51.100.0/24"), "{said}");
+        assert!(said.contains("`portcullis block remove 198.51.100.0/24`"), "{said}");
+        assert!(said.contains("`portcullis allow add 198.51.100.7 --name NAME`"), "{said}");
+    }
+    let (done, said) = order(&lab, &["block", "remove", "198.51.0.0/16"]);
+    assert!(!done && said.contains("1 of its parts: `portcullis block remove 198.51.100.0/24`"), "{said}");
+    let (done, said) = order(&lab, &["block", "remove", "203.0.113.7"]);
+    assert!(!done && said.contains("203.0.113.7 is not on the block list"), "{said}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub enum Command {
         time: Option<Duration>,
         /// Why, for the list.
         why: String,
+        /// Even if phones that are registered are cut off by it, or everybody is.
+        force: bool,
     },
     /// Take entries from the block list.
     BlockRemove {

@@ -19,7 +19,13 @@ impl Border {
             Command::Status => Answer::Status(self.status_view()),
             Command::BlockList => Answer::Blocks(self.block_views()),
             Command::AllowList => Answer::Allowed(self.allow_views()),
-            Command::BlockAdd { prefix, time, why } => return self.block_add(id, prefix, time, why),
+            Command::BlockAdd { prefix, time, why, force } => {
+                let harm = if force { None } else { self.harm_of_block(&prefix) };
+                match harm {
+                    None => return self.block_add(id, prefix, time, why),
+                    Some(refusal) => Answer::Refused(refusal),
+                }
+            }
             Command::BlockRemove { prefixes } => self.block_remove(&prefixes),
             Command::BlockAllow { prefix } => return self.block_allow(id, prefix),
             Command::AllowAdd { prefix, name, description } => {
@@ -31,14 +37,93 @@ impl Border {
     }
 
     fn refuse_command(&mut self, id: u64, error: &GuardError) {
-        self.outputs.push_back(Output::Answer { id, answer: Answer::Refused(error.to_string()) });
+        let refusal = self.refusal(error);
+        self.outputs.push_back(Output::Answer { id, answer: Answer::Refused(refusal) });
+    }
+
+    /// What cannot be done, and what can be done instead.
+    fn refusal(&self, error: &GuardError) -> String {
+        match error {
+            GuardError::NotBlocked(prefix) => self.not_listed(prefix),
+            _ => error.to_string(),
+        }
+    }
+
+    /// No entry is exactly this one: perhaps it lies in one that is, or holds some.
+    fn not_listed(&self, prefix: &Prefix) -> String {
+        let around = self.guard.blocks().find(|entry| entry.prefix.covers(prefix));
+        if let Some(BlockEntry { prefix: whole, .. }) = around {
+            return format!(
+                "{prefix} lies in the blocked network {whole}: `portcullis block remove {whole}` unblocks all of \
+                 it, `portcullis allow add {prefix} --name NAME` this part alone"
+            );
+        }
+        let inside: Vec<_> = self.guard.blocks().filter(|entry| prefix.covers(&entry.prefix)).collect();
+        if inside.is_empty() {
+            return GuardError::NotBlocked(*prefix).to_string();
+        }
+        let named = first_few(inside.iter().map(|entry| entry.prefix.to_string()), " ");
+        let counted = inside.len();
+        format!(
+            "{prefix} is not on the block list as a whole, but {counted} of its parts: `portcullis block remove \
+             {named}`"
+        )
+    }
+
+    /// Why an operator should think again before he blocks this network, and what to type if he means it.
+    /// A single address is what he sees in front of him: it is blocked as he says.
+    fn harm_of_block(&self, prefix: &Prefix) -> Option<String> {
+        if *prefix == Prefix::single(prefix.addr()) {
+            return None;
+        }
+        let (phones, named) = self.registered_within(prefix);
+        let anyway = format!("to block it all the same: `portcullis block add {prefix} --force`");
+        let everybody = prefix.len() == 0;
+        match (everybody, phones) {
+            (false, 0) => None,
+            (true, 0) => {
+                Some(format!("{prefix} is every address: no phone could register any more; {anyway}"))
+            }
+            (true, _) => {
+                let counted = count_of_phones(phones);
+                Some(format!("{prefix} is every address: {counted} would be cut off ({named}); {anyway}"))
+            }
+            (false, _) => {
+                let counted = count_of_phones(phones);
+                Some(format!("{prefix} holds {counted} that would be cut off ({named}); {anyway}"))
+            }
+        }
+    }
+
+    /// Phones that are registered from within a network and not allowed: how many, and the first of them.
+    fn registered_within(&self, prefix: &Prefix) -> (usize, String) {
+        let phones = self.bindings.iter().filter_map(|(_, binding)| {
+            let remote = binding.hop?.remote;
+            let meant = prefix.contains(remote.ip()) && !self.guard.is_allowed(remote.ip());
+            meant.then(|| format!("{} from {remote}", self.entries.name(binding.entry)))
+        });
+        let phones: Vec<String> = phones.collect();
+        (phones.len(), first_few(phones.into_iter(), ", "))
+    }
+
+    /// Who blocks a network that holds a PBX need not fear for it.
+    fn note_of_pbx(&self, prefix: &Prefix) -> &'static str {
+        let targets = self.pbxs.iter().flat_map(|pbx| &pbx.targets);
+        let holds = targets.into_iter().any(|target| prefix.contains(target.address.ip()));
+        if holds { "; the PBX in it goes on: blocks hold on the outside only" } else { "" }
     }
 
     fn block_add(&mut self, id: u64, prefix: Prefix, time: Option<Duration>, why: String) {
+        let (phones, named) = self.registered_within(&prefix);
         match self.guard.block(prefix, time, why, self.now) {
             Ok(entry) => {
                 let seconds = entry.length.as_secs();
-                let answer = Answer::Done(format!("{prefix} is blocked for {seconds} s"));
+                let cut_off = match phones {
+                    0 => String::new(),
+                    _ => format!("; it cuts off {}: {named}", count_of_phones(phones)),
+                };
+                let pbx = self.note_of_pbx(&prefix);
+                let answer = Answer::Done(format!("{prefix} is blocked for {seconds} s{cut_off}{pbx}"));
                 self.persist_block_for(&entry, id, answer);
                 self.drop_displaced_block();
                 self.event(Code::Blocked, About::default().rule("operator"), || {
@@ -58,10 +143,11 @@ impl Border {
                     self.report_unblocked(&entry, "by the operator");
                     removed.push(prefix.to_string());
                 }
-                Err(error) if removed.is_empty() => return Answer::Refused(error.to_string()),
+                Err(error) if removed.is_empty() => return Answer::Refused(self.refusal(&error)),
                 Err(error) => {
                     self.lists_changed(true);
-                    return Answer::Refused(format!("{} removed, but: {error}", removed.join(", ")));
+                    let refusal = self.refusal(&error);
+                    return Answer::Refused(format!("{} removed, but: {refusal}", removed.join(", ")));
                 }
             }
         }
@@ -216,4 +302,17 @@ impl Border {
             })
             .collect()
     }
+}
+
+/// How many of a list are named before "and more".
+const NAMED_MAX: usize = 3;
+
+fn first_few(all: impl ExactSizeIterator<Item = String>, between: &str) -> String {
+    let more = if all.len() > NAMED_MAX { format!("{between}…") } else { String::new() };
+    let named: Vec<String> = all.take(NAMED_MAX).collect();
+    named.join(between) + &more
+}
+
+fn count_of_phones(phones: usize) -> String {
+    if phones == 1 { "1 registered phone".to_owned() } else { format!("{phones} registered phones") }
 }

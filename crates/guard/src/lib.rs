@@ -340,7 +340,7 @@ impl fmt::Display for GuardError {
             Self::NameTaken(name) => write!(f, "the allow list has an entry {name:?} already"),
             Self::NoSuchName(name) => write!(f, "the allow list has no entry {name:?}"),
             Self::FromConfig(name) => {
-                write!(f, "{name:?} stands in the configuration file; remove it there and reload")
+                write!(f, "{name:?} stands in the configuration file; remove it there and restart")
             }
             Self::ListFull => f.write_str("the list is full; remove entries first"),
         }

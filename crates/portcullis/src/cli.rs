@@ -107,6 +107,9 @@ enum BlockVerb {
         /// Why, for the list.
         #[arg(long, value_name = "TEXT", default_value = "by the operator")]
         why: String,
+        /// Even if phones that are registered are cut off by it, or everybody is.
+        #[arg(long)]
+        force: bool,
     },
     /// Take addresses from the block list.
     Remove {
@@ -162,9 +165,9 @@ impl BlockVerb {
     fn request(self) -> Request {
         match self {
             Self::List => Request::BlockList,
-            Self::Add { address, time, why } => {
+            Self::Add { address, time, why, force } => {
                 let for_ms = time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-                Request::BlockAdd { address, for_ms, why }
+                Request::BlockAdd { address, for_ms, why, force }
             }
             Self::Remove { addresses } => Request::BlockRemove { addresses },
             Self::Allow { address } => Request::BlockAllow { address },

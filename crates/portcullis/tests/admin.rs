@@ -119,6 +119,7 @@ fn orders_are_read_before_they_reach_the_core() {
         address: address.to_owned(),
         for_ms: Some(300_000),
         why: "scan".to_owned(),
+        force: false,
     };
     let refused = ask(&server.path, &request("nonsense")).unwrap();
     assert!(matches!(refused, Response::Refused(text) if text.contains("nonsense")));
@@ -130,7 +131,8 @@ fn orders_are_read_before_they_reach_the_core() {
         Command::BlockAdd {
             prefix: "192.0.2.0/24".parse().unwrap(),
             time: Some(Duration::from_secs(300)),
-            why: "scan".to_owned()
+            why: "scan".to_owned(),
+            force: false,
         }
     );
     assert_eq!(asking.join().unwrap(), Response::Done("done".to_owned()));

@@ -83,7 +83,8 @@ impl World {
                 let phone = self.rng.chance(300);
                 let ip = if phone { scenery::phone_ip(self.pick_phone()) } else { scenery::scanner_ip(66) };
                 let time = Some(self.rng.millis(5_000, 30_000));
-                Command::BlockAdd { prefix: Prefix::single(ip), time, why: "seen in the log".into() }
+                let (prefix, why) = (Prefix::single(ip), "seen in the log".into());
+                Command::BlockAdd { prefix, time, why, force: false }
             }
             4 => Command::BlockRemove { prefixes: vec![Prefix::single(self.any_ip())] },
             _ => Command::AllowList,

@@ -37,6 +37,9 @@ pub enum Request {
         for_ms: Option<u64>,
         /// For the list.
         why: String,
+        /// Even if phones that are registered are cut off by it, or everybody is.
+        #[serde(default)]
+        force: bool,
     },
     /// Take entries from the block list.
     BlockRemove {
@@ -115,9 +118,9 @@ impl Request {
                 return Ok(Asked::Events(EventQuery { follow, since, code }));
             }
             Self::BlockList => Command::BlockList,
-            Self::BlockAdd { address, for_ms, why } => {
+            Self::BlockAdd { address, for_ms, why, force } => {
                 let time = for_ms.map(Duration::from_millis);
-                Command::BlockAdd { prefix: parse_prefix(&address)?, time, why }
+                Command::BlockAdd { prefix: parse_prefix(&address)?, time, why, force }
             }
             Self::BlockRemove { addresses } => {
                 let prefixes: Result<Vec<_>, _> = addresses.iter().map(|text| parse_prefix(text)).collect();
@@ -172,7 +175,12 @@ mod tests {
         let requests = [
             Request::Status,
             Request::Events { follow: true, since_s: Some(600), code: Some("blocked".to_owned()) },
-            Request::BlockAdd { address: "2001:db8::/64".to_owned(), for_ms: None, why: "scan".to_owned() },
+            Request::BlockAdd {
+                address: "2001:db8::/64".to_owned(),
+                for_ms: None,
+                why: "scan".to_owned(),
+                force: true,
+            },
             Request::AllowRemove { name: "office".to_owned() },
         ];
         for request in requests {
@@ -184,7 +192,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_said_in_a_sentence() {
-        let bad = Request::BlockAdd { address: "10.0.0.300".to_owned(), for_ms: None, why: String::new() };
+        let bad = Request::BlockAdd {
+            address: "10.0.0.300".to_owned(),
+            for_ms: None,
+            why: String::new(),
+            force: false,
+        };
         assert_eq!(
             bad.resolve(),
             Err("`10.0.0.300` is no address and no network such as 198.51.100.0/24".to_owned())
