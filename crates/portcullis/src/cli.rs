@@ -6,14 +6,16 @@ pub mod check;
 pub mod query;
 pub mod table;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::admin::protocol::{Request, parse_code, parse_prefix};
+use crate::config::host::in_words;
 use crate::config::value::parse_duration;
 use crate::{config, quickstart, run};
 
@@ -26,6 +28,7 @@ pub const EXIT_WORLD: u8 = 1;
 /// A SIP session border controller: phones on one side, the PBX on the other.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Example: portcullis check -c portcullis.toml && portcullis run -c portcullis.toml")]
 pub struct Cli {
     #[command(flatten)]
     target: Target,
@@ -50,10 +53,14 @@ struct Target {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Start the border controller.
+    #[command(after_help = "Example: portcullis run -c /etc/portcullis/portcullis.toml")]
     Run,
     /// Check the configuration file, and this machine against it.
+    #[command(after_help = "Example: portcullis check -c portcullis.toml\n\n\
+                            Exits with 64 where something must be mended before a start, else with 0.")]
     Check,
     /// See it all at work on this machine: a lab PBX, two phones, a call, an intruder, a burst of calls.
+    #[command(after_help = "Example: portcullis quickstart --dir lab")]
     Quickstart {
         /// End when all was shown: with 0 only if all was truly seen.
         #[arg(long)]
@@ -64,18 +71,22 @@ enum Verb {
         dir: Option<PathBuf>,
     },
     /// Show the whole state in numbers.
+    #[command(after_help = "Example: portcullis status --json")]
     Status,
     /// Show who is registered.
+    #[command(after_help = "Example: portcullis registrations -c /etc/portcullis/portcullis.toml")]
     Registrations,
-    /// Show which calls are up.
+    /// Show which calls are up: of a call between two phones, one row for each.
+    #[command(after_help = "Example: portcullis calls --json")]
     Calls,
     /// Show what happened: registrations, rejections, blocks, failed calls.
+    #[command(after_help = "Example: portcullis events --follow --since 10m --code blocked")]
     Events(EventArgs),
     /// Show or change the block list.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: portcullis block list")]
     Block(BlockVerb),
     /// Show or change the allow list.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: portcullis allow list")]
     Allow(AllowVerb),
 }
 
@@ -95,14 +106,16 @@ struct EventArgs {
 #[derive(Debug, Subcommand)]
 enum BlockVerb {
     /// Show the block list.
+    #[command(after_help = "Example: portcullis block list --json")]
     List,
-    /// Block an address or a network.
+    /// Block an address or a network. A network with registered phones in it asks for --force.
+    #[command(after_help = "Example: portcullis block add 192.0.2.0/24 --for 24h --why \"scans from there\"")]
     Add {
         /// Such as 192.0.2.7 or 192.0.2.0/24.
         #[arg(value_parser = address)]
         address: String,
         /// For how long, such as 10m; without it, the configured time.
-        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        #[arg(long = "for", value_name = "DURATION", value_parser = time)]
         time: Option<Duration>,
         /// Why, for the list.
         #[arg(long, value_name = "TEXT", default_value = "by the operator")]
@@ -112,12 +125,14 @@ enum BlockVerb {
         force: bool,
     },
     /// Take addresses from the block list.
+    #[command(after_help = "Example: portcullis block remove 192.0.2.7 192.0.2.0/24")]
     Remove {
         /// As the list shows them.
         #[arg(required = true, value_name = "ADDRESS", value_parser = address)]
         addresses: Vec<String>,
     },
     /// Move an address from the block list to the allow list.
+    #[command(after_help = "Example: portcullis block allow 192.0.2.7")]
     Allow {
         /// As the list shows it.
         #[arg(value_parser = address)]
@@ -128,20 +143,23 @@ enum BlockVerb {
 #[derive(Debug, Subcommand)]
 enum AllowVerb {
     /// Show the allow list.
+    #[command(after_help = "Example: portcullis allow list --json")]
     List,
     /// Never block an address or a network.
+    #[command(after_help = "Example: portcullis allow add 198.51.100.0/24 --name office")]
     Add {
         /// Such as 198.51.100.0/24.
         #[arg(value_parser = address)]
         address: String,
         /// Its name in the list.
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         name: String,
         /// For people.
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
     },
     /// Take an entry from the allow list.
+    #[command(after_help = "Example: portcullis allow remove office")]
     Remove {
         /// Its name.
         name: String,
@@ -151,6 +169,11 @@ enum AllowVerb {
 fn duration(text: &str) -> Result<Duration, String> {
     let hint = || format!("`{text}` is no duration such as 30s, 10m or 24h");
     parse_duration(text).filter(|duration| *duration <= config::value::DURATION_MAX).ok_or_else(hint)
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let some = |time: &Duration| !time.is_zero();
+    duration(text).ok().filter(some).ok_or_else(|| format!("`{text}` is no time such as 30s, 10m or 24h"))
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -192,8 +215,16 @@ impl EventArgs {
     }
 }
 
-/// Does what the arguments say. An error is the world's fault.
+/// Does what the arguments say. An error is the world's fault; that somebody has read enough, such as `head`,
+/// is none.
 pub fn execute(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<ExitCode, CliError> {
+    match carry_out(arguments) {
+        Err(error) if error.is_reader_gone() => Ok(ExitCode::SUCCESS),
+        done => done,
+    }
+}
+
+fn carry_out(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<ExitCode, CliError> {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -241,9 +272,21 @@ pub enum CliError {
     #[error(transparent)]
     Quickstart(#[from] quickstart::Fault),
     /// The terminal, or the program behind it, went away.
-    #[error("cannot write: {0}")]
+    #[error("cannot write: {}", in_words(.0))]
     Output(#[from] std::io::Error),
-    /// A row that JSON cannot hold.
+    /// The same, or a row that JSON cannot hold.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+impl CliError {
+    /// Whether nobody reads any more what we write.
+    pub fn is_reader_gone(&self) -> bool {
+        let kind = match self {
+            Self::Output(error) => Some(error.kind()),
+            Self::Json(error) => error.io_error_kind(),
+            Self::Client(_) | Self::Run(_) | Self::Quickstart(_) => None,
+        };
+        kind == Some(ErrorKind::BrokenPipe)
+    }
 }

@@ -3,8 +3,8 @@
 //! Never starts anything and never changes the machine; a faulty file yields no settings at all.
 //!
 //! ```text
-//! bytes → document (places) → file (values, defaults) → validate (everything together) → Settings
-//!                    └ not_built (what this version lacks)          machine (ports, names: warnings)
+//! bytes → syntax → document (places) → file (values, defaults) → validate (all together) → Settings
+//!                             └ not_built (what this version lacks)          machine (ports, names: warnings)
 //! ```
 
 pub mod certificates;
@@ -13,15 +13,17 @@ pub mod document;
 mod extensions;
 pub mod fault;
 pub mod file;
+pub mod host;
 pub mod machine;
 mod mask;
 mod not_built;
 pub mod schema;
 pub mod settings;
+mod syntax;
 mod validate;
 pub mod value;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -96,21 +98,31 @@ pub fn load(path: &Path, now: WallTime) -> Loaded {
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
-    let unreadable = |why: String| {
+    let unreadable = |why: &str, help: String| {
         let message = format!("the configuration file {} cannot be read: {why}", path.display());
-        let help = "name the file with -c, or write portcullis.toml here or in /etc/portcullis";
         Problem::new(FaultCode::FileUnreadable, message, why, help)
     };
+    let refused = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => {
+            let help = "name the file with -c, or write portcullis.toml here or in /etc/portcullis";
+            unreadable("there is no such file", help.to_owned())
+        }
+        ErrorKind::PermissionDenied => {
+            let help = format!("the user {} may not: try it as the service's user", host::user());
+            unreadable("permission denied", help)
+        }
+        ErrorKind::InvalidData => unreadable("it is no text in UTF-8", "name a TOML file".to_owned()),
+        _ => unreadable(&host::in_words(&error), "look at the file and its disk".to_owned()),
+    };
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let metadata = file.metadata().map_err(|error| unreadable(error.to_string()))?;
-    if metadata.is_dir() {
-        return Err(unreadable("it is a directory".to_owned()));
+    let file = std::fs::File::open(path).map_err(refused)?;
+    if file.metadata().map_err(refused)?.is_dir() {
+        return Err(unreadable("it is a directory", "name the file in it".to_owned()));
     }
     let mut bounded = file.take(FILE_BYTES_MAX + 1);
-    bounded.read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    bounded.read_to_string(&mut text).map_err(refused)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(unreadable("it is larger than 64 MiB".to_owned()));
+        return Err(unreadable("it is larger than 64 MiB", "name a configuration file".to_owned()));
     }
     Ok(text)
 }
@@ -120,16 +132,7 @@ pub fn load_text(path: &Path, source: &str, now: WallTime) -> Loaded {
     let (table, errors) = DeTable::parse_recoverable(source);
     let masked = mask::masked(source, table.get_ref());
     let mut faults = Faults::default();
-    let mut readable = true;
-    for error in &errors {
-        let code = if error.message() == "duplicate key" { FaultCode::Duplicate } else { FaultCode::Syntax };
-        // A key that stands twice spoils nothing else; after any other error the rest would be guesswork.
-        readable &= code == FaultCode::Duplicate;
-        faults.error(
-            &Place { key: String::new(), span: error.span().unwrap_or_default() },
-            syntax(code, error),
-        );
-    }
+    let readable = syntax::examine(source, table.get_ref(), &errors, &mut faults);
     let settings = if readable { check(table.get_ref(), base_of(path), now, &mut faults) } else { None };
     Loaded { settings, report: Report::new(path, masked, faults) }
 }
@@ -140,12 +143,4 @@ fn check(table: &DeTable<'_>, base: &Path, now: WallTime, faults: &mut Faults) -
     let config = FileConfig::read(&sections, faults);
     not_built::examine(&sections, faults);
     validate::settings(config, base, now, faults)
-}
-
-fn syntax(code: FaultCode, error: &toml::de::Error) -> Problem {
-    let (message, help) = match code {
-        FaultCode::Duplicate => ("this key or section stands twice", "take one of the two out"),
-        _ => ("this is no TOML", "mend this first; the rest of the file is checked after that"),
-    };
-    Problem::new(code, message, error.message(), help)
 }

@@ -30,9 +30,10 @@ use crate::admin::server::{self, ServerConfig};
 use crate::admin::socket::{AdminSocket, SocketError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
+use crate::config::host::in_words;
 use crate::config::settings::Settings;
 use crate::config::value::{HostName, PortRange, StunServer};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Report, machine};
 use crate::events::{EventLog, LogError, start_log};
 use crate::media_shard::Shard;
 use crate::signaling::{Plant, ShellEvent, Signaling, record};
@@ -47,7 +48,7 @@ pub enum RunError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The data directory.
-    #[error("cannot make the data directory {}: {source}", path.display())]
+    #[error("cannot make the data directory {}: {}", path.display(), in_words(source))]
     DataDirectory {
         /// Which.
         path: PathBuf,
@@ -69,12 +70,22 @@ pub enum RunError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The operating system.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", in_words(source))]
     System {
         /// What was tried.
         what: &'static str,
         /// Why it failed.
         source: io::Error,
+    },
+    /// Any of these, where a value of the configuration file is to blame.
+    #[error("{place}: {cause}; {help}")]
+    Configured {
+        /// `FILE:LINE`.
+        place: String,
+        /// Which.
+        cause: Box<RunError>,
+        /// What to set, and how.
+        help: String,
     },
     /// The operating system's random numbers.
     #[error("the operating system gives no random numbers: {0}")]
@@ -95,12 +106,12 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
         return Ok(ExitCode::from(EXIT_USAGE));
     };
     start_log(&settings.node.log, settings.node.log_format)?;
-    for warning in report.warning_lines() {
-        tracing::warn!(target: "config", "{warning}");
+    for (warning, help) in report.warnings_in_words() {
+        tracing::warn!(target: "config", "{warning} → {help}");
     }
     end_with_a_panic();
     raise_file_limit(settings.border.relays_max);
-    let running = start(settings, clock)?;
+    let running = start(settings.clone(), clock).map_err(|error| explain(error, &settings, &report))?;
     if let Err(error) = stop_on_signals(Arc::clone(&running.to_core)) {
         running.stop();
         return Err(error);
@@ -108,6 +119,39 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
     say_ready(&format!("ready: {}\n", running.listeners().join(", ")));
     running.wait();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names the line of the file that a failed start is due to, and what to write there.
+fn explain(error: RunError, settings: &Settings, report: &Report) -> RunError {
+    let node = &settings.node;
+    let (place, help) = match &error {
+        RunError::Socket(SocketError::Alive(_)) => {
+            let help = "end that one first, or set another `admin_socket` in [node]";
+            (&node.admin_socket.place, help.to_owned())
+        }
+        RunError::Socket(SocketError::NotASocket(_)) => {
+            (&node.admin_socket.place, machine::NAME_TAKEN_HELP.to_owned())
+        }
+        RunError::Socket(SocketError::System { .. }) => {
+            (&node.admin_socket.place, machine::SOCKET_HELP.to_owned())
+        }
+        RunError::DataDirectory { path, .. } => (&node.data_dir.place, machine::data_dir_help(path)),
+        RunError::Store(StoreError::Io { source, .. }) if is_refusal(source) => {
+            (&node.data_dir.place, machine::data_dir_help(&node.data_dir.value))
+        }
+        RunError::Net(NetError::Listen { address, kind, source }) => {
+            match settings.listener_help(*address, kind, source.kind()) {
+                Some(found) => found,
+                None => return error,
+            }
+        }
+        _ => return error,
+    };
+    RunError::Configured { place: report.locate(place), cause: Box::new(error), help }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// The product, up and working on threads of its own.
@@ -150,8 +194,8 @@ fn describe(up: &Listener) -> String {
 
 /// Starts everything; what fails leaves nothing behind. Signals and the log are the caller's.
 pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
-    let socket = AdminSocket::bind(&settings.node.admin_socket)?;
-    let (store, records) = open_store(&settings.node.data_dir)?;
+    let socket = AdminSocket::bind(&settings.node.admin_socket.value)?;
+    let (store, records) = open_store(&settings.node.data_dir.value)?;
     let mut border = Border::new(settings.border.clone(), seed()?, records, clock.now());
     let early: Vec<Output> = std::iter::from_fn(|| border.poll_output()).collect();
     let (to_core, receiver) = lanes(net::LaneLimits::default());

@@ -108,8 +108,8 @@ fn a_running_instance_names_its_listeners_and_an_absent_one_none() {
     let path = server.path.clone();
     let asking = std::thread::spawn(move || running_listeners(&path));
     server.answer(Answer::Status(StatusView::default()));
-    assert_eq!(asking.join().unwrap(), ["tls 127.0.0.2:5061"]);
-    assert!(running_listeners(Path::new("none.sock")).is_empty());
+    assert_eq!(asking.join().unwrap(), Some(vec!["tls 127.0.0.2:5061".to_owned()]));
+    assert_eq!(running_listeners(Path::new("none.sock")), Some(Vec::new()));
 }
 
 #[test]
@@ -264,6 +264,37 @@ fn a_dead_socket_is_replaced_and_everything_else_is_respected() {
     std::fs::write(&path, "precious").unwrap();
     assert!(matches!(AdminSocket::bind(&path), Err(SocketError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_socket_that_another_instance_put_there_is_not_taken_away() {
+    let path = folder("foreign").join("admin.sock");
+    let first = AdminSocket::bind(&path).unwrap();
+    // Somebody took the file away, and so another instance could start.
+    std::fs::remove_file(&path).unwrap();
+    let second = AdminSocket::bind(&path).unwrap();
+    drop(first);
+    UnixStream::connect(&path).unwrap();
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[test]
+fn of_two_that_start_at_once_one_is_refused() {
+    let path = folder("race").join("admin.sock");
+    let start = std::sync::Barrier::new(2);
+    for _ in 0..50 {
+        let bind = || {
+            start.wait();
+            AdminSocket::bind(&path)
+        };
+        let bound = std::thread::scope(|scope| {
+            let threads = [scope.spawn(bind), scope.spawn(bind)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let refused = bound.iter().filter(|bound| matches!(bound, Err(SocketError::Alive(_)))).count();
+        assert_eq!((refused, bound.iter().filter(|bound| bound.is_ok()).count()), (1, 1), "{bound:?}");
+    }
 }
 
 #[test]

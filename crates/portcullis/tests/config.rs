@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use pki::Pki;
 use portcullis::clock::Clock;
-use portcullis::config::fault::{FaultCode, Severity};
+use portcullis::config::fault::{FaultCode, Faults, Report, Severity};
+use portcullis::config::machine::{KernelPorts, examine};
 use portcullis::config::{Loaded, load_text};
 
 use FaultCode::*;
@@ -73,13 +74,19 @@ fn findings(loaded: &Loaded) -> Vec<(Severity, usize, FaultCode)> {
     loaded.report.faults().iter().map(place).collect()
 }
 
+/// Each warning with its remedy.
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    let warnings = loaded.report.warnings_in_words().into_iter();
+    warnings.map(|(line, help)| format!("{line} → {help}")).collect()
+}
+
 fn everything_shown(loaded: &Loaded) -> String {
     let report = &loaded.report;
     let json = serde_json::to_string(&report.views()).unwrap();
     format!(
         "{}{}{}{json}{:?}{:?}",
         report.draw_errors(),
-        report.warning_lines().join("\n"),
+        warnings(loaded).join("\n"),
         report.summary(),
         report,
         loaded.settings
@@ -105,7 +112,7 @@ fn the_good_file_is_good() {
     let settings = loaded.settings.unwrap();
     assert_eq!(settings.border.extensions.len(), 2);
     assert_eq!(settings.border.relays_max, 500);
-    assert_eq!(settings.node.data_dir, folder.join("data"));
+    assert_eq!(settings.node.data_dir.value, folder.join("data"));
     assert_eq!(settings.listeners.len(), 5);
     assert_eq!(settings.border.outside.server_names, ["sbc.example.com"]);
 }
@@ -236,6 +243,17 @@ const MISTAKES: &[Mistake] = &[
     ("password = \"canary-1001\"", "password = canary-1001", &[(25, Syntax)]),
     ("password = \"canary-1001\"", "password = \"canary-1001", &[(25, Syntax)]),
     ("[node]", "[node", &[(1, Syntax)]),
+    // one slip, and what the parser takes for more of them
+    ("[media]", "[media", &[(19, Syntax)]),
+    ("hardware_ids = [\"009033010203\"]", "hardware_ids = [\"009033010203\"", &[(25, Syntax)]),
+    ("udp = 5060", "udp == 5060", &[(7, Syntax)]),
+    ("name = \"1002\"", "name: \"1002\"", &[(27, Syntax)]),
+    ("", "[extension]\nname = \"1003\"", &[(38, WrongType)]),
+    ("[inside]", "[insid]", &[(12, UnknownSection)]),
+    ("address = \"127.0.0.2\"", "adress = \"127.0.0.2\"", &[(5, UnknownKey)]),
+    ("device_ca = [\"device-ca.pem\"]", "device_cas = [\"device-ca.pem\"]", &[(11, UnknownKey)]),
+    ("hardware_ids = [\"009033010203\"]", "hardware_id = [\"009033010203\"]", &[(24, UnknownKey)]),
+    ("rules = [\"5/1s\", \"60/1h\"]", "rule = [\"5/1s\"]", &[(32, UnknownKey)]),
 ];
 
 #[test]
@@ -296,10 +314,11 @@ fn what_harms_nobody_is_a_warning_in_one_line() {
     for (old, new, expected) in WARNINGS {
         let loaded = load(&folder, &planted(old, new));
         assert!(loaded.settings.is_some(), "{new}: {}", loaded.report.draw_errors());
-        let lines = loaded.report.warning_lines();
         let prefix = format!("{}/", folder.display());
-        let lines: Vec<_> = lines.iter().map(|line| line.replace(&prefix, "")).collect();
+        let shown = loaded.report.warnings_in_words();
+        let lines: Vec<_> = shown.iter().map(|(line, _)| line.replace(&prefix, "")).collect();
         assert_eq!(lines, [*expected]);
+        assert!(shown.iter().all(|(_, help)| !help.is_empty()), "{new} has no remedy");
     }
 }
 
@@ -311,7 +330,7 @@ fn a_ca_file_with_one_good_ca_is_used_with_a_warning_for_the_others() {
         .map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
     std::fs::write(folder.join("device-ca.pem"), mixed.concat()).unwrap();
     let loaded = load(&folder, GOOD);
-    let lines = loaded.report.warning_lines().join("\n");
+    let lines = warnings(&loaded).join("\n");
     assert!(loaded.settings.is_some(), "{}", loaded.report.draw_errors());
     assert!(lines.contains("`CN=Expired CA` expired on"), "{lines}");
     assert!(lines.contains("holds `CN=sbc.example.com`, which is no CA"), "{lines}");
@@ -334,6 +353,58 @@ fn every_fault_of_a_file_is_found_at_once() {
         [(6, UnknownKey), (10, KeyMismatch), (18, OutOfRange), (20, BadValue), (28, Duplicate)]
     );
     assert!(loaded.report.summary().ends_with("5 faults, no warnings"));
+}
+
+#[test]
+fn two_slips_are_both_named_and_single_brackets_once() {
+    let folder = folder("slips");
+    Pki::make().write(&folder);
+    let found = |source: &str| {
+        let loaded = load(&folder, source);
+        findings(&loaded).into_iter().map(|(_, line, code)| (line, code)).collect::<Vec<_>>()
+    };
+    let two = GOOD.replace("udp = 5060", "udp == 5060").replace("\"5/1s\", \"60/1h\"", "\"5/1s\" \"60/1h\"");
+    assert_eq!(found(&two), [(7, Syntax), (32, Syntax)]);
+    let single = GOOD.replacen("[[extension]]", "[extension]", 1);
+    assert_eq!(found(&single), [(22, WrongType)]);
+    let frequency = planted("name = \"default\"", "nmae = \"office\"")
+        .replace("password", "frequency = \"office\"\npassword");
+    assert_eq!(found(&frequency), [(33, UnknownKey)]);
+}
+
+#[test]
+fn a_taken_port_is_not_laid_at_another_door_where_the_instance_cannot_be_asked() {
+    let folder = folder("taken");
+    Pki::make().write(&folder);
+    let taken = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings =
+        load(&folder, &planted("tls = 5061", &format!("tls = {}", address.port()))).settings.unwrap();
+    let found = |running: Option<&[String]>| {
+        let mut faults = Faults::default();
+        examine(&settings, &KernelPorts::default(), running, &mut faults);
+        let report = Report::new(&folder, String::new(), faults);
+        let of_port = |text: &&String| text.contains(&address.to_string());
+        report
+            .faults()
+            .iter()
+            .map(|fault| &fault.problem.message)
+            .filter(of_port)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some(&[format!("tls {address}")])), Vec::<String>::new());
+    assert!(found(Some(&[]))[0].ends_with("is taken by another program"));
+    assert!(found(None)[0].ends_with("or by the running instance, which this user may not ask"));
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_found_before_a_start() {
+    let folder = folder("long");
+    Pki::make().write(&folder);
+    let long = format!("admin_socket = \"/run/{}.sock\"", "x".repeat(100));
+    let loaded = load(&folder, &planted("admin_socket = \"admin.sock\"", &long));
+    assert_eq!(findings(&loaded), [(Severity::Error, 3, OutOfRange)]);
 }
 
 #[test]
@@ -463,6 +534,8 @@ password = { file = "secrets/1001" }
         for listener in &mut settings.listeners {
             listener.place = Default::default();
         }
+        settings.node.data_dir.place = Default::default();
+        settings.node.admin_socket.place = Default::default();
         format!(
             "{:#?} {:?} {:?} {:?} {:?} {:#?}",
             settings.border,

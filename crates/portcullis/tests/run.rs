@@ -126,12 +126,15 @@ fn it_says_ready_answers_and_ends_well() {
 
     let second = output(&folder, &["run"]);
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).contains("another instance is running"));
+    let said = text(&second.stderr);
+    assert!(said.contains("portcullis: test.toml:4: another instance is running"), "{said}");
+    assert!(output(&folder, &["status"]).status.success(), "the first one keeps its socket");
 
     assert!(output(&folder, &["block", "add", "192.0.2.7", "--for", "10m"]).status.success());
     let (code, errors) = running.end();
     assert_eq!(code, Some(0), "{errors}");
-    let warning = "test.toml:27: [metrics] is not available yet; nothing listens on 127.0.0.1:1";
+    let warning =
+        "test.toml:27: [metrics] is not available yet; nothing listens on 127.0.0.1:1 → leave it out";
     assert!(errors.contains(warning), "{errors}");
     assert!(!errors.contains("canary"), "{errors}");
     assert!(!folder.join("run/admin.sock").exists());
@@ -163,11 +166,15 @@ fn the_exit_code_says_whose_fault_it_is() {
     let folder = folder("codes", &CONFIG.replace("tls = 0", &port));
     let run = output(&folder, &["run"]);
     assert_eq!(run.status.code(), Some(1));
-    assert!(text(&run.stderr).contains("cannot listen on 127.0.0.1:"), "{}", text(&run.stderr));
+    let said = text(&run.stderr);
+    assert!(said.contains("portcullis: test.toml:7: cannot listen on 127.0.0.1:"), "{said}");
+    assert_eq!(said.matches("in use").count(), 1, "{said}");
+    assert!(said.contains("or choose another port"), "{said}");
     assert_eq!(text(&run.stdout), "");
     let check = output(&folder, &["check"]);
     assert_eq!(check.status.code(), Some(0));
-    assert!(text(&check.stdout).contains("is taken by another program"), "{}", text(&check.stdout));
+    let said = text(&check.stdout);
+    assert!(said.contains("is taken by another program\n  → see who has it"), "{said}");
 
     std::fs::write(folder.join("test.toml"), CONFIG.replace("tls = 0", "tsl = 0")).unwrap();
     let run = output(&folder, &["run"]);
@@ -180,6 +187,8 @@ fn the_exit_code_says_whose_fault_it_is() {
 
     assert_eq!(output(&folder, &["bogus"]).status.code(), Some(64));
     assert_eq!(output(&folder, &["block", "add", "nonsense"]).status.code(), Some(64));
+    assert_eq!(output(&folder, &["block", "add", "192.0.2.7", "--for", "0s"]).status.code(), Some(64));
+    assert_eq!(output(&folder, &["allow", "add", "192.0.2.7", "--name", ""]).status.code(), Some(64));
     let absent = output(&folder, &["status"]);
     assert_eq!(absent.status.code(), Some(1));
     assert!(text(&absent.stderr).contains("run/admin.sock"), "{}", text(&absent.stderr));
@@ -190,6 +199,56 @@ fn an_address_of_another_machine_is_a_warning_in_check_and_the_end_of_run() {
     let folder = folder("address", &CONFIG.replacen("\"127.0.0.1\"", "\"203.0.113.10\"", 1));
     let check = output(&folder, &["check"]);
     assert_eq!(check.status.code(), Some(0));
-    assert!(text(&check.stdout).contains("test.toml:6: this machine has no address 203.0.113.10"));
-    assert_eq!(output(&folder, &["run"]).status.code(), Some(1));
+    let said = text(&check.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("test.toml:6: this machine has no address 203.0.113.10"), "{said}");
+    let remedy = ["this machine has ", "127.0.0.1", "write `public_address = \"203.0.113.10\"` beside it"];
+    assert!(remedy.iter().all(|words| said.contains(words)), "{said}");
+    let run = output(&folder, &["run"]);
+    assert_eq!(run.status.code(), Some(1));
+    let said = text(&run.stderr);
+    assert!(said.contains("portcullis: test.toml:6: cannot listen on 203.0.113.10:"), "{said}");
+    assert!(remedy.iter().all(|words| said.contains(words)), "{said}");
+}
+
+/// What stands in the way of both paths here stands in the way of root too.
+#[test]
+fn paths_that_cannot_be_made_are_named_with_their_keys() {
+    let folder = folder("paths", CONFIG);
+    for (key, name, line) in [("admin_socket", "run", 4), ("data_dir", "data", 3)] {
+        std::fs::write(folder.join(name), "a file").unwrap();
+        let check = output(&folder, &["check"]);
+        assert_eq!(check.status.code(), Some(0));
+        let said = text(&check.stdout);
+        assert!(said.contains(&format!("test.toml:{line}: the user ")), "{said}");
+        assert!(said.contains(&format!("{name} is no directory")) && said.contains(key), "{said}");
+        let run = output(&folder, &["run"]);
+        assert_eq!(run.status.code(), Some(1));
+        let said = text(&run.stderr);
+        assert!(said.contains(&format!("portcullis: test.toml:{line}: ")), "{said}");
+        assert!(said.contains(&format!("set `{key}` in [node]")) && !said.contains("os error"), "{said}");
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let folder = folder("pipe", &CONFIG.replace("tls = 0", "tsl = 0"));
+    for (arguments, code) in [(&["--help"][..], 0), (&["check"], 64), (&["check", "--json"], 64)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = portcullis(&folder, arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((ended.status.code(), text(&ended.stderr).as_str()), (Some(code), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_command_shows_an_example_of_itself() {
+    let folder = folder("help", CONFIG);
+    let verbs = "run, check, quickstart, status, registrations, calls, events, block, block list, block add, \
+                 block remove, block allow, allow, allow list, allow add, allow remove";
+    for verb in verbs.split(", ") {
+        let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let help = text(&output(&folder, &words).stdout);
+        assert!(help.contains(&format!("Example: portcullis {verb}")), "{verb}: {help}");
+    }
 }

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::host::in_words;
+
 use super::protocol::{Request, Response};
 
 /// How long the server may take for an answer that does not go on.
@@ -15,16 +17,16 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "portcullis is not running: nothing answers on {}; start it with `portcullis run`, or name its \
-         socket with --socket",
+        "no instance is running: nothing answers on {}; start it with `portcullis run`, or name its file \
+         with -c or its socket with --socket",
         .0.display()
     )]
     NotRunning(PathBuf),
     /// Somebody else's socket.
-    #[error("the admin socket {} is for the user who runs portcullis: try it as that user", .0.display())]
+    #[error("the admin socket {} is for the user who runs portcullis: try it as that user, or as root", .0.display())]
     Forbidden(PathBuf),
     /// The answer did not come.
-    #[error("no answer on {}: {source}", path.display())]
+    #[error("no answer on {}: {}", path.display(), in_words(source))]
     Broken {
         /// The socket.
         path: PathBuf,
@@ -98,9 +100,14 @@ pub fn ask(path: &Path, request: &Request) -> Result<Response, ClientError> {
     })
 }
 
-/// The listeners of the instance that is up, as `status` names them; none where there is none.
-pub fn running_listeners(path: &Path) -> Vec<String> {
-    let Ok(Response::Object(status)) = ask(path, &Request::Status) else { return Vec::new() };
+/// The listeners of the instance that is up, as `status` names them: empty where there is none, `None` where
+/// this user may not ask.
+pub fn running_listeners(path: &Path) -> Option<Vec<String>> {
+    let status = match ask(path, &Request::Status) {
+        Ok(Response::Object(status)) => status,
+        Err(ClientError::Forbidden(_)) => return None,
+        Ok(_) | Err(_) => return Some(Vec::new()),
+    };
     let listeners = status.get("listeners").and_then(|listeners| listeners.as_array());
-    listeners.into_iter().flatten().filter_map(|text| text.as_str()).map(str::to_owned).collect()
+    Some(listeners.into_iter().flatten().filter_map(|text| text.as_str()).map(str::to_owned).collect())
 }

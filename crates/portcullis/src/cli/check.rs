@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::table::wrap;
 use super::{CliError, EXIT_USAGE};
 use crate::admin::client::running_listeners;
 use crate::clock::Clock;
@@ -15,25 +16,29 @@ use crate::config::{self, Report};
 pub fn check(path: &Path, json: bool) -> Result<ExitCode, CliError> {
     let mut loaded = config::load(path, Clock::start().wall());
     if let Some(settings) = &loaded.settings {
-        let running = running_listeners(&settings.node.admin_socket);
+        let running = running_listeners(&settings.node.admin_socket.value);
         let mut faults = Faults::default();
-        machine::examine(settings, &KernelPorts::of_this_machine(), &running, &mut faults);
+        machine::examine(settings, &KernelPorts::of_this_machine(), running.as_deref(), &mut faults);
         loaded.report.append(faults);
     }
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &loaded.report.views())?;
-        writeln!(out)?;
-    } else {
-        write_report(&loaded.report, &mut out)?;
+    match write_report(&loaded.report, json, &mut std::io::stdout().lock()) {
+        // Who reads no further still hears by the exit code what came of it.
+        Err(error) if !error.is_reader_gone() => return Err(error),
+        Ok(()) | Err(_) => {}
     }
     Ok(if loaded.report.errors() == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) })
 }
 
-fn write_report(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
-    write!(out, "{}", report.draw_errors())?;
-    for line in report.warning_lines() {
-        writeln!(out, "{line}")?;
+fn write_report(report: &Report, json: bool, out: &mut impl Write) -> Result<(), CliError> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &report.views())?;
+        writeln!(out)?;
+        return Ok(());
     }
-    writeln!(out, "{}", report.summary())
+    write!(out, "{}", report.draw_errors())?;
+    for (line, help) in report.warnings_in_words() {
+        write!(out, "{line}\n{}", wrap(&format!("→ {help}"), 2))?;
+    }
+    writeln!(out, "{}", report.summary())?;
+    Ok(())
 }

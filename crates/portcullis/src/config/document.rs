@@ -101,6 +101,8 @@ pub struct Section<'a> {
     /// Where its header stands.
     pub place: Place,
     entries: Vec<(&'a str, Item<'a>)>,
+    /// Keys that are there under a wrong name, and so are not missing.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
@@ -111,7 +113,7 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
         faults: &mut Faults,
     ) -> Self {
-        let mut entries = Vec::new();
+        let (mut entries, mut misspelt) = (Vec::new(), Vec::new());
         for (key, value) in table {
             let name: &'a str = key.get_ref().as_ref();
             let place = Place { key: format!("{}.{name}", schema.name), span: key.span() };
@@ -119,9 +121,10 @@ impl<'a> Section<'a> {
                 entries.push((name, Item::new(place.key, value)));
             } else {
                 faults.error(&place, unknown_key(schema, name));
+                misspelt.extend(nearest(name, schema.keys.iter().copied()));
             }
         }
-        Self { schema, place: item.place.clone(), entries }
+        Self { schema, place: item.place.clone(), entries, misspelt }
     }
 
     fn item(&self, key: &str) -> Option<&Item<'a>> {
@@ -132,6 +135,11 @@ impl<'a> Section<'a> {
     /// Whether the key is there, read or not.
     pub fn has(&self, key: &str) -> bool {
         self.item(key).is_some()
+    }
+
+    /// Whether the key is left out, and was not meant by one that is misspelt.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has(key) && !self.misspelt.contains(&key)
     }
 
     /// The place of a key; that of the header, where the key is left out.
@@ -163,7 +171,7 @@ impl<'a> Section<'a> {
         example: &str,
         faults: &mut Faults,
     ) -> Option<At<T>> {
-        if !self.has(key) {
+        if self.lacks(key) {
             let message = format!("{} needs `{key}`", header(self.schema.name));
             let problem = Problem::new(
                 FaultCode::MissingKey,
@@ -272,9 +280,13 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Whether the section is there at all, well written or not.
-    pub fn has(&self, name: &str) -> bool {
-        self.table.iter().any(|(key, _)| key.get_ref().as_ref() == name)
+    /// Whether the section is left out, and was not meant by one that is misspelt.
+    pub fn lacks(&self, name: &str) -> bool {
+        let meant = |written: &str| match section(written) {
+            Some(schema) => schema.name == name,
+            None => nearest_section(written) == Some(name),
+        };
+        !self.table.iter().any(|(key, _)| meant(key.get_ref()))
     }
 }
 
@@ -291,9 +303,12 @@ fn open_table<'a>(
     Some(Section::open(schema, item, table, faults))
 }
 
+fn nearest_section(name: &str) -> Option<&'static str> {
+    nearest(name, SECTIONS.iter().map(|section| section.name))
+}
+
 fn unknown_section(name: &str) -> Problem {
-    let known = SECTIONS.iter().map(|section| section.name);
-    let help = match nearest(name, known) {
+    let help = match nearest_section(name) {
         Some(near) => format!("did you mean {}?", header(near)),
         None => match SECTIONS.iter().find(|section| section.keys.contains(&name)) {
             Some(section) => format!("`{name}` belongs under {}", header(section.name)),

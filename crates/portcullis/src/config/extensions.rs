@@ -40,11 +40,21 @@ pub(super) fn validate(
     let rules = rules_by_name(frequencies, faults);
     check_unique(extensions.iter().filter_map(|extension| extension.name.as_ref()), "extension", faults);
     check_hardware_ids(extensions, faults);
+    // One whose name cannot be read may be the one that is meant.
+    let names_known = frequencies.iter().all(|frequency| frequency.name.is_some());
     let mut valid = Vec::new();
     for extension in extensions {
         check_proof(extension, faults);
         check_password(extension, faults);
-        let rules = rules_of(&extension.frequency, &rules, faults);
+        let rules = match rules.get(&extension.frequency.value) {
+            Some(rules) => rules.clone(),
+            None => {
+                if names_known {
+                    unknown_frequency(&extension.frequency, &rules, faults);
+                }
+                Vec::new()
+            }
+        };
         let password =
             extension.password.as_ref().and_then(|source| reveal(&source.value, &source.place, base, faults));
         let Some(name) = &extension.name else { continue };
@@ -69,7 +79,7 @@ fn rules_by_name(frequencies: &[file::Frequency], faults: &mut Faults) -> BTreeM
     let mut by_name = BTreeMap::new();
     by_name.insert(defaults::FREQUENCY.to_owned(), defaults::FREQUENCY_RULES.to_vec());
     for frequency in frequencies {
-        if !frequency.has_rules || frequency.rules_place.span.is_empty() {
+        if frequency.lacks_rules {
             let message = "[[frequency]] needs `rules`";
             let help = "add `rules = [\"5/1s\", \"60/1h\"]`";
             let problem = Problem::new(FaultCode::MissingKey, message, "it is left out", help);
@@ -88,21 +98,13 @@ fn rules_by_name(frequencies: &[file::Frequency], faults: &mut Faults) -> BTreeM
     by_name
 }
 
-fn rules_of(
-    frequency: &At<String>,
-    rules: &BTreeMap<String, Vec<CallRule>>,
-    faults: &mut Faults,
-) -> Vec<CallRule> {
-    if let Some(rules) = rules.get(&frequency.value) {
-        return rules.clone();
-    }
+fn unknown_frequency(frequency: &At<String>, rules: &BTreeMap<String, Vec<CallRule>>, faults: &mut Faults) {
     let help = match nearest(&frequency.value, rules.keys().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("add a [[frequency]] with `name = \"{}\"`", frequency.value),
     };
     let message = format!("there is no [[frequency]] named `{}`", frequency.value);
     faults.error(&frequency.place, Problem::new(FaultCode::UnknownName, message, "unknown name", help));
-    Vec::new()
 }
 
 /// One hardware ID belongs to one extension, in whatever form it is written.
@@ -124,7 +126,7 @@ fn check_hardware_ids(extensions: &[file::Extension], faults: &mut Faults) {
 /// Whether anybody could prove to be this extension.
 fn check_proof(extension: &file::Extension, faults: &mut Faults) {
     let has_ids = !extension.hardware_ids.is_empty();
-    if shows_certificate(extension) && extension.hardware_ids_place.is_none() {
+    if shows_certificate(extension) && extension.lacks_hardware_ids {
         let message = "the extension needs `hardware_ids`: its device proves itself by certificate";
         let help = "add `hardware_ids = [\"009033010203\"]`, or `authentication = \"digest\"`";
         let problem = Problem::new(FaultCode::MissingKey, message, "they are left out", help);
@@ -143,7 +145,7 @@ fn check_proof(extension: &file::Extension, faults: &mut Faults) {
 fn check_password(extension: &file::Extension, faults: &mut Faults) {
     let name = extension.name.as_ref().map_or("without a name", |name| name.value.as_str());
     match (extension.authentication.value, &extension.password) {
-        (Authentication::Certificate, None) if !extension.has_password => {
+        (Authentication::Certificate, None) if extension.lacks_password => {
             let message =
                 format!("extension {name} has no `password`: a challenge of the PBX cannot be answered");
             let help = "add the password that the PBX has for it, unless the PBX asks for none";

@@ -233,15 +233,21 @@ impl Report {
         (line, text.chars().count() + 1)
     }
 
-    /// Each warning in one line, `FILE:LINE: text`.
-    pub fn warning_lines(&self) -> Vec<String> {
+    /// Each warning in one line, `FILE:LINE: text`, and what to do about it.
+    pub fn warnings_in_words(&self) -> Vec<(String, &str)> {
         let warnings = self.faults.iter().filter(|fault| fault.severity == Severity::Warning);
-        warnings.map(|fault| self.one_line(fault)).collect()
+        let in_words =
+            |fault: &ConfigFault| format!("{}: {}", self.locate(&fault.place), fault.problem.message);
+        warnings.map(|fault| (in_words(fault), fault.problem.help.as_str())).collect()
     }
 
-    fn one_line(&self, fault: &ConfigFault) -> String {
-        let (line, _) = self.line_column(fault.place.span.start);
-        format!("{}:{line}: {}", self.path.display(), fault.problem.message)
+    /// `FILE:LINE`; the file alone for what does not stand in it.
+    pub fn locate(&self, place: &Place) -> String {
+        let path = self.path.display();
+        if place.span.is_empty() {
+            return path.to_string();
+        }
+        format!("{path}:{}", self.line_column(place.span.start).0)
     }
 
     /// Every fault that must be mended, drawn as `rustc` draws its own.

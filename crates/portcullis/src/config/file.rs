@@ -52,7 +52,7 @@ impl<'a> Sections<'a> {
             ("inside", "`[inside]` with `address`"),
             ("pbx", "`[[pbx]]` with `name` and `uri`"),
         ] {
-            if !document.has(name) {
+            if document.lacks(name) {
                 let message = format!("there is no section {}", header(name));
                 let help = format!("add {example}");
                 let place = Place { key: name.to_owned(), span: 0..0 };
@@ -196,6 +196,8 @@ pub struct Outside {
     pub device_ca: Vec<At<DeviceCaEntry>>,
     /// Where `device_ca` stands, or should.
     pub device_ca_place: Place,
+    /// Whether it is left out.
+    pub lacks_device_ca: bool,
 }
 
 impl Outside {
@@ -211,6 +213,7 @@ impl Outside {
             private_key: section.required("private_key", value::path, "\"certs/server.key\"", faults),
             device_ca: section.one_or_more("device_ca", value::device_ca, faults),
             device_ca_place: section.place_of("device_ca"),
+            lacks_device_ca: section.lacks("device_ca"),
         }
     }
 }
@@ -376,14 +379,16 @@ pub struct Extension {
     pub hardware_ids: Vec<At<HardwareId>>,
     /// Whether `hardware_ids` is there, and where.
     pub hardware_ids_place: Option<Place>,
+    /// Whether it is left out.
+    pub lacks_hardware_ids: bool,
     /// `authentication`
     pub authentication: At<Authentication>,
     /// `pbx_user`
     pub pbx_user: Option<At<String>>,
     /// `password`
     pub password: Option<At<SecretSource>>,
-    /// Whether `password` is there, readable or not.
-    pub has_password: bool,
+    /// Whether `password` is left out.
+    pub lacks_password: bool,
     /// `frequency`
     pub frequency: At<String>,
     /// `max_calls`
@@ -399,6 +404,7 @@ impl Extension {
             display_name: section.optional("display_name", value::text, faults),
             hardware_ids: section.list("hardware_ids", value::hardware_id, ids, faults),
             hardware_ids_place: section.has("hardware_ids").then(|| section.place_of("hardware_ids")),
+            lacks_hardware_ids: section.lacks("hardware_ids"),
             authentication: section.with_default(
                 "authentication",
                 authentication,
@@ -407,7 +413,7 @@ impl Extension {
             ),
             pbx_user: section.optional("pbx_user", value::name, faults),
             password: section.optional("password", value::secret, faults),
-            has_password: section.has("password"),
+            lacks_password: section.lacks("password"),
             frequency: section.with_default("frequency", value::name, defaults::FREQUENCY.to_owned(), faults),
             max_calls: section.with_default("max_calls", value::count, defaults::MAX_CALLS, faults),
         }
@@ -434,8 +440,8 @@ pub struct Frequency {
     pub rules: Vec<At<CallRule>>,
     /// Where `rules` stands, or should.
     pub rules_place: Place,
-    /// Whether `rules` is there.
-    pub has_rules: bool,
+    /// Whether it is left out.
+    pub lacks_rules: bool,
 }
 
 impl Frequency {
@@ -445,7 +451,7 @@ impl Frequency {
             name: section.required("name", value::name, "\"default\"", faults),
             rules: section.list("rules", value::rate, "write a list such as [\"5/1s\", \"60/1h\"]", faults),
             rules_place: section.place_of("rules"),
-            has_rules: section.has("rules"),
+            lacks_rules: section.lacks("rules"),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What of this machine the settings will meet: ports already taken, addresses it lacks, names that do not
-//! resolve, ports that the kernel gives to others. Warnings, all of them: the machine may differ tomorrow.
+//! resolve, ports that the kernel gives to others, paths that cannot be written. Warnings, all of them: the
+//! machine may differ tomorrow, and the user who checks may be another one than the service's.
 //!
 //! Never holds a port longer than the question takes, and never sends a packet but to the resolver.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use border::ResolvedName;
 use net::resolve_now;
@@ -12,7 +15,8 @@ use wire::net::Transport;
 
 use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
-use super::settings::Settings;
+use super::host;
+use super::settings::{Node, Settings};
 use super::value::{PortRange, StunServer};
 
 /// Ports that the kernel hands out by itself, and those that it is told to leave alone.
@@ -55,8 +59,17 @@ impl KernelPorts {
 }
 
 /// Asks the machine everything. `running` are the listeners of an instance of ours that is up, as its
-/// status names them: their ports are taken by right.
-pub fn examine(settings: &Settings, kernel: &KernelPorts, running: &[String], faults: &mut Faults) {
+/// status names them: their ports are taken by right. None where it could not be asked.
+pub fn examine(settings: &Settings, kernel: &KernelPorts, running: Option<&[String]>, faults: &mut Faults) {
+    check_data_dir(&settings.node, faults);
+    let taker = match running {
+        Some(_) => "another program",
+        None => "another program, or by the running instance, which this user may not ask",
+    };
+    let running = running.unwrap_or_default();
+    if running.is_empty() {
+        check_socket(&settings.node, faults);
+    }
     let media = &settings.media;
     for range in [&media.outside, &media.inside] {
         check_kernel(range, kernel, faults);
@@ -65,7 +78,7 @@ pub fn examine(settings: &Settings, kernel: &KernelPorts, running: &[String], fa
     let lacking: Vec<IpAddr> = faces.into_iter().filter_map(|face| check_address(face, faults)).collect();
     for (name, transport, address, place) in ports(settings) {
         if !lacking.contains(&address.ip()) && !running.contains(&format!("{name} {address}")) {
-            check_port(transport, address, place, faults);
+            check_port(transport, address, taker, place, faults);
         }
     }
     for (name, query) in settings.names() {
@@ -106,9 +119,87 @@ fn check_address(face: &At<IpAddr>, faults: &mut Faults) -> Option<IpAddr> {
         return None;
     }
     let message = format!("this machine has no address {}: it could not start now", face.value);
-    let help = "add the address to an interface, or name another";
+    let help = address_help(face, &host::addresses());
     faults.warning(&face.place, Problem::new(FaultCode::Machine, message, "not here", help));
     Some(face.value)
+}
+
+/// What to write in place of an address that this machine lacks.
+pub fn address_help(face: &At<IpAddr>, addresses: &[IpAddr]) -> String {
+    let has = match addresses {
+        [] => String::new(),
+        _ => format!("this machine has {}; ", some_of(addresses)),
+    };
+    if face.place.key.starts_with("outside") {
+        let wanted = face.value;
+        return format!(
+            "{has}name one of them as `address`; if a router (1:1 NAT) has {wanted} and hands its packets on to \
+             this machine, write `public_address = \"{wanted}\"` beside it"
+        );
+    }
+    format!("{has}name the one that the PBX reaches as `address`, or add this one to an interface")
+}
+
+fn some_of(addresses: &[IpAddr]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = addresses.iter().take(SHOWN).map(IpAddr::to_string).collect();
+    let more = if addresses.len() > SHOWN {
+        format!(" and {} more", addresses.len() - SHOWN)
+    } else {
+        String::new()
+    };
+    shown.join(", ") + &more
+}
+
+fn check_data_dir(node: &Node, faults: &mut Faults) {
+    let At { value: directory, place } = &node.data_dir;
+    let why = if directory.exists() {
+        host::unwritable(directory).or_else(|| host::unusable(&directory.join(store::FILE_NAME)))
+    } else {
+        host::unwritable(directory)
+    };
+    let Some(why) = why else { return };
+    let what = if directory.exists() { "write" } else { "make" };
+    let user = host::user();
+    let message = format!(
+        "the user {user} cannot {what} the data directory {}: {why}; `run` by this user would fail",
+        directory.display()
+    );
+    faults
+        .warning(place, Problem::new(FaultCode::Machine, message, "not writable", data_dir_help(directory)));
+}
+
+fn check_socket(node: &Node, faults: &mut Faults) {
+    let At { value: path, place } = &node.admin_socket;
+    let is_other = |metadata: &std::fs::Metadata| !metadata.file_type().is_socket();
+    let (why, help) = if std::fs::symlink_metadata(path).is_ok_and(|metadata| is_other(&metadata)) {
+        ("something else has this name".to_owned(), NAME_TAKEN_HELP)
+    } else {
+        let Some(why) = host::unwritable(path.parent().unwrap_or(path)) else { return };
+        (why, SOCKET_HELP)
+    };
+    let message = format!(
+        "the user {} cannot make the admin socket {}: {why}; `run` by this user would fail",
+        host::user(),
+        path.display()
+    );
+    faults.warning(place, Problem::new(FaultCode::Machine, message, "not to be made", help));
+}
+
+/// What to do where something that is no socket has the admin socket's name.
+pub const NAME_TAKEN_HELP: &str = "move it away, or set another `admin_socket` in [node]";
+
+/// What to do where the admin socket cannot be made.
+pub const SOCKET_HELP: &str = "run it as the service's user, give that user the directory, or set \
+                               `admin_socket` in [node] to a path in a directory that it may write";
+
+/// What to do where the data directory cannot be made or written.
+pub fn data_dir_help(directory: &Path) -> String {
+    format!(
+        "run it as the service's user, give that user the directory (`install -d -o USER -m 750 {}`), or set \
+         `data_dir` in [node] to one that it may write",
+        directory.display()
+    )
 }
 
 fn check_kernel(range: &At<PortRange>, kernel: &KernelPorts, faults: &mut Faults) {
@@ -124,8 +215,28 @@ fn check_kernel(range: &At<PortRange>, kernel: &KernelPorts, faults: &mut Faults
     }
 }
 
+impl Settings {
+    /// Where the file asks for a port that could not be opened, and what to write there.
+    pub fn listener_help(&self, address: SocketAddr, kind: &str, why: ErrorKind) -> Option<(&Place, String)> {
+        let asked = |port: &(&str, Transport, SocketAddr, &Place)| (port.0, port.2) == (kind, address);
+        let (_, _, _, place) = ports(self).into_iter().find(asked)?;
+        let media = &self.media;
+        let face = [&media.outside_address, &media.inside_address]
+            .into_iter()
+            .find(|face| face.value == address.ip());
+        Some(match (why, face) {
+            (ErrorKind::AddrNotAvailable, Some(face)) => {
+                (&face.place, address_help(face, &host::addresses()))
+            }
+            (ErrorKind::AddrInUse, _) => (place, taken_help(address.port())),
+            (ErrorKind::PermissionDenied, _) => (place, PRIVILEGED_HELP.to_owned()),
+            _ => (place, "look at the address and the port".to_owned()),
+        })
+    }
+}
+
 /// Tries the port and lets go of it.
-fn check_port(transport: Transport, address: SocketAddr, place: &Place, faults: &mut Faults) {
+fn check_port(transport: Transport, address: SocketAddr, taker: &str, place: &Place, faults: &mut Faults) {
     let tried = match transport {
         Transport::Udp => UdpSocket::bind(address).map(drop),
         Transport::Tcp | Transport::Tls => TcpListener::bind(address).map(drop),
@@ -133,17 +244,28 @@ fn check_port(transport: Transport, address: SocketAddr, place: &Place, faults: 
     let Err(error) = tried else { return };
     let (message, help) = match error.kind() {
         ErrorKind::AddrInUse => {
-            let message = format!("{transport} {address} is taken by another program");
-            (message, "stop the other program, or choose another port")
+            (format!("{transport} {address} is taken by {taker}"), taken_help(address.port()))
         }
         ErrorKind::PermissionDenied => {
-            let message = format!("{transport} {address} may not be opened by this user");
-            (message, "ports below 1024 need CAP_NET_BIND_SERVICE")
+            let message = format!("{transport} {address} may not be opened by the user {}", host::user());
+            (message, PRIVILEGED_HELP.to_owned())
         }
-        _ => (format!("{transport} {address} cannot be opened: {error}"), "look at the address and the port"),
+        _ => {
+            let message = format!("{transport} {address} cannot be opened: {}", host::in_words(&error));
+            (message, "look at the address and the port".to_owned())
+        }
     };
     faults.warning(place, Problem::new(FaultCode::Machine, message, "not to be had now", help));
 }
+
+/// What to do where a port is taken.
+pub fn taken_help(port: u16) -> String {
+    format!("see who has it (`ss -lnp | grep :{port}`) and stop that program, or choose another port")
+}
+
+/// What to do where a port is not for everybody.
+pub const PRIVILEGED_HELP: &str =
+    "ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or choose a port above 1023";
 
 #[cfg(test)]
 mod tests {

@@ -58,9 +58,9 @@ pub struct Node {
     /// For tables and logs.
     pub name: String,
     /// Where the store is.
-    pub data_dir: PathBuf,
+    pub data_dir: At<PathBuf>,
     /// Where the command line asks.
-    pub admin_socket: PathBuf,
+    pub admin_socket: At<PathBuf>,
     /// What is logged: a level, or levels by module.
     pub log: String,
     /// In which form.

@@ -20,6 +20,7 @@ use super::file::{self, FileConfig};
 use super::settings::{AllowedDomain, Listener, Media, Node, Settings};
 use super::value::{AllowedAddress, HostName, PortRange, StunServer};
 use super::{certificates, defaults};
+use crate::admin::socket;
 
 /// The shortest expiry that a registrar may insist on here (RFC 3261 §10.3: 423 below it).
 const PHONE_EXPIRES_MIN: Duration = Duration::from_secs(60);
@@ -115,11 +116,23 @@ fn node(node: &file::Node, base: &Path, faults: &mut Faults) -> Node {
         let found = format!("found `{}`", node.log.value);
         faults.error(&node.log.place, Problem::new(FaultCode::BadValue, message, found, help));
     }
-    let absolute = |path: &PathBuf| base.join(path);
+    let absolute = |key: &str, path: &At<PathBuf>| {
+        // Where the whole section is left out, the key alone would not say whose it is.
+        let place = Place { key: format!("node.{key}"), span: path.place.span.clone() };
+        At { value: base.join(&path.value), place }
+    };
+    let admin_socket = absolute("admin_socket", &node.admin_socket);
+    let bytes = admin_socket.value.as_os_str().len();
+    if bytes > socket::PATH_BYTES_MAX {
+        let message = format!("is longer than the {} bytes of a socket's path", socket::PATH_BYTES_MAX);
+        let help = "name a shorter path, such as \"/run/portcullis/admin.sock\"";
+        let found = format!("{bytes} bytes, with the directory of this file");
+        faults.error(&admin_socket.place, out_of_range(&admin_socket.place, &message, found, help));
+    }
     Node {
         name: node.name.value.clone(),
-        data_dir: absolute(&node.data_dir.value),
-        admin_socket: absolute(&node.admin_socket.value),
+        data_dir: absolute("data_dir", &node.data_dir),
+        admin_socket,
         log: node.log.value.clone(),
         log_format: node.log_format.value,
     }
@@ -148,8 +161,7 @@ fn one_address(addresses: &[At<IpAddr>], public: bool, faults: &mut Faults) -> O
 fn check_device_ca(config: &FileConfig, faults: &mut Faults) {
     let Some(outside) = &config.outside else { return };
     let needed = config.extensions.iter().any(extensions::shows_certificate);
-    let given = !outside.device_ca.is_empty() || outside.device_ca_place.span != outside.place.span;
-    if needed && !given {
+    if needed && outside.lacks_device_ca {
         let message = "[outside] needs `device_ca`: extensions prove themselves by certificate";
         let help = "add `device_ca = [\"certs/device-ca.pem\"]`";
         let problem = Problem::new(FaultCode::MissingKey, message, "it is left out", help);

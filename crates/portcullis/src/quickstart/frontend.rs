@@ -33,7 +33,7 @@ impl Frontend {
         let Some(settings) = settings else {
             return Err(Fault::Configuration(report.draw_errors()));
         };
-        let operator = Operator { socket: settings.node.admin_socket.clone() };
+        let operator = Operator { socket: settings.node.admin_socket.value.clone() };
         let running = run::start(settings, clock)?;
         Ok(Self { running, operator })
     }
