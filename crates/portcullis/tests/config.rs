@@ -365,6 +365,9 @@ fn two_slips_are_both_named_and_single_brackets_once() {
     };
     let two = GOOD.replace("udp = 5060", "udp == 5060").replace("\"5/1s\", \"60/1h\"", "\"5/1s\" \"60/1h\"");
     assert_eq!(found(&two), [(7, Syntax), (32, Syntax)]);
+    let text = load(&folder, &GOOD.replace("name = \"1002\"", "name = \'\'\'1002"));
+    assert_eq!((text.report.errors(), findings(&text)[0].2), (1, Syntax), "{}", text.report.draw_errors());
+    assert!(text.report.draw_errors().contains("close the text with the three quotes"));
     let single = GOOD.replacen("[[extension]]", "[extension]", 1);
     assert_eq!(found(&single), [(22, WrongType)]);
     let frequency = planted("name = \"default\"", "nmae = \"office\"")

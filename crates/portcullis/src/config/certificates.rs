@@ -16,6 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
 use super::file;
+use super::host;
 
 /// The most that a file named by the configuration may hold.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -85,7 +86,7 @@ pub fn named_file(path: &Path, place: &Place, base: &Path, faults: &mut Faults) 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     let in_words = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::PermissionDenied => format!("permission denied to the user {}", host::user()),
         _ => error.to_string(),
     };
     let metadata = std::fs::metadata(path).map_err(in_words)?;

@@ -82,6 +82,9 @@ fn report(error: &Error, start: usize, faults: &mut Faults) {
     } else if error.message().contains("array") {
         let help = "put a comma between the values, and close the list with `]`: perhaps in a line above";
         (FaultCode::Syntax, "this is no TOML", help)
+    } else if error.message().contains("multi-line") {
+        let help = "close the text with the three quotes that open it: perhaps far above";
+        (FaultCode::Syntax, "this is no TOML", help)
     } else {
         let help = "mend this first; the values of the file are checked after that";
         (FaultCode::Syntax, "this is no TOML", help)
