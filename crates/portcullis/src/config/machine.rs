@@ -195,9 +195,10 @@ pub const SOCKET_HELP: &str = "run it as the service's user, give that user the 
 
 /// What to do where the data directory cannot be made or written.
 pub fn data_dir_help(directory: &Path) -> String {
+    let command = if directory.exists() { "chown -R USER" } else { "install -d -o USER -m 750" };
     format!(
-        "run it as the service's user, give that user the directory (`install -d -o USER -m 750 {}`), or set \
-         `data_dir` in [node] to one that it may write",
+        "run it as the service's user, give that user the directory (`{command} {}`), or set `data_dir` in [node] to \
+         one that it may write",
         directory.display()
     )
 }
