@@ -7,14 +7,14 @@ use portcullis_tests::deadline::never_within;
 use portcullis_tests::dialog::Dialog;
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation, register_at_pbx};
 use portcullis_tests::portcullis::command;
-use portcullis_tests::raw_message::{Draft, RawMessage, audio_sdp};
+use portcullis_tests::raw_message::{Draft, audio_sdp};
 use portcullis_tests::raw_phone::{RawPhone, Silence};
 use portcullis_tests::rtp::RtpEnd;
 use portcullis_tests::sipp::Scenario;
 use portcullis_tests::tls_pipe::TlsPipe;
 
 use crate::support::{
-    Established, SOON, call_desk, call_phone, hang_up, invite, media_address, number, text, wait_idle,
+    Established, SOON, call_desk, call_phone, hang_up, invite, media_address, number, talk, text, wait_idle,
 };
 
 struct Ends {
@@ -31,15 +31,6 @@ fn ends() -> Ends {
     let outside = RtpEnd::open(lab.addresses.phone(1), None);
     let inside = RtpEnd::open(lab.addresses.inside_phone(), None);
     Ends { lab, phone, desk, outside, inside }
-}
-
-/// Lets both ends speak where the descriptions say, and hears them.
-fn talk(caller: (&mut RtpEnd, &RawMessage, u32), callee: (&mut RtpEnd, &RawMessage, u32)) {
-    caller.0.send_tone(media_address(caller.1), caller.2);
-    callee.0.send_tone(media_address(callee.1), callee.2);
-    caller.0.wait_heard(callee.2, 8, SOON);
-    callee.0.wait_heard(caller.2, 8, SOON);
-    assert_eq!(caller.0.tenths_heard(caller.2), 0, "nobody hears himself");
 }
 
 #[test]

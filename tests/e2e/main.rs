@@ -18,3 +18,4 @@ mod registration;
 mod restart;
 mod smuggling;
 mod support;
+mod transports;

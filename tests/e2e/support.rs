@@ -31,7 +31,8 @@ pub(crate) fn number(row: &Value, field: &str) -> f64 {
 pub(crate) fn media_address(message: &RawMessage) -> SocketAddr {
     let body = message.body();
     let line = |prefix: &str| body.lines().find_map(|line| line.strip_prefix(prefix));
-    let address = line("c=IN IP4 ").unwrap_or_else(|| panic!("no c= in {message:?}"));
+    let address = line("c=IN IP4 ").or_else(|| line("c=IN IP6 "));
+    let address = address.unwrap_or_else(|| panic!("no c= in {message:?}"));
     let port = line("m=audio ")
         .and_then(|rest| rest.split(' ').next())
         .unwrap_or_else(|| panic!("no m= in {message:?}"));
@@ -60,34 +61,45 @@ pub(crate) struct Established {
 #[track_caller]
 pub(crate) fn call_desk(phone: &mut RawPhone, desk: &mut RawPhone, audio: [&RtpEnd; 2]) -> Established {
     let invite = invite(phone, "1001", "2001", audio[0]);
-    phone.send(&invite);
-    let arrived = desk.receive_request("INVITE");
-    desk.reply(&Draft::answer(&arrived, 180, "Ringing", "desk"));
-    phone.receive_status(180);
-    let accepted = accept(desk, &arrived, "2001", audio[1]);
-    let answered = phone.receive_status(200);
-    let caller = Dialog::of_caller(&invite, &answered);
-    phone.send(&caller.ack());
-    desk.receive_request("ACK");
-    let callee = Dialog::of_callee(&arrived, &accepted);
-    Established { caller, callee, arrived, answered }
+    connect(phone, &invite, (desk, "2001"), audio[1])
 }
 
 /// 2001, who must answer the PBX's challenge, calls 1001, who rings and answers.
 #[track_caller]
 pub(crate) fn call_phone(desk: &mut RawPhone, phone: &mut RawPhone, audio: [&RtpEnd; 2]) -> Established {
     let invite = challenged_invite(desk, "2001", "1001", audio[0]);
-    desk.send(&invite);
-    let arrived = phone.receive_request("INVITE");
-    phone.reply(&Draft::answer(&arrived, 180, "Ringing", "phone"));
-    desk.receive_status(180);
-    let accepted = accept(phone, &arrived, "1001", audio[1]);
-    let answered = desk.receive_status(200);
-    let caller = Dialog::of_caller(&invite, &answered);
-    desk.send(&caller.ack());
-    phone.receive_request("ACK");
+    connect(desk, &invite, (phone, "1001"), audio[1])
+}
+
+/// Sends this INVITE; the called extension rings and answers.
+#[track_caller]
+pub(crate) fn connect(
+    from: &mut RawPhone,
+    invite: &Draft,
+    (to, called): (&mut RawPhone, &str),
+    audio: &RtpEnd,
+) -> Established {
+    from.send(invite);
+    let arrived = to.receive_request("INVITE");
+    to.reply(&Draft::answer(&arrived, 180, "Ringing", "accepted"));
+    from.receive_status(180);
+    let accepted = accept(to, &arrived, called, audio);
+    let answered = from.receive_status(200);
+    let caller = Dialog::of_caller(invite, &answered);
+    from.send(&caller.ack());
+    to.receive_request("ACK");
     let callee = Dialog::of_callee(&arrived, &accepted);
     Established { caller, callee, arrived, answered }
+}
+
+/// Lets both ends speak where the descriptions that came to them say, and hears them.
+#[track_caller]
+pub(crate) fn talk(caller: (&mut RtpEnd, &RawMessage, u32), callee: (&mut RtpEnd, &RawMessage, u32)) {
+    caller.0.send_tone(media_address(caller.1), caller.2);
+    callee.0.send_tone(media_address(callee.1), callee.2);
+    caller.0.wait_heard(callee.2, 8, SOON);
+    callee.0.wait_heard(caller.2, 8, SOON);
+    assert_eq!(caller.0.tenths_heard(caller.2), 0, "nobody hears himself");
 }
 
 /// An INVITE for which the challenge is already answered.
@@ -117,13 +129,20 @@ pub(crate) fn accept(phone: &mut RawPhone, arrived: &RawMessage, extension: &str
 /// Registers 1003 with its password; the phone it did it from.
 #[track_caller]
 pub(crate) fn registered_by_digest(lab: &Lab, mut phone: RawPhone) -> RawPhone {
-    let mut register = Draft::register("1003", DOMAIN, &phone.contact("1003"), 60);
+    register_by_digest(lab, &mut phone, "1003");
+    phone
+}
+
+/// Registers an extension with its password.
+#[track_caller]
+pub(crate) fn register_by_digest(lab: &Lab, phone: &mut RawPhone, extension: &str) {
+    let mut register = Draft::register(extension, DOMAIN, &phone.contact(extension), 60);
     let challenge = phone.ask(&register);
     assert_eq!(challenge.status(), 401, "{challenge:?}");
-    let answer = phone.ask(register.follow_up().authorize(&challenge, "1003", "secret1003"));
+    let secret = format!("secret{extension}");
+    let answer = phone.ask(register.follow_up().authorize(&challenge, extension, &secret));
     assert_eq!(answer.status(), 200, "{answer:?}");
-    lab.pbx.wait_contacts("1003", 1, SOON);
-    phone
+    lab.pbx.wait_contacts(extension, 1, SOON);
 }
 
 /// One hangs up, the other agrees.

@@ -204,6 +204,7 @@ fn configuration(address: SocketAddr, directory: &Path, manner: &Manner) -> Stri
     for (module, key, value) in [
         ("jsonrpcs", "transport", "4".to_owned()),
         ("jsonrpcs", "dgram_socket", format!("\"{}\"", directory.join("rpc").display())),
+        ("xlog", "buf_size", "65536".to_owned()),
         ("usrloc", "db_mode", "0".to_owned()),
         ("usrloc", "timer_interval", "1".to_owned()),
         ("registrar", "max_contacts", contacts_max.to_string()),
@@ -235,6 +236,7 @@ auto_aliases=no
 dns=no
 rev_dns=no
 tcp_connection_lifetime=3605
+tcp_rd_buf_size=65536
 "#;
 
 const MODULES: &[&str] = &[

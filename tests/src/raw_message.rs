@@ -277,8 +277,9 @@ impl Draft {
 
 /// An offer or answer of one audio stream, PCMU.
 pub fn audio_sdp(address: &str, port: u16) -> String {
+    let family = if address.contains(':') { "IP6" } else { "IP4" };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n\
+        "v=0\r\no=- 1 1 IN {family} {address}\r\ns=-\r\nc=IN {family} {address}\r\nt=0 0\r\n\
          m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n"
     )
 }
