@@ -3,7 +3,7 @@
 //! - [`process`]: programs, by path, with their log; they end with their handle, and with the test.
 //! - [`lab`]: Portcullis between a Kamailio ([`kamailio`]) and phones, on addresses of its own ([`address`]),
 //!   with certificates of its own ([`pki`]).
-//! - Phones: [`baresip`] for calls with audio ([`tone`]), [`sipp`] for scenarios, through a [`tls_pipe`] where
+//! - Phones: [`baresip`] and [`linphone`] for calls with audio ([`tone`]), [`sipp`] for scenarios, through a [`tls_pipe`] where
 //!   they need TLS, and [`raw_phone`] for exact bytes.
 //! - [`rtp`]: one end of a stream, for raw phones and for those who do not belong to a call.
 //! - [`netns`]: network namespaces with a router that masquerades, for phones behind NAT.
@@ -24,6 +24,7 @@ pub mod deadline;
 pub mod dialog;
 pub mod kamailio;
 pub mod lab;
+pub mod linphone;
 pub mod netns;
 pub mod pki;
 pub mod portcullis;

@@ -29,11 +29,16 @@ pub fn write_tone(path: &Path, hertz: u32, seconds: u32) {
     fs::write(path, file).expect("a tone can be written");
 }
 
+/// What a WAV file begins with, as long as its writer has left the room for it alone.
+const NO_HEADER_YET: [u8; 44] = [0; 44];
+
 /// The samples of a WAV file; of one still being written, those that are there.
 pub fn read_wav(path: &Path) -> Vec<i16> {
     let bytes = fs::read(path).unwrap_or_default();
-    let Some(at) = bytes.windows(4).position(|four| four == b"data") else { return Vec::new() };
-    let samples = bytes.get(at + 8..).unwrap_or_default();
+    let header = bytes.windows(4).position(|four| four == b"data").map(|at| at + 8);
+    let unwritten = bytes.starts_with(&NO_HEADER_YET).then_some(NO_HEADER_YET.len());
+    let Some(begin) = unwritten.or(header) else { return Vec::new() };
+    let samples = bytes.get(begin..).unwrap_or_default();
     samples.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
@@ -72,5 +77,9 @@ mod tests {
         assert_eq!(tenths_with(&samples, 440), 20);
         assert_eq!(tenths_with(&samples, 1_000), 0);
         assert_eq!(tenths_with(&[0; 8_000], 440), 0);
+        let mut file = fs::read(&path).expect("the file is there");
+        file[..44].fill(0);
+        fs::write(&path, file).expect("a file can be written");
+        assert_eq!(read_wav(&path), samples, "its header is not written yet");
     }
 }

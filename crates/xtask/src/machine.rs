@@ -19,6 +19,7 @@ const PEERS: &[(&str, &str)] = &[
     ("kamailio", "kamailio"),
     ("sipp", "sip-tester"),
     ("baresip", "baresip-core"),
+    ("linphonec", "linphone-cli"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("openssl", "openssl"),
