@@ -20,3 +20,4 @@ mod restart;
 mod smuggling;
 mod support;
 mod transports;
+mod two_pbxs;

@@ -46,6 +46,11 @@ impl Addresses {
         self.host(4)
     }
 
+    /// A second PBX.
+    pub fn standby(&self) -> IpAddr {
+        self.host(6)
+    }
+
     /// A machine beside the PBX.
     pub fn inside_phone(&self) -> IpAddr {
         self.host(5)

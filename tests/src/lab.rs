@@ -23,6 +23,8 @@ pub const DEVICE_1002: &str = "009033010204";
 pub struct Variation<'a> {
     /// How its PBX behaves.
     pub pbx: Manner,
+    /// The domain of a second PBX, which stands by; there is none without.
+    pub standby: Option<&'a str>,
     /// Replacements in the configuration; each must be found.
     pub replace: &'a [(&'a str, &'a str)],
     /// Sections at its end.
@@ -36,6 +38,8 @@ pub struct Lab {
     pub portcullis: Portcullis,
     /// The PBX.
     pub pbx: Kamailio,
+    /// The second PBX, where there is one.
+    standby: Option<Kamailio>,
     /// Its certificates.
     pub pki: Pki,
     /// Its addresses.
@@ -54,13 +58,28 @@ impl Lab {
     pub fn with(variation: &Variation<'_>) -> Self {
         let (scratch, addresses) = (Scratch::new(), Addresses::claim());
         let pbx = Kamailio::start(addresses.pbx(), &scratch.subdirectory("pbx"), &variation.pbx, None);
+        let standby = variation.standby.map(|_| {
+            let directory = scratch.subdirectory("standby");
+            Kamailio::start(addresses.standby(), &directory, &Manner::default(), None)
+        });
         let pki = Pki::new(&scratch.subdirectory("pki"), addresses.outside(), "sbc.lab");
         let places =
             Places { outside: addresses.outside(), inside: addresses.inside(), pbx: addresses.pbx() };
         let configuration = scratch.path().join("portcullis.toml");
-        fs::write(&configuration, places.configuration(variation)).expect("a configuration can be written");
+        let second = variation.standby.map_or_else(String::new, |domain| {
+            let section = STANDBY.replace("@STANDBY@", &addresses.standby().to_string());
+            section.replace("@DOMAIN@", domain)
+        });
+        fs::write(&configuration, places.configuration(variation) + &second)
+            .expect("a configuration can be written");
         let portcullis = Portcullis::start(&configuration, None);
-        Self { portcullis, pbx, pki, addresses, configuration, scratch }
+        Self { portcullis, pbx, standby, pki, addresses, configuration, scratch }
+    }
+
+    /// The second PBX.
+    #[track_caller]
+    pub fn standby(&mut self) -> &mut Kamailio {
+        self.standby.as_mut().expect("a lab with a second PBX")
     }
 
     /// Where its files are.
@@ -179,6 +198,16 @@ impl Places {
         text + variation.add
     }
 }
+
+const STANDBY: &str = r#"
+[[pbx]]
+name = "standby"
+uri = "sip:@STANDBY@:5060;transport=udp"
+domain = "@DOMAIN@"
+realm = "pbx.lab"
+health_check = "1s"
+priority = 2
+"#;
 
 const TEMPLATE: &str = r#"[node]
 name = "lab"

@@ -246,10 +246,10 @@ impl Border {
     /// An INVITE from the PBX to one of our contacts.
     pub(crate) fn on_call_in(&mut self, ask: &Ask, message: &Message<'_>, uri: &str) {
         let Ok(essentials) = message.essentials() else { return self.refuse(ask, 400) };
-        let token = Uri::parse(uri).ok().and_then(|uri| uri.user).unwrap_or_default();
-        let Some(id) = self.bindings.by_token(token) else { return self.refuse(ask, 404) };
+        let Some(id) = self.called_binding(&ask.hop, uri) else { return self.refuse(ask, 404) };
         let Some(binding) = self.bindings.binding(id) else { return self.refuse(ask, 404) };
         let (entry, contact, pbx) = (binding.entry, binding.contact.clone(), binding.pbx);
+        let token = binding.token.clone();
         let Some(hop) = binding.hop else {
             self.report_call_failed(
                 entry,
@@ -280,7 +280,6 @@ impl Border {
             callee: format!("<sip:{name}@{domain}>"),
             cseq_offset: 0,
         };
-        let token = token.to_owned();
         let inside = self.caller_leg(ask, &essentials);
         let ends =
             Ends { entry, binding: id, pbx, target: contact, contact_users: [peer.clone(), token], peer };

@@ -171,7 +171,7 @@ impl Border {
     pub(crate) fn on_out_of_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) {
         let single = match ask.side {
             Side::Outside => self.single_inward(ask, essentials, uri),
-            Side::Inside => self.single_outward(essentials, uri),
+            Side::Inside => self.single_outward(&ask.hop, essentials, uri),
         };
         match single {
             Ok(single) => {
@@ -207,9 +207,8 @@ impl Border {
         })
     }
 
-    pub(crate) fn single_outward(&mut self, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
-        let token = Uri::parse(uri).ok().and_then(|uri| uri.user).ok_or(404_u16)?;
-        let id = self.bindings.by_token(token).ok_or(404_u16)?;
+    fn single_outward(&self, from: &Hop, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
+        let id = self.called_binding(from, uri).ok_or(404_u16)?;
         let binding = self.bindings.binding(id).ok_or(404_u16)?;
         let hop = binding.hop.ok_or(480_u16)?;
         let domain = &self.config.pbx[binding.pbx].domain;

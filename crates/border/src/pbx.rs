@@ -145,9 +145,27 @@ impl Border {
     /// the route set or remote target of that dialog (contract section 4).
     pub(crate) fn inside_source_known(&self, hop: &Hop, essentials: &Essentials<'_>) -> bool {
         let ip = hop.remote.ip().to_canonical();
-        self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
+        self.is_trusted(ip)
             || self.pbxs.iter().any(|pbx| pbx.has_address(ip))
             || self.dialog_knows_address(essentials, ip)
+    }
+
+    /// The binding that a request from the inside is for, by the token in its URI. A PBX speaks for the phones of
+    /// its own domain alone, as its standby does; a trusted server speaks for all.
+    pub(crate) fn called_binding(&self, hop: &Hop, uri: &str) -> Option<BindingId> {
+        let id = self.bindings.by_token(Uri::parse(uri).ok()?.user?)?;
+        let domain = |pbx: usize| self.config.pbx.get(pbx).map(|pbx| pbx.domain.as_str());
+        let called = domain(self.bindings.binding(id)?.pbx)?;
+        let ip = hop.remote.ip().to_canonical();
+        let of_domain = |(pbx, state): (usize, &PbxState)| {
+            state.has_address(ip) && domain(pbx).is_some_and(|own| own.eq_ignore_ascii_case(called))
+        };
+        let may = self.is_trusted(ip) || self.pbxs.iter().enumerate().any(of_domain);
+        may.then_some(id)
+    }
+
+    fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
     }
 
     /// How a PBX is reached now. By TCP one connection is kept, opened when it is first needed: bytes sent
