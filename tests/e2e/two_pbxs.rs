@@ -160,3 +160,17 @@ fn a_pbx_does_not_call_the_phones_of_another_domain() {
         assert_eq!(phone.register(extension, DOMAIN).status(), 200);
     }
 }
+
+#[test]
+fn whichever_pbx_comes_back_first_takes_the_phones() {
+    let mut lab = lab(DOMAIN);
+    let mut phone = lab.registered_phone(1);
+    lab.pbx.wait_contacts("1001", 1, SOON);
+    lab.standby().crash();
+    lab.portcullis.wait_event("pbx_down", |event| text(event, "text").contains("standby"));
+    lab.pbx.crash();
+    lab.portcullis.wait_event("pbx_down", |event| text(event, "text").contains("main"));
+    assert_eq!(phone.register("1001", DOMAIN).status(), 200, "a refresh is ours to answer");
+    lab.standby().start_again(None);
+    lab.standby().wait_contacts("1001", 1, SOON);
+}

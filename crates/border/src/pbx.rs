@@ -385,6 +385,10 @@ impl Border {
         }
         let name = self.pbx_name(pbx);
         self.event(Code::PbxUp, About::default(), || (format!("PBX {name} answers"), "nothing to do".into()));
+        // What another could hand to nobody when it went down, this one takes now.
+        for other in (0..self.pbxs.len()).filter(|other| !self.pbxs[*other].is_usable()).collect::<Vec<_>>() {
+            self.move_bindings(other, pbx);
+        }
         self.requeue_after_return(pbx, before == Health::Down);
         self.send_query(pbx);
         self.pump_registrations(pbx);
