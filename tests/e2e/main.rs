@@ -10,6 +10,7 @@ mod config;
 mod digest;
 mod frequency;
 mod hostile;
+mod inside_face;
 mod ipv6;
 mod linphone;
 mod nat;
