@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use portcullis_tests::deadline::wait_until;
 use portcullis_tests::dialog::Dialog;
 use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::{DEVICE_1002, Lab};
@@ -40,8 +41,9 @@ fn options_reaches_the_phone_behind_a_contact_or_gets_480() {
     phone.reply(&Draft::answer(&arrived, 200, "OK", "phone"));
     assert_eq!(pbx.receive_status(200).tag("To").as_deref(), Some("phone"));
     drop(phone);
-    lab.portcullis.wait_rows(&["registrations"], 1);
-    assert_eq!(pbx.ask(&ask(&contact)).status(), 480);
+    wait_until("without the phone it is 480", SOON, || {
+        (pbx.ask(&ask(&contact)).status() == 480).then_some(())
+    });
     let ours = pbx.ask(&ask(&format!("sip:{}", face(&lab))));
     assert_eq!(ours.status(), 200, "we are there ourselves");
     let mut stranger = RawPhone::udp(lab.addresses.phone(50), face(&lab));

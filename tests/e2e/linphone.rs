@@ -50,7 +50,6 @@ fn linphone_registers_with_its_certificate_calls_and_is_called() {
     let mut ear = RtpEnd::open(lab.addresses.inside_phone(), None);
     let draft = challenged_invite(&mut desk, "2001", "1001", &ear);
     desk.send(&draft);
-    desk.receive_status(180);
     let answered = desk.receive_status(200);
     let mut caller = Dialog::of_caller(&draft, &answered);
     desk.send(&caller.ack());

@@ -68,7 +68,6 @@ fn a_phone_behind_nat_is_heard_and_hears() {
     let mark = phone.mark();
     let draft = crate::support::challenged_invite(&mut desk, "2001", "1001", &ear);
     desk.send(&draft);
-    desk.receive_status(180);
     let answered = desk.receive_status(200);
     let mut caller = portcullis_tests::dialog::Dialog::of_caller(&draft, &answered);
     desk.send(&caller.ack());

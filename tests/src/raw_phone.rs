@@ -163,13 +163,15 @@ impl RawPhone {
         }
     }
 
-    /// Waits for an answer with this status.
+    /// Waits for an answer with this status; provisional ones are passed over where it is a final one: a PBX of
+    /// several processes may send them in any order.
     #[track_caller]
     pub fn receive_status(&mut self, status: u16) -> RawMessage {
+        let passed_over = 100..if status < 200 { 101 } else { 200 };
         loop {
             match self.receive(ANSWER) {
                 Ok(message) if message.status() == status => return message,
-                Ok(message) if message.status() == 100 => {}
+                Ok(message) if passed_over.contains(&message.status()) => {}
                 other => panic!("no {status} but {other:?}"),
             }
         }
@@ -229,25 +231,33 @@ impl RawPhone {
     }
 
     fn read(&mut self, buffer: &mut [u8], within: Duration) -> Result<usize, Silence> {
+        let deadline = Deadline::after(within);
+        loop {
+            match self.try_read(buffer, deadline.left().unwrap_or_default()) {
+                // A machine that was stopped for a moment says nothing about the other end.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(silence_of(&error)),
+                Ok(0) if !matches!(self.link, Link::Udp(_)) => return Err(Silence::Closed),
+                Ok(length) => return Ok(length),
+            }
+        }
+    }
+
+    fn try_read(&mut self, buffer: &mut [u8], within: Duration) -> std::io::Result<usize> {
         let within = Some(within.max(Duration::from_millis(1)));
-        let read = match &mut self.link {
+        match &mut self.link {
             Link::Udp(socket) => {
-                socket.set_read_timeout(within).expect("a timeout can be set");
-                return socket.recv(buffer).map_err(|error| silence_of(&error));
+                socket.set_read_timeout(within)?;
+                socket.recv(buffer)
             }
             Link::Tcp(stream) => {
-                stream.set_read_timeout(within).expect("a timeout can be set");
+                stream.set_read_timeout(within)?;
                 stream.read(buffer)
             }
             Link::Tls(stream) => {
-                stream.sock.set_read_timeout(within).expect("a timeout can be set");
+                stream.sock.set_read_timeout(within)?;
                 stream.read(buffer)
             }
-        };
-        match read {
-            Ok(0) => Err(Silence::Closed),
-            Ok(length) => Ok(length),
-            Err(error) => Err(silence_of(&error)),
         }
     }
 
