@@ -67,6 +67,11 @@ impl Timer {
         }
     }
 
+    /// Whether it is a retransmission's.
+    fn repeats(self) -> bool {
+        matches!(self, Self::A | Self::E | Self::G | Self::Success)
+    }
+
     /// The interval after `interval`: doubled, for all but timer A at most T2.
     pub fn next(self, interval: Duration) -> Duration {
         let doubled = interval.saturating_mul(2);
@@ -75,26 +80,38 @@ impl Timer {
 }
 
 /// The deadlines of one transaction: at most one retransmission and one end.
-///
-/// `E` is the event that each stands for, so that no state machine can be handed a timer it does not know.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TimerTable<E> {
-    armed: [Option<(Instant, E)>; 2],
+pub(crate) struct TimerTable {
+    armed: [Option<(Instant, Timer)>; 2],
+    /// What the retransmission waits this time.
+    interval: Duration,
 }
 
-impl<E: Copy + PartialEq> TimerTable<E> {
+impl TimerTable {
     pub(crate) const fn new() -> Self {
-        Self { armed: [None, None] }
+        Self { armed: [None, None], interval: T1 }
     }
 
-    /// Arms `event`, in place of its earlier deadline where it had one.
-    pub(crate) fn set(&mut self, event: E, at: Instant) {
-        let same = self.armed.iter().position(|slot| slot.is_some_and(|(_, armed)| armed == event));
-        let place = same.or_else(|| self.armed.iter().position(Option::is_none));
-        debug_assert!(place.is_some(), "a state runs at most two timers");
-        if let Some(slot) = place.and_then(|place| self.armed.get_mut(place)) {
-            *slot = Some((at, event));
+    /// Arms a timer, in place of its earlier deadline where it had one, for its first duration. Not where
+    /// it does not run on this transport.
+    pub(crate) fn start(&mut self, timer: Timer, transport: Transport, now: Instant) {
+        let Some(wait) = timer.first(transport) else { return };
+        if timer.repeats() {
+            self.interval = wait;
         }
+        self.set(timer, now + wait);
+    }
+
+    /// Arms the retransmission again, for its next interval.
+    pub(crate) fn back_off(&mut self, timer: Timer, now: Instant) {
+        debug_assert!(timer.repeats(), "the others run once");
+        self.interval = timer.next(self.interval);
+        self.set(timer, now + self.interval);
+    }
+
+    /// Lets the retransmission run at T2 from its next turn on.
+    pub(crate) fn slow_down(&mut self) {
+        self.interval = T2;
     }
 
     /// Disarms everything: the state is left.
@@ -103,9 +120,9 @@ impl<E: Copy + PartialEq> TimerTable<E> {
     }
 
     /// Disarms one.
-    pub(crate) fn stop(&mut self, event: E) {
+    pub(crate) fn stop(&mut self, timer: Timer) {
         for slot in &mut self.armed {
-            slot.take_if(|(_, armed)| *armed == event);
+            slot.take_if(|(_, armed)| *armed == timer);
         }
     }
 
@@ -114,19 +131,34 @@ impl<E: Copy + PartialEq> TimerTable<E> {
         self.armed.iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Takes the earliest deadline that has come.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<E> {
+    /// Takes the earliest timer whose deadline has come.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
         let next = self.poll_timeout().filter(|at| *at <= now)?;
         let slot = self.armed.iter_mut().find(|slot| slot.is_some_and(|(at, _)| at == next))?;
-        slot.take().map(|(_, event)| event)
+        slot.take().map(|(_, timer)| timer)
+    }
+
+    /// What runs, and until when.
+    #[cfg(test)]
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (Instant, Timer)> {
+        self.armed.iter().flatten().copied()
+    }
+
+    fn set(&mut self, timer: Timer, at: Instant) {
+        let same = self.armed.iter().position(|slot| slot.is_some_and(|(_, armed)| armed == timer));
+        let place = same.or_else(|| self.armed.iter().position(Option::is_none));
+        debug_assert!(place.is_some(), "a state runs at most two timers");
+        if let Some(slot) = place.and_then(|place| self.armed.get_mut(place)) {
+            *slot = Some((at, timer));
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const ALL: [Timer; 15] = [
+    pub(crate) const ALL: [Timer; 15] = [
         Timer::A,
         Timer::B,
         Timer::D,
@@ -183,21 +215,27 @@ mod tests {
     fn table_fires_in_order_and_once() {
         let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
         let mut table = TimerTable::new();
-        table.set('b', at(20));
-        table.set('a', at(10));
-        assert_eq!(table.poll_timeout(), Some(at(10)));
-        assert_eq!(table.pop_due(at(9)), None);
-        assert_eq!(table.pop_due(at(30)), Some('a'));
-        table.set('b', at(25));
-        assert_eq!(table.poll_timeout(), Some(at(25)));
-        assert_eq!(table.pop_due(at(24)), None);
-        assert_eq!(table.pop_due(at(25)), Some('b'));
-        assert_eq!(table.pop_due(at(99)), None);
-        table.set('a', at(40));
-        table.set('b', at(50));
-        table.stop('a');
-        assert_eq!(table.poll_timeout(), Some(at(50)));
+        table.start(Timer::F, Transport::Udp, at(0));
+        table.start(Timer::E, Transport::Udp, at(0));
+        assert_eq!(table.poll_timeout(), Some(at(500)));
+        assert_eq!(table.pop_due(at(499)), None);
+        assert_eq!(table.pop_due(at(40_000)), Some(Timer::E));
+        table.back_off(Timer::E, at(500));
+        assert_eq!(table.poll_timeout(), Some(at(1_500)), "doubled");
+        table.slow_down();
+        assert_eq!(table.poll_timeout(), Some(at(1_500)), "not before the next turn");
+        table.back_off(Timer::E, at(1_500));
+        assert_eq!(table.poll_timeout(), Some(at(5_500)), "in place of the earlier deadline, at T2");
+        table.stop(Timer::E);
+        table.start(Timer::F, Transport::Udp, at(1_000));
+        assert_eq!(table.pop_due(at(32_999)), None, "in place of the earlier deadline");
+        assert_eq!(table.pop_due(at(33_000)), Some(Timer::F));
+        assert_eq!(table.pop_due(at(99_000)), None);
+        table.start(Timer::E, Transport::Udp, at(0));
+        assert_eq!(table.poll_timeout(), Some(at(500)), "at T1 again");
         table.clear();
         assert_eq!(table.poll_timeout(), None);
+        table.start(Timer::A, Transport::Tls, at(0));
+        assert_eq!(table.poll_timeout(), None, "not on a reliable transport");
     }
 }

@@ -10,479 +10,169 @@
 //! transaction user has said nothing for 200 ms, or when the INVITE is repeated before that. Never answers
 //! twice, except with the further 2xx of a fork. Proceeding has no timer of its own.
 
-use std::time::Duration;
+use std::mem::take;
 
 use bytes::Bytes;
-use wire::clock::Instant;
-use wire::net::Transport;
 
-use super::machine::Action;
-use crate::timer::{PATIENCE, T1, Timer, TimerTable};
+use super::machine::{Action, Class, Next, ServerEvent, State, Step};
+use crate::timer::Timer;
 
 /// One INVITE of the peer.
 #[derive(Debug)]
-pub(super) struct InviteServer {
-    transport: Transport,
-    state: State,
-    timers: TimerTable<Event<'static>>,
-}
-
-#[derive(Debug)]
-enum State {
+pub(super) enum InviteServer {
     /// With the `100` that is sent unless the transaction user is quicker.
     Thinking {
         trying: Bytes,
     },
     Proceeding {
-        provisional: Bytes,
+        answer: Bytes,
     },
     Completed {
         answer: Bytes,
-        interval: Duration,
     },
     Confirmed,
-    /// The last 2xx, until it is acknowledged.
+    /// The last 2xx goes on being sent.
     Accepted {
         answer: Bytes,
-        interval: Duration,
     },
-    Acknowledged,
-    Terminated,
+    /// RFC 6026's Accepted still, but the transaction user has the ACK.
+    Quiet,
 }
 
-/// What can happen to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
-    /// The INVITE came again.
-    Request,
-    /// An ACK with the INVITE's branch.
-    Ack,
-    /// The transaction user answers.
-    Provisional(&'a Bytes),
-    Success(&'a Bytes),
-    Failure(&'a Bytes),
-    /// The transaction user has seen the ACK of its 2xx.
-    Acknowledged,
-    /// The flow is gone.
-    TransportError,
-    TimerTrying,
-    TimerG,
-    TimerH,
-    TimerI,
-    TimerL,
-    /// The 2xx is to be sent again.
-    TimerSuccess,
-}
+impl State for InviteServer {
+    type Event<'a> = ServerEvent<'a>;
 
-impl InviteServer {
-    /// Takes an INVITE; `trying` is the `100` to it.
-    pub(super) fn new(transport: Transport, trying: Bytes, now: Instant) -> Self {
-        let mut timers = TimerTable::new();
-        if let Some(wait) = Timer::Trying.first(transport) {
-            timers.set(Event::TimerTrying, now + wait);
-        }
-        Self { transport, state: State::Thinking { trying }, timers }
+    fn begin(&self, step: &mut Step<'_>) {
+        step.start(Timer::Trying);
     }
 
-    pub(super) fn handle(&mut self, event: Event<'_>, now: Instant, out: &mut Vec<Action>) {
-        self.state = match std::mem::replace(&mut self.state, State::Terminated) {
-            State::Thinking { trying } => self.on_thinking(trying, event, now, out),
-            State::Proceeding { provisional } => self.on_proceeding(provisional, event, now, out),
-            State::Completed { answer, interval } => self.on_completed(answer, interval, event, now, out),
-            State::Confirmed => self.on_confirmed(event, out),
-            State::Accepted { answer, interval } => self.on_accepted(answer, interval, event, now, out),
-            State::Acknowledged => self.on_acknowledged(event, now, out),
-            State::Terminated => State::Terminated,
-        };
-    }
-
-    /// Handles the earliest timer that is due.
-    pub(super) fn fire(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if let Some(event) = self.timers.pop_due(now) {
-            self.handle(event, now, out);
-        }
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.poll_timeout()
-    }
-
-    pub(super) fn is_terminated(&self) -> bool {
-        matches!(self.state, State::Terminated)
-    }
-
-    /// Whether it may be without a timer: it rings.
-    pub(super) fn may_wait(&self) -> bool {
-        matches!(self.state, State::Proceeding { .. })
-    }
-
-    /// Whether an answer that is no 2xx would still be sent.
-    pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self.state, State::Thinking { .. } | State::Proceeding { .. })
-    }
-
-    /// Whether a 2xx was sent: a further one would be, and an ACK is the transaction user's.
-    pub(super) fn is_accepted(&self) -> bool {
-        matches!(self.state, State::Accepted { .. } | State::Acknowledged)
-    }
-
-    fn on_thinking(&mut self, trying: Bytes, event: Event<'_>, now: Instant, out: &mut Vec<Action>) -> State {
-        match event {
-            Event::Request | Event::TimerTrying => self.proceed(&trying, out),
-            Event::Provisional(answer) => self.proceed(answer, out),
-            Event::Success(answer) => self.accept(answer, now, out),
-            Event::Failure(answer) => self.complete(answer, now, out),
-            Event::TransportError => self.end(out),
-            Event::Ack
-            | Event::Acknowledged
-            | Event::TimerG
-            | Event::TimerH
-            | Event::TimerI
-            | Event::TimerL
-            | Event::TimerSuccess => State::Thinking { trying },
-        }
-    }
-
-    fn on_proceeding(
-        &mut self,
-        provisional: Bytes,
-        event: Event<'_>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> State {
-        match event {
-            Event::Request => self.proceed(&provisional, out),
-            Event::Provisional(answer) => self.proceed(answer, out),
-            Event::Success(answer) => self.accept(answer, now, out),
-            Event::Failure(answer) => self.complete(answer, now, out),
-            Event::TransportError => self.end(out),
-            Event::Ack
-            | Event::Acknowledged
-            | Event::TimerTrying
-            | Event::TimerG
-            | Event::TimerH
-            | Event::TimerI
-            | Event::TimerL
-            | Event::TimerSuccess => State::Proceeding { provisional },
-        }
-    }
-
-    fn on_completed(
-        &mut self,
-        answer: Bytes,
-        interval: Duration,
-        event: Event<'_>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> State {
-        match event {
-            Event::Request => {
-                out.push(Action::Send(answer.clone()));
-                State::Completed { answer, interval }
+    fn on(&mut self, event: ServerEvent<'_>, step: &mut Step<'_>) -> Next<Self> {
+        use Class::{Failure, Provisional, Success};
+        use InviteServer::{Accepted, Completed, Confirmed, Proceeding, Quiet, Thinking};
+        use ServerEvent::{Ack, Acknowledged, Answer, Fired, Request, TransportError};
+        use Timer::{G, H, I, L};
+        match (self, event) {
+            (Thinking { trying }, Request | Fired(Timer::Trying)) => {
+                step.send(trying).enter(Proceeding { answer: take(trying) }, &[])
             }
-            Event::Ack => self.confirm(now, out),
-            Event::TimerG => {
-                let interval = Timer::G.next(interval);
-                self.timers.set(Event::TimerG, now + interval);
-                out.push(Action::Send(answer.clone()));
-                State::Completed { answer, interval }
+            (Proceeding { answer }, Request) => step.send(answer).stay(),
+            (Thinking { .. } | Proceeding { .. }, Answer(Provisional, answer)) => {
+                step.send(answer).enter(Proceeding { answer: answer.clone() }, &[])
             }
-            Event::TimerH | Event::TransportError => self.end(out),
-            Event::Provisional(_)
-            | Event::Success(_)
-            | Event::Failure(_)
-            | Event::Acknowledged
-            | Event::TimerTrying
-            | Event::TimerI
-            | Event::TimerL
-            | Event::TimerSuccess => State::Completed { answer, interval },
+            (Thinking { .. } | Proceeding { .. }, Answer(Success, answer)) => {
+                step.send(answer).enter(Accepted { answer: answer.clone() }, &[L, Timer::Success])
+            }
+            (Thinking { .. } | Proceeding { .. }, Answer(Failure, answer)) => {
+                step.send(answer).enter(Completed { answer: answer.clone() }, &[H, G])
+            }
+            (Thinking { .. } | Proceeding { .. }, TransportError) => step.end(Action::Ended),
+            (Thinking { .. } | Proceeding { .. }, Ack | Acknowledged | Fired(_)) => step.stay(),
+
+            (Completed { answer }, Request) => step.send(answer).stay(),
+            (Completed { answer }, Fired(G)) => step.send(answer).back_off(G).stay(),
+            (Completed { .. }, Ack) => step.linger(Confirmed, I),
+            (Completed { .. }, TransportError | Fired(H)) => step.end(Action::Ended),
+            (Completed { .. }, Answer(..) | Acknowledged | Fired(_)) => step.stay(),
+
+            (Confirmed, TransportError | Fired(I)) => step.end(Action::Ended),
+            (Confirmed, Request | Answer(..) | Ack | Acknowledged | Fired(_)) => step.stay(),
+
+            (Accepted { answer }, Request) => step.send(answer).stay(),
+            (Accepted { answer }, Fired(Timer::Success)) => step.send(answer).back_off(Timer::Success).stay(),
+            (Accepted { .. }, Acknowledged) => step.stop(Timer::Success).to(Quiet),
+            (Accepted { .. }, Fired(L)) => step.ask(Action::AckMissing).end(Action::Ended),
+            (Quiet, Fired(L)) => step.end(Action::Ended),
+            (Quiet, Request | Acknowledged) => step.stay(),
+            // That of another fork.
+            (Accepted { .. } | Quiet, Answer(Success, answer)) => {
+                step.send(answer).start(Timer::Success).to(Accepted { answer: answer.clone() })
+            }
+            (Accepted { .. } | Quiet, Ack) => step.deliver().stay(),
+            (Accepted { .. } | Quiet, TransportError) => step.end(Action::Ended),
+            (Accepted { .. } | Quiet, Answer(Provisional | Failure, _) | Fired(_)) => step.stay(),
         }
     }
 
-    fn on_confirmed(&mut self, event: Event<'_>, out: &mut Vec<Action>) -> State {
-        match event {
-            Event::TimerI | Event::TransportError => self.end(out),
-            Event::Request
-            | Event::Ack
-            | Event::Provisional(_)
-            | Event::Success(_)
-            | Event::Failure(_)
-            | Event::Acknowledged
-            | Event::TimerTrying
-            | Event::TimerG
-            | Event::TimerH
-            | Event::TimerL
-            | Event::TimerSuccess => State::Confirmed,
-        }
-    }
-
-    fn on_accepted(
-        &mut self,
-        answer: Bytes,
-        interval: Duration,
-        event: Event<'_>,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> State {
-        match event {
-            Event::Request => {
-                out.push(Action::Send(answer.clone()));
-                State::Accepted { answer, interval }
-            }
-            Event::Success(further) => self.repeat(further, now, out),
-            Event::Acknowledged => {
-                self.timers.stop(Event::TimerSuccess);
-                State::Acknowledged
-            }
-            Event::TimerSuccess => {
-                let interval = Timer::Success.next(interval);
-                self.timers.set(Event::TimerSuccess, now + interval);
-                out.push(Action::Send(answer.clone()));
-                State::Accepted { answer, interval }
-            }
-            Event::TimerL => {
-                out.push(Action::AckMissing);
-                self.end(out)
-            }
-            Event::TransportError => self.end(out),
-            Event::Ack
-            | Event::Provisional(_)
-            | Event::Failure(_)
-            | Event::TimerTrying
-            | Event::TimerG
-            | Event::TimerH
-            | Event::TimerI => State::Accepted { answer, interval },
-        }
-    }
-
-    fn on_acknowledged(&mut self, event: Event<'_>, now: Instant, out: &mut Vec<Action>) -> State {
-        match event {
-            Event::Success(further) => self.repeat(further, now, out),
-            Event::TimerL | Event::TransportError => self.end(out),
-            Event::Request
-            | Event::Ack
-            | Event::Provisional(_)
-            | Event::Failure(_)
-            | Event::Acknowledged
-            | Event::TimerTrying
-            | Event::TimerG
-            | Event::TimerH
-            | Event::TimerI
-            | Event::TimerSuccess => State::Acknowledged,
-        }
-    }
-
-    fn proceed(&mut self, answer: &Bytes, out: &mut Vec<Action>) -> State {
-        self.timers.clear();
-        out.push(Action::Send(answer.clone()));
-        State::Proceeding { provisional: answer.clone() }
-    }
-
-    fn accept(&mut self, answer: &Bytes, now: Instant, out: &mut Vec<Action>) -> State {
-        self.timers.clear();
-        self.timers.set(Event::TimerL, now + PATIENCE);
-        self.repeat(answer, now, out)
-    }
-
-    /// Sends a 2xx and goes on sending it; timer L runs on.
-    fn repeat(&mut self, answer: &Bytes, now: Instant, out: &mut Vec<Action>) -> State {
-        self.timers.set(Event::TimerSuccess, now + T1);
-        out.push(Action::Send(answer.clone()));
-        State::Accepted { answer: answer.clone(), interval: T1 }
-    }
-
-    fn complete(&mut self, answer: &Bytes, now: Instant, out: &mut Vec<Action>) -> State {
-        self.timers.clear();
-        self.timers.set(Event::TimerH, now + PATIENCE);
-        if let Some(interval) = Timer::G.first(self.transport) {
-            self.timers.set(Event::TimerG, now + interval);
-        }
-        out.push(Action::Send(answer.clone()));
-        State::Completed { answer: answer.clone(), interval: T1 }
-    }
-
-    fn confirm(&mut self, now: Instant, out: &mut Vec<Action>) -> State {
-        self.timers.clear();
-        match Timer::I.first(self.transport).filter(|wait| !wait.is_zero()) {
-            Some(wait) => {
-                self.timers.set(Event::TimerI, now + wait);
-                State::Confirmed
-            }
-            None => self.end(out),
-        }
-    }
-
-    fn end(&mut self, out: &mut Vec<Action>) -> State {
-        self.timers.clear();
-        out.push(Action::Ended);
-        State::Terminated
+    fn may_wait(&self) -> bool {
+        matches!(self, Self::Proceeding { .. })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::machine::table::{Row, check};
-
-    static RINGING: Bytes = Bytes::from_static(b"180 x");
-    static OK: Bytes = Bytes::from_static(b"200 x");
-    static BUSY: Bytes = Bytes::from_static(b"486 x");
-
-    fn events() -> [(&'static str, Event<'static>); 13] {
-        [
-            ("INVITE", Event::Request),
-            ("ACK", Event::Ack),
-            ("1xx", Event::Provisional(&RINGING)),
-            ("2xx", Event::Success(&OK)),
-            ("300+", Event::Failure(&BUSY)),
-            ("acknowledged", Event::Acknowledged),
-            ("flow", Event::TransportError),
-            ("trying", Event::TimerTrying),
-            ("G", Event::TimerG),
-            ("H", Event::TimerH),
-            ("I", Event::TimerI),
-            ("L", Event::TimerL),
-            ("2xx again", Event::TimerSuccess),
-        ]
-    }
-
-    fn name(machine: &InviteServer) -> &'static str {
-        match &machine.state {
-            State::Thinking { .. } => "thinking",
-            State::Proceeding { .. } => "proceeding",
-            State::Completed { .. } => "completed",
-            State::Confirmed => "confirmed",
-            State::Accepted { .. } => "accepted",
-            State::Acknowledged => "acknowledged",
-            State::Terminated => "terminated",
-        }
-    }
-
-    fn step(state: &str, event: &str, transport: Transport) -> (String, Vec<Action>, bool) {
-        let mut machine = InviteServer::new(transport, Bytes::from_static(b"100 x"), Instant::ZERO);
-        let way: &[Event<'_>] = match state {
-            "thinking" => &[],
-            "proceeding" => &[Event::Provisional(&RINGING)],
-            "completed" => &[Event::Failure(&BUSY)],
-            "confirmed" => &[Event::Failure(&BUSY), Event::Ack],
-            "accepted" => &[Event::Success(&OK)],
-            "acknowledged" => &[Event::Success(&OK), Event::Acknowledged],
-            "terminated" => &[Event::TransportError],
-            other => panic!("no state {other}"),
-        };
-        for event in way {
-            machine.handle(*event, Instant::ZERO, &mut Vec::new());
-        }
-        assert_eq!(name(&machine), state);
-        let event = events().into_iter().find(|(name, _)| *name == event).expect("a known event").1;
-        let mut out = Vec::new();
-        machine.handle(event, Instant::ZERO, &mut out);
-        (name(&machine).to_owned(), out, machine.poll_timeout().is_some())
-    }
+    use crate::transaction::machine::table::{Row, Table};
 
     const ROWS: &[Row] = &[
-        ("thinking", "INVITE", "proceeding", "send 100", false),
-        ("thinking", "ACK", "thinking", "", true),
-        ("thinking", "1xx", "proceeding", "send 180", false),
-        ("thinking", "2xx", "accepted", "send 200", true),
-        ("thinking", "300+", "completed", "send 486", true),
-        ("thinking", "acknowledged", "thinking", "", true),
-        ("thinking", "flow", "terminated", "ended", false),
-        ("thinking", "trying", "proceeding", "send 100", false),
-        ("thinking", "G", "thinking", "", true),
-        ("thinking", "H", "thinking", "", true),
-        ("thinking", "I", "thinking", "", true),
-        ("thinking", "L", "thinking", "", true),
-        ("thinking", "2xx again", "thinking", "", true),
-        ("proceeding", "INVITE", "proceeding", "send 180", false),
-        ("proceeding", "ACK", "proceeding", "", false),
-        ("proceeding", "1xx", "proceeding", "send 180", false),
-        ("proceeding", "2xx", "accepted", "send 200", true),
-        ("proceeding", "300+", "completed", "send 486", true),
-        ("proceeding", "acknowledged", "proceeding", "", false),
-        ("proceeding", "flow", "terminated", "ended", false),
-        ("proceeding", "trying", "proceeding", "", false),
-        ("proceeding", "G", "proceeding", "", false),
-        ("proceeding", "H", "proceeding", "", false),
-        ("proceeding", "I", "proceeding", "", false),
-        ("proceeding", "L", "proceeding", "", false),
-        ("proceeding", "2xx again", "proceeding", "", false),
-        ("completed", "INVITE", "completed", "send 486", true),
-        ("completed", "ACK", "confirmed", "", true),
-        ("completed", "1xx", "completed", "", true),
-        ("completed", "2xx", "completed", "", true),
-        ("completed", "300+", "completed", "", true),
-        ("completed", "acknowledged", "completed", "", true),
-        ("completed", "flow", "terminated", "ended", false),
-        ("completed", "trying", "completed", "", true),
-        ("completed", "G", "completed", "send 486", true),
-        ("completed", "H", "terminated", "ended", false),
-        ("completed", "I", "completed", "", true),
-        ("completed", "L", "completed", "", true),
-        ("completed", "2xx again", "completed", "", true),
-        ("confirmed", "INVITE", "confirmed", "", true),
-        ("confirmed", "ACK", "confirmed", "", true),
-        ("confirmed", "1xx", "confirmed", "", true),
-        ("confirmed", "2xx", "confirmed", "", true),
-        ("confirmed", "300+", "confirmed", "", true),
-        ("confirmed", "acknowledged", "confirmed", "", true),
-        ("confirmed", "flow", "terminated", "ended", false),
-        ("confirmed", "trying", "confirmed", "", true),
-        ("confirmed", "G", "confirmed", "", true),
-        ("confirmed", "H", "confirmed", "", true),
-        ("confirmed", "I", "terminated", "ended", false),
-        ("confirmed", "L", "confirmed", "", true),
-        ("confirmed", "2xx again", "confirmed", "", true),
-        ("accepted", "INVITE", "accepted", "send 200", true),
-        ("accepted", "ACK", "accepted", "", true),
-        ("accepted", "1xx", "accepted", "", true),
-        ("accepted", "2xx", "accepted", "send 200", true),
-        ("accepted", "300+", "accepted", "", true),
-        ("accepted", "acknowledged", "acknowledged", "", true),
-        ("accepted", "flow", "terminated", "ended", false),
-        ("accepted", "trying", "accepted", "", true),
-        ("accepted", "G", "accepted", "", true),
-        ("accepted", "H", "accepted", "", true),
-        ("accepted", "I", "accepted", "", true),
-        ("accepted", "L", "terminated", "ACK missing, ended", false),
-        ("accepted", "2xx again", "accepted", "send 200", true),
-        ("acknowledged", "INVITE", "acknowledged", "", true),
-        ("acknowledged", "ACK", "acknowledged", "", true),
-        ("acknowledged", "1xx", "acknowledged", "", true),
-        ("acknowledged", "2xx", "accepted", "send 200", true),
-        ("acknowledged", "300+", "acknowledged", "", true),
-        ("acknowledged", "acknowledged", "acknowledged", "", true),
-        ("acknowledged", "flow", "terminated", "ended", false),
-        ("acknowledged", "trying", "acknowledged", "", true),
-        ("acknowledged", "G", "acknowledged", "", true),
-        ("acknowledged", "H", "acknowledged", "", true),
-        ("acknowledged", "I", "acknowledged", "", true),
-        ("acknowledged", "L", "terminated", "ended", false),
-        ("acknowledged", "2xx again", "acknowledged", "", true),
-        ("terminated", "INVITE", "terminated", "", false),
-        ("terminated", "ACK", "terminated", "", false),
-        ("terminated", "1xx", "terminated", "", false),
-        ("terminated", "2xx", "terminated", "", false),
-        ("terminated", "300+", "terminated", "", false),
-        ("terminated", "acknowledged", "terminated", "", false),
-        ("terminated", "flow", "terminated", "", false),
-        ("terminated", "trying", "terminated", "", false),
-        ("terminated", "G", "terminated", "", false),
-        ("terminated", "H", "terminated", "", false),
-        ("terminated", "I", "terminated", "", false),
-        ("terminated", "L", "terminated", "", false),
-        ("terminated", "2xx again", "terminated", "", false),
+        ("thinking", "INVITE Trying", "send 100", "proceeding", ""),
+        ("thinking", "1xx", "send 180", "proceeding", ""),
+        ("thinking", "2xx", "send 200", "accepted", "L 32000, Success 500"),
+        ("thinking", "300+", "send 486", "completed", "G 500, H 32000"),
+        ("thinking", "ACK acknowledged", "", "thinking", "Trying 200"),
+        ("thinking", "flow", "ended", "terminated", ""),
+        ("proceeding", "INVITE 1xx", "send 180", "proceeding", ""),
+        ("proceeding", "2xx", "send 200", "accepted", "L 32000, Success 500"),
+        ("proceeding", "300+", "send 486", "completed", "G 500, H 32000"),
+        ("proceeding", "ACK acknowledged", "", "proceeding", ""),
+        ("proceeding", "flow", "ended", "terminated", ""),
+        ("completed", "INVITE", "send 486", "completed", "G 500, H 32000"),
+        ("completed", "ACK", "", "confirmed", "I 5000"),
+        ("completed", "1xx 2xx 300+ acknowledged", "", "completed", "G 500, H 32000"),
+        ("completed", "G", "send 486", "completed", "G 1000, H 32000"),
+        ("completed", "flow H", "ended", "terminated", ""),
+        ("confirmed", "INVITE ACK 1xx 2xx 300+ acknowledged", "", "confirmed", "I 5000"),
+        ("confirmed", "flow I", "ended", "terminated", ""),
+        ("accepted", "INVITE 2xx", "send 200", "accepted", "L 32000, Success 500"),
+        ("accepted", "ACK", "deliver", "accepted", "L 32000, Success 500"),
+        ("accepted", "1xx 300+", "", "accepted", "L 32000, Success 500"),
+        ("accepted", "acknowledged", "", "quiet", "L 32000"),
+        ("accepted", "Success", "send 200", "accepted", "L 32000, Success 1000"),
+        ("accepted", "L", "ACK missing, ended", "terminated", ""),
+        ("accepted", "flow", "ended", "terminated", ""),
+        ("quiet", "2xx", "send 200", "accepted", "L 32000, Success 500"),
+        ("quiet", "ACK", "deliver", "quiet", "L 32000"),
+        ("quiet", "INVITE 1xx 300+ acknowledged", "", "quiet", "L 32000"),
+        ("quiet", "flow L", "ended", "terminated", ""),
+        ("terminated", "INVITE ACK 1xx 2xx 300+ acknowledged flow", "", "terminated", ""),
     ];
+
+    fn name(state: &InviteServer) -> &'static str {
+        match state {
+            InviteServer::Thinking { .. } => "thinking",
+            InviteServer::Proceeding { .. } => "proceeding",
+            InviteServer::Completed { .. } => "completed",
+            InviteServer::Confirmed => "confirmed",
+            InviteServer::Accepted { .. } => "accepted",
+            InviteServer::Quiet => "quiet",
+        }
+    }
 
     #[test]
     fn transition_table() {
-        check(ROWS, &events().map(|(name, _)| name), |state, event| step(state, event, Transport::Udp));
-    }
-
-    #[test]
-    fn timer_i_is_zero_on_a_reliable_transport() {
-        let (after, out, armed) = step("completed", "ACK", Transport::Tcp);
-        assert_eq!((after.as_str(), armed), ("terminated", false));
-        assert!(matches!(&out[..], [Action::Ended]));
+        let [ringing, ok, busy] = [b"180 x", b"200 x", b"486 x"].map(|text| Bytes::from_static(text));
+        let table = Table {
+            first: &|| InviteServer::Thinking { trying: Bytes::from_static(b"100 x") },
+            name,
+            ways: &[
+                ("thinking", &[]),
+                ("proceeding", &["1xx"]),
+                ("completed", &["300+"]),
+                ("confirmed", &["300+", "ACK"]),
+                ("accepted", &["2xx"]),
+                ("quiet", &["2xx", "acknowledged"]),
+                ("terminated", &["flow"]),
+            ],
+            events: &[
+                ("INVITE", ServerEvent::Request),
+                ("ACK", ServerEvent::Ack),
+                ("1xx", ServerEvent::Answer(Class::Provisional, &ringing)),
+                ("2xx", ServerEvent::Answer(Class::Success, &ok)),
+                ("300+", ServerEvent::Answer(Class::Failure, &busy)),
+                ("acknowledged", ServerEvent::Acknowledged),
+                ("flow", ServerEvent::TransportError),
+            ],
+            rows: ROWS,
+        };
+        table.check("", "Trying 200");
     }
 }

@@ -1,21 +1,25 @@
-//! The two kinds of server and of client transaction behind one face, and what they ask of the layer.
+//! What the four machines have in common: their shell, the steps that they take in it, and what they ask of
+//! the layer.
 //!
-//! Never decides: it hands each event to the machine that knows it.
+//! Never decides: each machine's own table does.
 
 use bytes::Bytes;
 use wire::clock::Instant;
+use wire::net::Transport;
 
-use super::invite_client::{self, InviteClient};
-use super::invite_server::{self, InviteServer};
-use super::non_invite_client::{self, NonInviteClient};
-use super::non_invite_server::{self, NonInviteServer};
+use super::derived;
+use super::invite_client::InviteClient;
+use super::invite_server::InviteServer;
+use super::non_invite_client::NonInviteClient;
+use super::non_invite_server::NonInviteServer;
+use crate::timer::{Timer, TimerTable};
 
 /// What a machine wants done.
 #[derive(Debug)]
 pub(super) enum Action {
     /// These bytes go to the transaction's hop.
     Send(Bytes),
-    /// The response just handled is for the transaction user.
+    /// The message just handled is for the transaction user.
     Deliver,
     /// This CANCEL is to be sent as a transaction of its own.
     Cancel(Bytes),
@@ -49,233 +53,260 @@ impl Class {
     }
 }
 
-/// A request of the peer.
-#[derive(Debug)]
-pub(super) enum Server {
-    Invite(InviteServer),
-    NonInvite(NonInviteServer),
-}
-
-impl Server {
+/// What can happen to a request of the peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ServerEvent<'a> {
     /// The request came again.
-    pub(super) fn on_request(&mut self, now: Instant, out: &mut Vec<Action>) {
-        match self {
-            Self::Invite(machine) => machine.handle(invite_server::Event::Request, now, out),
-            Self::NonInvite(machine) => machine.handle(non_invite_server::Event::Request, now, out),
-        }
-    }
-
-    /// Whether the ACK just looked up is the transaction user's: that of a 2xx.
-    pub(super) fn on_ack(&mut self, now: Instant, out: &mut Vec<Action>) -> bool {
-        match self {
-            Self::Invite(machine) => {
-                machine.handle(invite_server::Event::Ack, now, out);
-                machine.is_accepted()
-            }
-            Self::NonInvite(_) => false,
-        }
-    }
-
-    /// The transaction user answers; whether that is still wanted.
-    pub(super) fn on_answer(
-        &mut self,
-        class: Class,
-        bytes: &Bytes,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        match self {
-            Self::Invite(machine) => {
-                let wanted = machine.is_unanswered() || (machine.is_accepted() && class == Class::Success);
-                let event = match class {
-                    Class::Provisional => invite_server::Event::Provisional(bytes),
-                    Class::Success => invite_server::Event::Success(bytes),
-                    Class::Failure => invite_server::Event::Failure(bytes),
-                };
-                machine.handle(event, now, out);
-                wanted
-            }
-            Self::NonInvite(machine) => {
-                let wanted = machine.is_unanswered();
-                let event = match class {
-                    Class::Provisional => non_invite_server::Event::Provisional(bytes),
-                    Class::Success | Class::Failure => non_invite_server::Event::Final(bytes),
-                };
-                machine.handle(event, now, out);
-                wanted
-            }
-        }
-    }
-
-    /// The transaction user has the ACK of its 2xx.
-    pub(super) fn on_acknowledged(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if let Self::Invite(machine) = self {
-            machine.handle(invite_server::Event::Acknowledged, now, out);
-        }
-    }
-
-    pub(super) fn on_transport_error(&mut self, now: Instant, out: &mut Vec<Action>) {
-        match self {
-            Self::Invite(machine) => machine.handle(invite_server::Event::TransportError, now, out),
-            Self::NonInvite(machine) => machine.handle(non_invite_server::Event::TransportError, now, out),
-        }
-    }
-
-    pub(super) fn fire(&mut self, now: Instant, out: &mut Vec<Action>) {
-        match self {
-            Self::Invite(machine) => machine.fire(now, out),
-            Self::NonInvite(machine) => machine.fire(now, out),
-        }
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Invite(machine) => machine.poll_timeout(),
-            Self::NonInvite(machine) => machine.poll_timeout(),
-        }
-    }
-
-    pub(super) fn is_terminated(&self) -> bool {
-        match self {
-            Self::Invite(machine) => machine.is_terminated(),
-            Self::NonInvite(machine) => machine.is_terminated(),
-        }
-    }
-
-    /// Whether it may be without a timer.
-    pub(super) fn may_wait(&self) -> bool {
-        match self {
-            Self::Invite(machine) => machine.may_wait(),
-            Self::NonInvite(_) => false,
-        }
-    }
+    Request,
+    /// An ACK with the INVITE's branch.
+    Ack,
+    /// The transaction user answers.
+    Answer(Class, &'a Bytes),
+    /// The transaction user has seen the ACK of its 2xx.
+    Acknowledged,
+    /// The flow is gone.
+    TransportError,
+    /// A timer fired.
+    Fired(Timer),
 }
 
-/// A request of ours.
-#[derive(Debug)]
-pub(super) enum Client {
-    Invite(InviteClient),
-    NonInvite(NonInviteClient),
-}
-
-impl Client {
-    /// A response came, with this To.
-    pub(super) fn on_response(&mut self, class: Class, to: &str, now: Instant, out: &mut Vec<Action>) {
-        match self {
-            Self::Invite(machine) => {
-                let event = match class {
-                    Class::Provisional => invite_client::Event::Provisional,
-                    Class::Success => invite_client::Event::Success,
-                    Class::Failure => invite_client::Event::Failure { to },
-                };
-                machine.handle(event, now, out);
-            }
-            Self::NonInvite(machine) => {
-                let event = match class {
-                    Class::Provisional => non_invite_client::Event::Provisional,
-                    Class::Success | Class::Failure => non_invite_client::Event::Final,
-                };
-                machine.handle(event, now, out);
-            }
-        }
-    }
-
+/// What can happen to a request of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientEvent<'a> {
+    /// A response came, with this value of its To.
+    Response(Class, &'a str),
     /// The transaction user gives an INVITE up.
-    pub(super) fn on_cancel(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if let Self::Invite(machine) = self {
-            machine.handle(invite_client::Event::Cancel, now, out);
-        }
-    }
+    Cancel,
+    /// The flow is gone.
+    TransportError,
+    /// A timer fired.
+    Fired(Timer),
+}
 
-    pub(super) fn on_transport_error(&mut self, now: Instant, out: &mut Vec<Action>) {
+impl From<Timer> for ServerEvent<'_> {
+    fn from(timer: Timer) -> Self {
+        Self::Fired(timer)
+    }
+}
+
+impl From<Timer> for ClientEvent<'_> {
+    fn from(timer: Timer) -> Self {
+        Self::Fired(timer)
+    }
+}
+
+/// The states of a machine but Terminated, which is the shell's, and its transition table.
+pub(super) trait State: Sized {
+    /// What can happen.
+    type Event<'a>: From<Timer>;
+
+    /// What is done, and which timers are started, as the transaction begins.
+    fn begin(&self, step: &mut Step<'_>);
+
+    /// The transition table. Handed only timers that run.
+    fn on(&mut self, event: Self::Event<'_>, step: &mut Step<'_>) -> Next<Self>;
+
+    /// Whether it may be without a timer: it rings.
+    fn may_wait(&self) -> bool {
+        false
+    }
+}
+
+/// Where a transition leads.
+pub(super) enum Next<S> {
+    /// Nowhere; the timers run on.
+    Stay,
+    To(S),
+    Terminated,
+}
+
+impl<S> Next<S> {
+    fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Next<T> {
         match self {
-            Self::Invite(machine) => machine.handle(invite_client::Event::TransportError, now, out),
-            Self::NonInvite(machine) => machine.handle(non_invite_client::Event::TransportError, now, out),
+            Self::Stay => Next::Stay,
+            Self::To(state) => Next::To(wrap(state)),
+            Self::Terminated => Next::Terminated,
+        }
+    }
+}
+
+/// One row of a table as it is carried out: what is done, and last where it leads.
+pub(super) struct Step<'a> {
+    timers: &'a mut TimerTable,
+    transport: Transport,
+    now: Instant,
+    out: &'a mut Vec<Action>,
+}
+
+impl Step<'_> {
+    pub(super) fn send(&mut self, bytes: &Bytes) -> &mut Self {
+        self.ask(Action::Send(bytes.clone()))
+    }
+
+    pub(super) fn deliver(&mut self) -> &mut Self {
+        self.ask(Action::Deliver)
+    }
+
+    /// Sends the CANCEL of this INVITE.
+    pub(super) fn cancel(&mut self, invite: &[u8]) -> &mut Self {
+        let cancel = derived::cancel(invite);
+        debug_assert!(cancel.is_some(), "the INVITE was checked when it was sent");
+        self.out.extend(cancel.map(Action::Cancel));
+        self
+    }
+
+    pub(super) fn ask(&mut self, action: Action) -> &mut Self {
+        self.out.push(action);
+        self
+    }
+
+    /// Starts a timer, where it runs on this transport.
+    pub(super) fn start(&mut self, timer: Timer) -> &mut Self {
+        self.timers.start(timer, self.transport, self.now);
+        self
+    }
+
+    /// Starts a retransmission's timer once more, for its next interval.
+    pub(super) fn back_off(&mut self, timer: Timer) -> &mut Self {
+        self.timers.back_off(timer, self.now);
+        self
+    }
+
+    /// Lets the retransmission run at T2 from its next turn on.
+    pub(super) fn slow_down(&mut self) -> &mut Self {
+        self.timers.slow_down();
+        self
+    }
+
+    pub(super) fn stop(&mut self, timer: Timer) -> &mut Self {
+        self.timers.stop(timer);
+        self
+    }
+
+    pub(super) fn stay<S>(&self) -> Next<S> {
+        Next::Stay
+    }
+
+    /// To `state`; what timers run, run on.
+    pub(super) fn to<S>(&self, state: S) -> Next<S> {
+        Next::To(state)
+    }
+
+    /// To `state`, in which these timers run and no others.
+    pub(super) fn enter<S>(&mut self, state: S, timers: &[Timer]) -> Next<S> {
+        self.timers.clear();
+        for timer in timers {
+            self.start(*timer);
+        }
+        Next::To(state)
+    }
+
+    /// To `state`, which only waits until `timer` for what comes late. Nothing does on a transport where
+    /// that timer is zero: there it is over.
+    pub(super) fn linger<S>(&mut self, state: S, timer: Timer) -> Next<S> {
+        match timer.first(self.transport) {
+            Some(wait) if !wait.is_zero() => self.enter(state, &[timer]),
+            Some(_) | None => self.end(Action::Ended),
         }
     }
 
+    /// Over, with these last words.
+    pub(super) fn end<S>(&mut self, last: Action) -> Next<S> {
+        self.ask(last);
+        Next::Terminated
+    }
+}
+
+/// One transaction: its state, none once it is terminated, and the timers that run in it.
+#[derive(Debug)]
+pub(super) struct Machine<S> {
+    state: Option<S>,
+    timers: TimerTable,
+    transport: Transport,
+}
+
+impl<S: State> Machine<S> {
+    pub(super) fn new(state: S, transport: Transport) -> Self {
+        Self { state: Some(state), timers: TimerTable::new(), transport }
+    }
+
+    /// The first step.
+    pub(super) fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Some(state) = &self.state else { return };
+        state.begin(&mut Step { timers: &mut self.timers, transport: self.transport, now, out });
+    }
+
+    pub(super) fn handle(&mut self, event: S::Event<'_>, now: Instant, out: &mut Vec<Action>) {
+        let Some(state) = &mut self.state else { return };
+        let mut step = Step { timers: &mut self.timers, transport: self.transport, now, out };
+        match state.on(event, &mut step) {
+            Next::Stay => {}
+            Next::To(next) => *state = next,
+            Next::Terminated => {
+                self.timers.clear();
+                self.state = None;
+            }
+        }
+    }
+
+    /// Handles the earliest timer that is due.
     pub(super) fn fire(&mut self, now: Instant, out: &mut Vec<Action>) {
-        match self {
-            Self::Invite(machine) => machine.fire(now, out),
-            Self::NonInvite(machine) => machine.fire(now, out),
+        if let Some(timer) = self.timers.pop_due(now) {
+            self.handle(timer.into(), now, out);
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Invite(machine) => machine.poll_timeout(),
-            Self::NonInvite(machine) => machine.poll_timeout(),
-        }
+        self.timers.poll_timeout()
     }
 
     pub(super) fn is_terminated(&self) -> bool {
-        match self {
-            Self::Invite(machine) => machine.is_terminated(),
-            Self::NonInvite(machine) => machine.is_terminated(),
-        }
+        self.state.is_none()
     }
 
     /// Whether it may be without a timer.
     pub(super) fn may_wait(&self) -> bool {
+        self.state.as_ref().is_some_and(State::may_wait)
+    }
+}
+
+/// The machine of an INVITE, or that of any other request.
+#[derive(Debug)]
+pub(super) enum Either<I, N> {
+    Invite(I),
+    NonInvite(N),
+}
+
+/// A request of the peer.
+pub(super) type Server = Either<InviteServer, NonInviteServer>;
+/// A request of ours.
+pub(super) type Client = Either<InviteClient, NonInviteClient>;
+
+impl<I: State, N: for<'a> State<Event<'a> = I::Event<'a>>> State for Either<I, N> {
+    type Event<'a> = I::Event<'a>;
+
+    fn begin(&self, step: &mut Step<'_>) {
         match self {
-            Self::Invite(machine) => machine.may_wait(),
-            Self::NonInvite(_) => false,
+            Self::Invite(state) => state.begin(step),
+            Self::NonInvite(state) => state.begin(step),
+        }
+    }
+
+    fn on(&mut self, event: I::Event<'_>, step: &mut Step<'_>) -> Next<Self> {
+        match self {
+            Self::Invite(state) => state.on(event, step).map(Self::Invite),
+            Self::NonInvite(state) => state.on(event, step).map(Self::NonInvite),
+        }
+    }
+
+    fn may_wait(&self) -> bool {
+        match self {
+            Self::Invite(state) => state.may_wait(),
+            Self::NonInvite(state) => state.may_wait(),
         }
     }
 }
 
 /// Transition tables of the four machines as tests read them.
 #[cfg(test)]
-pub(super) mod table {
-    use std::collections::BTreeSet;
-
-    use super::Action;
-
-    /// State, event, state after it, what is done, whether a timer runs then.
-    pub(in crate::transaction) type Row = (&'static str, &'static str, &'static str, &'static str, bool);
-
-    /// Checks that there is one row for each state and event, and that each is what happens.
-    pub(in crate::transaction) fn check(
-        rows: &[Row],
-        events: &[&str],
-        step: impl Fn(&str, &str) -> (String, Vec<Action>, bool),
-    ) {
-        let states: BTreeSet<_> = rows.iter().flat_map(|row| [row.0, row.2]).collect();
-        let pairs: BTreeSet<_> = rows.iter().map(|row| (row.0, row.1)).collect();
-        assert_eq!(pairs.len(), rows.len(), "no row twice");
-        for state in &states {
-            for event in events {
-                assert!(pairs.contains(&(*state, *event)), "no row for {state}, {event}");
-            }
-        }
-        assert_eq!(rows.len(), states.len() * events.len());
-        for (state, event, after, done, armed) in rows {
-            let (got_after, got_done, got_armed) = step(state, event);
-            let got = (got_after.as_str(), words(&got_done), got_armed);
-            assert_eq!(got, (*after, (*done).to_owned(), *armed), "{state}, {event}");
-        }
-    }
-
-    fn words(actions: &[Action]) -> String {
-        let words: Vec<_> = actions.iter().map(word).collect();
-        words.join(", ")
-    }
-
-    fn word(action: &Action) -> String {
-        match action {
-            Action::Send(bytes) => {
-                let text = std::str::from_utf8(bytes).expect("text");
-                format!("send {}", text.split(' ').next().expect("a first word"))
-            }
-            Action::Deliver => "deliver".to_owned(),
-            Action::Cancel(bytes) => {
-                assert!(bytes.starts_with(b"CANCEL "));
-                "cancel".to_owned()
-            }
-            Action::AckMissing => "ACK missing".to_owned(),
-            Action::TimedOut => "timed out".to_owned(),
-            Action::TransportError => "transport error".to_owned(),
-            Action::Ended => "ended".to_owned(),
-        }
-    }
-}
+pub(super) mod table;

@@ -28,10 +28,10 @@ mod slots;
 use invite_client::InviteClient;
 use invite_server::InviteServer;
 use key::TransactionKey;
-use machine::{Action, Class, Client, Server};
+use machine::{Action, Class, Client, ClientEvent, Machine, Server, ServerEvent, State};
 use non_invite_client::NonInviteClient;
 use non_invite_server::NonInviteServer;
-use slots::Slots;
+use slots::{Change, Slots};
 
 /// Where a message came from or goes to. Answers go back to where the request came from, as though every
 /// client had asked for it (RFC 3581).
@@ -123,8 +123,8 @@ enum Owner {
 /// at.
 #[derive(Debug)]
 pub struct TransactionLayer {
-    servers: Slots<Server>,
-    clients: Slots<Client>,
+    servers: Slots<Machine<Server>>,
+    clients: Slots<Machine<Client>>,
     /// One entry for each transaction that waits: its next deadline.
     deadlines: BTreeSet<(Instant, Owner)>,
     events: VecDeque<TransactionEvent>,
@@ -165,21 +165,21 @@ impl TransactionLayer {
         }
         let key = TransactionKey::server(&hop, method, uri, essentials);
         if let Some(id) = self.servers.find(&key).map(ServerId) {
-            self.step_server(id, |machine, out| machine.on_request(now, out));
+            self.step_server(id, |machine, out| machine.handle(ServerEvent::Request, now, out));
             return RequestOutcome::Retransmission;
         }
         if self.len() >= self.transactions_max {
             return RequestOutcome::Full;
         }
         let meant = (method == Method::Cancel).then(|| key.with_method(Method::Invite));
-        let machine = if method == Method::Invite {
+        let state = if method == Method::Invite {
             let trying = crate::response::response(message, hop.remote, 100, "Trying", None).finish(b"");
-            Server::Invite(InviteServer::new(hop.transport, Bytes::from(trying), now))
+            Server::Invite(InviteServer::Thinking { trying: Bytes::from(trying) })
         } else {
-            Server::NonInvite(NonInviteServer::new(hop.transport, now))
+            Server::NonInvite(NonInviteServer::Trying)
         };
-        let id = ServerId(self.servers.insert(key, hop, machine));
-        self.step_server(id, |_, _| ());
+        let id = ServerId(self.servers.insert(key, hop, Machine::new(state, hop.transport)));
+        self.step_server(id, |machine, out| machine.begin(now, out));
         match meant {
             Some(invite) => {
                 RequestOutcome::Cancel { cancel: id, invite: self.servers.find(&invite).map(ServerId) }
@@ -204,7 +204,8 @@ impl TransactionLayer {
         let id = essentials.via.branch().and_then(|branch| self.clients.find(&key(branch)));
         let (Some(class), Some(id)) = (class, id.map(ClientId)) else { return ResponseOutcome::Stray };
         let to = message.value(HeaderName::To).unwrap_or_default();
-        if self.step_client(id, now, |machine, out| machine.on_response(class, to, now, out)).delivered {
+        let event = ClientEvent::Response(class, to);
+        if self.step_client(id, now, |machine, out| machine.handle(event, now, out)).delivered {
             ResponseOutcome::Deliver(id)
         } else {
             ResponseOutcome::Absorbed
@@ -220,13 +221,14 @@ impl TransactionLayer {
         let class = Class::of(status);
         debug_assert!(class.is_some(), "{status} is no status code");
         let Some(class) = class else { return false };
-        self.step_server(id, |machine, out| machine.on_answer(class, &bytes, now, out)).unwrap_or(false)
+        let event = ServerEvent::Answer(class, &bytes);
+        self.step_server(id, |machine, out| machine.handle(event, now, out)).sent
     }
 
     /// The ACK of the 2xx has come: it need not be sent any more. A transaction user that lets the 2xx of
     /// several forks through calls this when the last one has its ACK.
     pub fn acknowledged(&mut self, id: ServerId, now: Instant) {
-        self.step_server(id, |machine, out| machine.on_acknowledged(now, out));
+        self.step_server(id, |machine, out| machine.handle(ServerEvent::Acknowledged, now, out));
     }
 
     /// Sends a request and waits for its answer. `branch` is that of its top Via and must be one that
@@ -254,17 +256,19 @@ impl TransactionLayer {
     /// After a final answer nothing is sent. Without a final answer 64·T1 after the CANCEL, the INVITE is
     /// [`TimedOut`](TransactionEvent::TimedOut). A 2xx may still cross the CANCEL and is delivered.
     pub fn cancel(&mut self, invite: ClientId, now: Instant) -> Option<ClientId> {
-        self.step_client(invite, now, |machine, out| machine.on_cancel(now, out)).cancel
+        self.step_client(invite, now, |machine, out| machine.handle(ClientEvent::Cancel, now, out)).cancelling
     }
 
     /// A flow is gone: its client transactions end, as `TransportError` where they had no final answer, and
     /// its server transactions.
     pub fn flow_failed(&mut self, flow: FlowId, now: Instant) {
         for id in self.servers.of_flow(flow) {
-            self.step_server(ServerId(id), |machine, out| machine.on_transport_error(now, out));
+            let event = ServerEvent::TransportError;
+            self.step_server(ServerId(id), |machine, out| machine.handle(event, now, out));
         }
         for id in self.clients.of_flow(flow) {
-            self.step_client(ClientId(id), now, |machine, out| machine.on_transport_error(now, out));
+            let event = ClientEvent::TransportError;
+            self.step_client(ClientId(id), now, |machine, out| machine.handle(event, now, out));
         }
         debug_assert!(self.servers.of_flow(flow).is_empty() && self.clients.of_flow(flow).is_empty());
     }
@@ -314,35 +318,31 @@ impl TransactionLayer {
     /// Panics where the layer contradicts itself. For tests and the simulation: its time grows with the
     /// number of transactions.
     pub fn check_invariants(&self) {
-        self.servers.check_invariants();
-        self.clients.check_invariants();
         assert!(self.actions.is_empty(), "nothing asked for is left undone");
-        let mut armed = 0;
-        for slot in self.servers.iter() {
-            assert!(!slot.machine.is_terminated(), "the ended are removed");
-            assert_eq!(slot.armed, slot.machine.poll_timeout());
-            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
-            let owner = Owner::Server(ServerId(slot.id));
-            assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner))));
-            armed += usize::from(slot.armed.is_some());
-        }
-        for slot in self.clients.iter() {
-            assert!(!slot.machine.is_terminated(), "the ended are removed");
-            assert_eq!(slot.armed, slot.machine.poll_timeout());
-            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
-            let owner = Owner::Client(ClientId(slot.id));
-            assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner))));
-            armed += usize::from(slot.armed.is_some());
-        }
+        let armed = self.check_slots(&self.servers, |id| Owner::Server(ServerId(id)))
+            + self.check_slots(&self.clients, |id| Owner::Client(ClientId(id)));
         assert_eq!(armed, self.deadlines.len(), "one deadline for each that waits, no other");
         assert!(self.len() <= self.transactions_max.saturating_mul(2), "CANCELs apart, bounded");
     }
 
+    /// How many of these wait.
+    fn check_slots<S: State>(&self, slots: &Slots<Machine<S>>, owner: impl Fn(u64) -> Owner) -> usize {
+        slots.check_invariants();
+        for slot in slots.iter() {
+            assert!(!slot.machine.is_terminated(), "the ended are removed");
+            assert_eq!(slot.armed, slot.machine.poll_timeout());
+            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
+            assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner(slot.id)))));
+        }
+        slots.iter().filter(|slot| slot.armed.is_some()).count()
+    }
+
     fn receive_ack(&mut self, invite: &TransactionKey, now: Instant) -> RequestOutcome {
         let Some(id) = self.servers.find(invite).map(ServerId) else { return RequestOutcome::Ack2xx };
-        match self.step_server(id, |machine, out| machine.on_ack(now, out)) {
-            Some(true) | None => RequestOutcome::Ack2xx,
-            Some(false) => RequestOutcome::Ack(id),
+        if self.step_server(id, |machine, out| machine.handle(ServerEvent::Ack, now, out)).delivered {
+            RequestOutcome::Ack2xx
+        } else {
+            RequestOutcome::Ack(id)
         }
     }
 
@@ -357,43 +357,26 @@ impl TransactionLayer {
         if self.clients.find(&key).is_some() {
             return None;
         }
-        let mut first = Vec::with_capacity(1);
-        let machine = if method == Method::Invite {
-            Client::Invite(InviteClient::new(hop.transport, bytes, now, &mut first))
+        let state = if method == Method::Invite {
+            Client::Invite(InviteClient::new(bytes))
         } else {
-            Client::NonInvite(NonInviteClient::new(hop.transport, bytes, now, &mut first))
+            Client::NonInvite(NonInviteClient::Trying { request: bytes })
         };
-        let id = ClientId(self.clients.insert(key, hop, machine));
-        self.step_client(id, now, |_, out| out.append(&mut first));
+        let id = ClientId(self.clients.insert(key, hop, Machine::new(state, hop.transport)));
+        self.step_client(id, now, |machine, out| machine.begin(now, out));
         Some(id)
     }
 
-    /// Lets a server transaction act, then does what it asked for. `None`: it is gone.
-    fn step_server<T>(
+    /// Lets a server transaction act, then does what it asked for.
+    fn step_server(
         &mut self,
         id: ServerId,
-        act: impl FnOnce(&mut Server, &mut Vec<Action>) -> T,
-    ) -> Option<T> {
-        let slot = self.servers.slot_mut(id.0)?;
-        let result = act(&mut slot.machine, &mut self.actions);
-        let hop = slot.hop;
-        for action in self.actions.drain(..) {
-            match action {
-                Action::Send(bytes) => self.events.push_back(TransactionEvent::Send { hop, bytes }),
-                Action::AckMissing => self.events.push_back(TransactionEvent::AckMissing(id)),
-                Action::Ended => self.events.push_back(TransactionEvent::ServerEnded(id)),
-                Action::Deliver | Action::Cancel(_) | Action::TimedOut | Action::TransportError => {
-                    debug_assert!(false, "only client transactions ask for that");
-                }
-            }
-        }
-        let (before, after) = (slot.armed, slot.machine.poll_timeout());
-        slot.armed = after;
-        if slot.machine.is_terminated() {
-            self.servers.remove(id.0);
-        }
-        self.rearm(before, after, Owner::Server(id));
-        Some(result)
+        act: impl FnOnce(&mut Machine<Server>, &mut Vec<Action>),
+    ) -> Stepped {
+        let Some(change) = self.servers.step(id.0, |machine| act(machine, &mut self.actions)) else {
+            return Stepped::default();
+        };
+        self.conclude(Owner::Server(id), change)
     }
 
     /// Lets a client transaction act, then does what it asked for.
@@ -401,33 +384,49 @@ impl TransactionLayer {
         &mut self,
         id: ClientId,
         now: Instant,
-        act: impl FnOnce(&mut Client, &mut Vec<Action>),
+        act: impl FnOnce(&mut Machine<Client>, &mut Vec<Action>),
     ) -> Stepped {
+        let Some(change) = self.clients.step(id.0, |machine| act(machine, &mut self.actions)) else {
+            return Stepped::default();
+        };
+        let mut stepped = self.conclude(Owner::Client(id), change);
+        if let (Some(bytes), Some(invite)) = (stepped.cancel.take(), self.clients.slot(id.0)) {
+            let key = invite.key.with_method(Method::Cancel);
+            stepped.cancelling = self.begin(invite.hop, key, Method::Cancel, bytes, now);
+        }
+        stepped
+    }
+
+    /// Does what a machine asked for, and notes its next deadline.
+    fn conclude(&mut self, owner: Owner, change: Change) -> Stepped {
         let mut stepped = Stepped::default();
-        let Some(slot) = self.clients.slot_mut(id.0) else { return stepped };
-        act(&mut slot.machine, &mut self.actions);
-        let hop = slot.hop;
-        let mut cancel = None;
         for action in self.actions.drain(..) {
-            match action {
-                Action::Send(bytes) => self.events.push_back(TransactionEvent::Send { hop, bytes }),
-                Action::Deliver => stepped.delivered = true,
-                Action::Cancel(bytes) => cancel = Some((slot.key.with_method(Method::Cancel), bytes)),
-                Action::TimedOut => self.events.push_back(TransactionEvent::TimedOut(id)),
-                Action::TransportError => self.events.push_back(TransactionEvent::TransportError(id)),
-                Action::Ended => self.events.push_back(TransactionEvent::ClientEnded(id)),
-                Action::AckMissing => debug_assert!(false, "only server transactions ask for that"),
-            }
+            self.events.push_back(match (action, owner) {
+                (Action::Send(bytes), _) => {
+                    stepped.sent = true;
+                    TransactionEvent::Send { hop: change.hop, bytes }
+                }
+                (Action::Deliver, _) => {
+                    stepped.delivered = true;
+                    continue;
+                }
+                (Action::Cancel(bytes), _) => {
+                    stepped.cancel = Some(bytes);
+                    continue;
+                }
+                (Action::AckMissing, Owner::Server(id)) => TransactionEvent::AckMissing(id),
+                (Action::TimedOut, Owner::Client(id)) => TransactionEvent::TimedOut(id),
+                (Action::TransportError, Owner::Client(id)) => TransactionEvent::TransportError(id),
+                (Action::Ended, Owner::Server(id)) => TransactionEvent::ServerEnded(id),
+                (Action::Ended, Owner::Client(id)) => TransactionEvent::ClientEnded(id),
+                (Action::AckMissing, Owner::Client(_))
+                | (Action::TimedOut | Action::TransportError, Owner::Server(_)) => {
+                    debug_assert!(false, "only the other kind asks for that");
+                    continue;
+                }
+            });
         }
-        let (before, after) = (slot.armed, slot.machine.poll_timeout());
-        slot.armed = after;
-        if slot.machine.is_terminated() {
-            self.clients.remove(id.0);
-        }
-        self.rearm(before, after, Owner::Client(id));
-        if let Some((key, bytes)) = cancel {
-            stepped.cancel = self.begin(hop, key, Method::Cancel, bytes, now);
-        }
+        self.rearm(change.before, change.after, owner);
         stepped
     }
 
@@ -449,11 +448,16 @@ impl TransactionLayer {
     }
 }
 
-/// What came of a client transaction's step.
+/// What came of a transaction's step.
 #[derive(Default)]
 struct Stepped {
+    sent: bool,
+    /// The message is for the transaction user.
     delivered: bool,
-    cancel: Option<ClientId>,
+    /// This CANCEL is to be sent.
+    cancel: Option<Bytes>,
+    /// It is on its way.
+    cancelling: Option<ClientId>,
 }
 
 #[cfg(test)]

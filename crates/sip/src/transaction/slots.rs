@@ -10,6 +10,7 @@ use wire::net::FlowId;
 
 use super::Hop;
 use super::key::TransactionKey;
+use super::machine::{Machine, State};
 
 /// One transaction and what the layer knows of it.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ pub(super) struct Slot<M> {
     pub(super) machine: M,
     /// The deadline under which the layer has queued it.
     pub(super) armed: Option<Instant>,
+}
+
+/// What a step has changed.
+pub(super) struct Change {
+    pub(super) hop: Hop,
+    /// The deadline under which the layer has queued it.
+    pub(super) before: Option<Instant>,
+    /// The one under which it is to be queued.
+    pub(super) after: Option<Instant>,
 }
 
 /// All server or all client transactions.
@@ -87,6 +97,21 @@ impl<M> Slots<M> {
         for (key, id) in &self.keys {
             assert!(self.slot(*id).is_some_and(|slot| slot.key == *key), "each key finds its own");
         }
+    }
+}
+
+impl<S: State> Slots<Machine<S>> {
+    /// Lets a machine act, and removes it where that was its end. `None`: it is gone.
+    pub(super) fn step(&mut self, id: u64, act: impl FnOnce(&mut Machine<S>)) -> Option<Change> {
+        let slot = self.slot_mut(id)?;
+        act(&mut slot.machine);
+        let after = slot.machine.poll_timeout();
+        let change = Change { hop: slot.hop, before: slot.armed, after };
+        slot.armed = after;
+        if slot.machine.is_terminated() {
+            self.remove(id);
+        }
+        Some(change)
     }
 }
 
