@@ -156,3 +156,29 @@ fn word(text: &str) -> (&str, &str) {
     let (name, rest) = text.split_at_checked(end).unwrap_or((text, ""));
     (name, rest.trim_start())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_and_their_parameters_are_bounded() {
+        let challenge = |params: usize| {
+            let params: Vec<_> = (0..params).map(|number| format!("p{number}=x")).collect();
+            format!("Digest {}", params.join(", "))
+        };
+        assert_eq!(scan(&challenge(PARAMS_MAX)).map(|groups| groups[0].params.len()), Some(PARAMS_MAX));
+        assert!(scan(&challenge(PARAMS_MAX + 1)).is_none());
+        let challenges = |groups| vec![challenge(1); groups].join(", ");
+        assert_eq!(scan(&challenges(GROUPS_MAX)).map(|groups| groups.len()), Some(GROUPS_MAX));
+        assert!(scan(&challenges(GROUPS_MAX + 1)).is_none());
+    }
+
+    #[test]
+    fn another_scheme_may_go_on_as_it_likes_and_digest_may_not() {
+        let value = "NTLM TlRM TVNT, Digest realm=r, nonce=n";
+        let schemes = scan(value).map(|groups| groups.iter().map(|group| group.scheme).collect::<Vec<_>>());
+        assert_eq!(schemes, Some(vec!["NTLM", "Digest"]));
+        assert!(scan("Digest TlRM TVNT").is_none());
+    }
+}
