@@ -30,11 +30,8 @@ fn busy() -> (BareBorder, Vec<Phone>, Phone) {
     (bare, phones, newcomer)
 }
 
-/// The REGISTER that a phone with a certificate repeats: answered at the border, unknown to the PBX.
-#[divan::bench(sample_size = 100, sample_count = 200)]
-fn register_refresh_absorbed(bencher: Bencher<'_, '_>) {
-    let (mut bare, mut phones, _) = busy();
-    let asked = bare.pbx_requests();
+/// A REGISTER of one phone after the other.
+fn register_in_turn(bencher: Bencher<'_, '_>, bare: &mut BareBorder, phones: &mut [Phone]) {
     let mut next = 0;
     bencher
         .with_inputs(|| {
@@ -46,6 +43,14 @@ fn register_refresh_absorbed(bencher: Bencher<'_, '_>) {
             bare.advance(Duration::from_millis(1));
             bare.say(phone, black_box(register))
         });
+}
+
+/// The REGISTER that a phone with a certificate repeats: answered at the border, unknown to the PBX.
+#[divan::bench(sample_size = 100, sample_count = 200)]
+fn register_refresh_absorbed(bencher: Bencher<'_, '_>) {
+    let (mut bare, mut phones, _) = busy();
+    let asked = bare.pbx_requests();
+    register_in_turn(bencher, &mut bare, &mut phones);
     assert_eq!(bare.pbx_requests(), asked, "every refresh was absorbed");
 }
 
@@ -84,17 +89,7 @@ fn register_first(bencher: Bencher<'_, '_>) {
 fn register_passed_through(bencher: Bencher<'_, '_>, others: u32) {
     let (mut bare, mut phones) = BareBorder::new(others, Authentication::Digest);
     bare.register_all(&mut phones);
-    let mut next = 0;
-    bencher
-        .with_inputs(|| {
-            next = (next + 1) % phones.len();
-            let register = phones[next].register(LONG);
-            (phones[next].clone(), register)
-        })
-        .bench_local_refs(|(phone, register)| {
-            bare.advance(Duration::from_millis(1));
-            bare.say(phone, black_box(register))
-        });
+    register_in_turn(bencher, &mut bare, &mut phones);
 }
 
 /// INVITE with an offer, ports, 100, 180 and 200 of the PBX, ACK, BYE and its 200; then the end of all

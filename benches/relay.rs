@@ -7,10 +7,8 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use media::{
-    Action, LatchPolicy, LegSpec, Order, Payload, RelayId, RelaySpec, RelayTable, SOCKETS_PER_RELAY,
-    TableConfig, Verdict,
-};
+use media::{Action, Order, RelayId, RelayTable, SOCKETS_PER_RELAY, TableConfig, Verdict};
+use portcullis_benches::relays::rtp_relay;
 use wire::clock::Instant;
 use wire::net::{Prefix, PrefixSet};
 
@@ -67,12 +65,7 @@ fn open_table() -> RelayTable {
         seed: 1,
     });
     for relay in 0..RELAYS {
-        let spec = RelaySpec {
-            legs: [leg(phone(relay), LatchPolicy::Ranked), leg(PBX, LatchPolicy::Advertised)],
-            payload: Payload::Rtp,
-            idle: Duration::from_secs(60),
-            generation: 1,
-        };
+        let spec = rtp_relay(phone(relay), PBX);
         table.handle_order(Order::Open { relay: RelayId(relay as u64), spec }, Instant::ZERO);
         while let Some(action) = table.poll_action() {
             if let Action::Bind { slot, side, port } = action {
@@ -85,18 +78,6 @@ fn open_table() -> RelayTable {
 
 fn phone(relay: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, (relay % 250) as u8)), 30_000 + relay as u16)
-}
-
-fn leg(advertised: SocketAddr, latch: LatchPolicy) -> LegSpec {
-    LegSpec {
-        advertised_rtp: Some(advertised),
-        advertised_rtcp: None,
-        rtcp_mux: false,
-        signalling_source: Some(advertised.ip()),
-        latch,
-        send: true,
-        relatch: 0,
-    }
 }
 
 fn rtp() -> Vec<u8> {

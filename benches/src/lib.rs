@@ -2,10 +2,11 @@
 //!
 //! Never measures anything itself, and is never shipped. `bare_border.rs` drives the real border by hand,
 //! with a PBX of byte templates (`templates.rs`) behind it; `process.rs` reads what the kernel counted of
-//! another process; `figures.rs` sums up repeated runs.
+//! another process; `relays.rs` says what a call's media want; `figures.rs` sums up repeated runs.
 #![forbid(unsafe_code)]
 
 pub mod bare_border;
 pub mod figures;
 pub mod process;
+pub mod relays;
 pub mod templates;

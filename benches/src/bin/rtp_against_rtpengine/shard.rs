@@ -4,18 +4,18 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec, TableConfig};
+use media::{Order, RelayEvent, RelayId, TableConfig};
 use portcullis::clock::Clock;
 use portcullis::media_shard::Shard;
+use portcullis_benches::relays::rtp_relay;
 use wire::net::PrefixSet;
 
 use crate::contender::FACES;
 
 /// Opens the sessions, prints the ports of each, and relays until standard input ends.
-pub(crate) fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
+pub(crate) fn serve(sessions: usize, [phone, pbx]: [SocketAddr; 2]) -> io::Result<()> {
     let config = TableConfig {
         faces: FACES,
         ports: [10_000..=59_999, 10_000..=59_999],
@@ -35,7 +35,7 @@ pub(crate) fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for session in 0..sessions {
         let relay = RelayId(session as u64);
-        shard.order(Order::Open { relay, spec: spec(ends) }).map_err(io::Error::other)?;
+        shard.order(Order::Open { relay, spec: rtp_relay(phone, pbx) }).map_err(io::Error::other)?;
         let ports = events.iter().find_map(|event| match event {
             RelayEvent::Ready { relay: ready, ports } if ready == relay => Some(ports),
             _ => None,
@@ -47,22 +47,4 @@ pub(crate) fn serve(sessions: usize, ends: [SocketAddr; 2]) -> io::Result<()> {
     drop(events);
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
-}
-
-fn spec([phone, pbx]: [SocketAddr; 2]) -> RelaySpec {
-    let leg = |advertised: SocketAddr, latch| LegSpec {
-        advertised_rtp: Some(advertised),
-        advertised_rtcp: None,
-        rtcp_mux: false,
-        signalling_source: Some(advertised.ip()),
-        latch,
-        send: true,
-        relatch: 0,
-    };
-    RelaySpec {
-        legs: [leg(phone, LatchPolicy::Ranked), leg(pbx, LatchPolicy::Advertised)],
-        payload: Payload::Rtp,
-        idle: Duration::from_secs(3_600),
-        generation: 1,
-    }
 }
