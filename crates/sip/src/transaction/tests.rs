@@ -676,9 +676,19 @@ fn a_failed_flow_ends_its_own_transactions_alone() {
 }
 
 #[test]
+#[should_panic(expected = "one deadline for each that waits")]
+fn a_deadline_of_nobody_is_no_agreement() {
+    let mut bench = Bench::new();
+    let id = bench.new_in(hop(1, UDP), &request("OPTIONS", "z9hG4bKin"));
+    bench.layer.deadlines.insert((at(1), Owner::Server(id)));
+    bench.layer.check_invariants();
+}
+
+#[test]
 fn an_abandoned_request_leaves_nothing() {
     let mut bench = Bench::new();
     let id = bench.new_in(hop(1, UDP), &request("INVITE", "z9hG4bKin"));
+    assert!(!bench.layer.is_empty());
     bench.layer.abandon(id);
     bench.layer.abandon(id);
     bench.drain();
