@@ -103,8 +103,8 @@ impl State for InviteClient {
         }
     }
 
-    fn may_wait(&self) -> bool {
-        matches!(self, Self::Proceeding { .. })
+    fn rings(&self) -> bool {
+        matches!(self, Self::Proceeding { cancelled: false, .. })
     }
 }
 

@@ -93,7 +93,7 @@ impl State for InviteServer {
         }
     }
 
-    fn may_wait(&self) -> bool {
+    fn rings(&self) -> bool {
         matches!(self, Self::Proceeding { .. })
     }
 }

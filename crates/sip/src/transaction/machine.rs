@@ -106,8 +106,8 @@ pub(super) trait State: Sized {
     /// The transition table. Handed only timers that run.
     fn on(&mut self, event: Self::Event<'_>, step: &mut Step<'_>) -> Next<Self>;
 
-    /// Whether it may be without a timer: it rings.
-    fn may_wait(&self) -> bool {
+    /// Whether it rings: for as long as the transaction user lets it, without a timer.
+    fn rings(&self) -> bool {
         false
     }
 }
@@ -264,9 +264,9 @@ impl<S: State> Machine<S> {
         self.state.is_none()
     }
 
-    /// Whether it may be without a timer.
-    pub(super) fn may_wait(&self) -> bool {
-        self.state.as_ref().is_some_and(State::may_wait)
+    /// Whether it rings, without a timer.
+    pub(super) fn rings(&self) -> bool {
+        self.state.as_ref().is_some_and(State::rings)
     }
 }
 
@@ -299,10 +299,10 @@ impl<I: State, N: for<'a> State<Event<'a> = I::Event<'a>>> State for Either<I, N
         }
     }
 
-    fn may_wait(&self) -> bool {
+    fn rings(&self) -> bool {
         match self {
-            Self::Invite(state) => state.may_wait(),
-            Self::NonInvite(state) => state.may_wait(),
+            Self::Invite(state) => state.rings(),
+            Self::NonInvite(state) => state.rings(),
         }
     }
 }

@@ -331,7 +331,7 @@ impl TransactionLayer {
         for slot in slots.iter() {
             assert!(!slot.machine.is_terminated(), "the ended are removed");
             assert_eq!(slot.armed, slot.machine.poll_timeout());
-            assert!(slot.armed.is_some() || slot.machine.may_wait(), "each has its end");
+            assert_eq!(slot.armed.is_none(), slot.machine.rings(), "each has its end, unless it rings");
             assert!(slot.armed.is_none_or(|at| self.deadlines.contains(&(at, owner(slot.id)))));
         }
         slots.iter().filter(|slot| slot.armed.is_some()).count()

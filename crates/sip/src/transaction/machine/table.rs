@@ -114,7 +114,8 @@ where
         timers.sort();
         let state = machine.state.as_ref().map_or("terminated", self.name);
         assert_eq!(machine.is_terminated(), state == "terminated");
-        assert!(!timers.is_empty() || machine.is_terminated() || machine.may_wait(), "{state} has its end");
+        let rings = timers.is_empty() && !machine.is_terminated();
+        assert_eq!(machine.rings(), rings, "{state}: {timers:?}");
         (done.join(", "), state.to_owned(), timers)
     }
 }
