@@ -144,4 +144,14 @@ mod tests {
         assert!(slots.of_flow(FlowId(2)).is_empty());
         slots.check_invariants();
     }
+    #[test]
+    #[should_panic(expected = "one key a transaction")]
+    fn a_transaction_without_its_key_is_seen() {
+        let remote = "192.0.2.1:5060".parse().expect("an address");
+        let hop = Hop { flow: FlowId(1), remote, transport: Transport::Udp };
+        let mut slots = Slots::new();
+        slots.insert(TransactionKey::client(FlowId(1), "z9hG4bK1", Method::Bye), hop, 'a');
+        slots.keys.clear();
+        slots.check_invariants();
+    }
 }
