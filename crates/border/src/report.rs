@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guard::{Offence, Verdict, VerifiedSource};
+use guard::{Offence, OffenceOutcome, VerifiedSource};
 use sip::Hop;
 use wire::clock::Instant;
 use wire::net::{FlowId, Side, Transport};
@@ -202,13 +202,18 @@ impl Border {
         let detail = text.clone();
         self.event(code, about, || (text, next_step));
         let offence = Offence { code: code.as_str(), transport, port, detail };
-        let verdict = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
-        match verdict {
-            Verdict::Exempt | Verdict::Counted | Verdict::AlreadyBlocked => {}
-            Verdict::First => self.event(Code::Detected, About::source(source).rule(code.as_str()), || {
-                ("first offence of this source".into(), "nothing to do: it is blocked if it goes on".into())
-            }),
-            Verdict::Blocked(entry) => self.on_blocked(entry, source),
+        let outcome = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
+        match outcome {
+            OffenceOutcome::Exempt | OffenceOutcome::Counted | OffenceOutcome::AlreadyBlocked => {}
+            OffenceOutcome::First => {
+                self.event(Code::Detected, About::source(source).rule(code.as_str()), || {
+                    (
+                        "first offence of this source".into(),
+                        "nothing to do: it is blocked if it goes on".into(),
+                    )
+                })
+            }
+            OffenceOutcome::Blocked(entry) => self.on_blocked(entry, source),
         }
     }
 

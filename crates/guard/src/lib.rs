@@ -55,7 +55,7 @@ pub struct Guard {
 
 /// What an offence came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum OffenceOutcome {
     /// The source is on the allow list: nothing is counted.
     Exempt,
     /// The first offence of the source within the window.
@@ -127,21 +127,21 @@ impl Guard {
     /// Counts an offence of a source that proved its address, and blocks it if that was one too many.
     ///
     /// After `Blocked`, [`Guard::take_displaced`] tells whether another entry had to go.
-    pub fn offence(&mut self, source: VerifiedSource, offence: Offence, now: Now) -> Verdict {
+    pub fn offence(&mut self, source: VerifiedSource, offence: Offence, now: Now) -> OffenceOutcome {
         let ip = source.ip();
         if self.is_allowed(ip) {
-            return Verdict::Exempt;
+            return OffenceOutcome::Exempt;
         }
         // An entry whose end has come but was not collected yet no longer protects from a new count.
         if self.blocked.covering(ip).is_some_and(|(ends, _)| now.mono < *ends) {
-            return Verdict::AlreadyBlocked;
+            return OffenceOutcome::AlreadyBlocked;
         }
         let prefix = self.policy.prefix_of(ip);
         let window = (self.policy.enough(), self.policy.within);
         match self.offences.count(prefix, offence.code, window, now.mono) {
-            Count::First => Verdict::First,
-            Count::More => Verdict::Counted,
-            Count::Enough(counted) => Verdict::Blocked(self.ban(ip, offence, &counted, now)),
+            Count::First => OffenceOutcome::First,
+            Count::More => OffenceOutcome::Counted,
+            Count::Enough(counted) => OffenceOutcome::Blocked(self.ban(ip, offence, &counted, now)),
         }
     }
 

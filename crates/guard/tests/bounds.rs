@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use guard::{
-    AllowEntry, BlockEntry, BlockKind, BlockPolicy, Guard, GuardError, Offence, Verdict, VerifiedSource,
+    AllowEntry, BlockEntry, BlockKind, BlockPolicy, Guard, GuardError, Offence, OffenceOutcome,
+    VerifiedSource,
 };
 use wire::clock::{Instant, Now, WallTime};
 use wire::net::{Prefix, Transport};
@@ -25,7 +26,7 @@ fn ip(number: usize) -> IpAddr {
     Ipv4Addr::from_bits(0x0A00_0000 + number as u32).into()
 }
 
-fn offend(guard: &mut Guard, number: usize, nanos: u64) -> Verdict {
+fn offend(guard: &mut Guard, number: usize, nanos: u64) -> OffenceOutcome {
     let offence = Offence { code: "flood", transport: Transport::Udp, port: 5060, detail: String::new() };
     guard.offence(VerifiedSource::assertion(ip(number)), offence, at(nanos))
 }
@@ -51,12 +52,15 @@ fn stored(number: usize, kind: BlockKind) -> BlockEntry {
 fn sources_beyond_the_bound_push_the_oldest_out() {
     let mut guard = Guard::new(POLICY);
     for number in 0..Guard::SOURCES_MAX {
-        assert_eq!(offend(&mut guard, number, number as u64), Verdict::First);
+        assert_eq!(offend(&mut guard, number, number as u64), OffenceOutcome::First);
     }
     let now = Guard::SOURCES_MAX as u64;
-    assert_eq!(offend(&mut guard, Guard::SOURCES_MAX, now), Verdict::First);
-    assert!(matches!(offend(&mut guard, 1, now), Verdict::Blocked(_)), "the second oldest is still counted");
-    assert_eq!(offend(&mut guard, 0, now), Verdict::First, "the oldest is not");
+    assert_eq!(offend(&mut guard, Guard::SOURCES_MAX, now), OffenceOutcome::First);
+    assert!(
+        matches!(offend(&mut guard, 1, now), OffenceOutcome::Blocked(_)),
+        "the second oldest is still counted"
+    );
+    assert_eq!(offend(&mut guard, 0, now), OffenceOutcome::First, "the oldest is not");
 }
 
 #[test]
@@ -70,8 +74,8 @@ fn blocks_beyond_the_bound_push_the_automatic_one_out_that_ends_first() {
     }
     assert_eq!(guard.blocks().count(), Guard::BLOCKS_MAX);
     let newcomer = Guard::BLOCKS_MAX;
-    assert_eq!(offend(&mut guard, newcomer, 0), Verdict::First);
-    assert!(matches!(offend(&mut guard, newcomer, 0), Verdict::Blocked(_)));
+    assert_eq!(offend(&mut guard, newcomer, 0), OffenceOutcome::First);
+    assert!(matches!(offend(&mut guard, newcomer, 0), OffenceOutcome::Blocked(_)));
     assert_eq!(guard.take_displaced(), Some(stored(manual, BlockKind::Automatic)));
     assert_eq!(guard.take_displaced(), None);
     assert!(guard.is_blocked(ip(newcomer)) && guard.is_blocked(ip(0)) && !guard.is_blocked(ip(manual)));
@@ -97,8 +101,11 @@ fn operators_cannot_fill_the_list() {
     assert_eq!(order, Err(GuardError::ListFull));
     assert!(!guard.restore(stored(one_more, BlockKind::Manual), at(0)));
     assert!(guard.block(Prefix::single(ip(7)), None, String::new(), at(0)).is_ok(), "in place of its own");
-    assert_eq!(offend(&mut guard, one_more, 0), Verdict::First);
-    assert!(matches!(offend(&mut guard, one_more, 0), Verdict::Blocked(_)), "the guard still has room");
+    assert_eq!(offend(&mut guard, one_more, 0), OffenceOutcome::First);
+    assert!(
+        matches!(offend(&mut guard, one_more, 0), OffenceOutcome::Blocked(_)),
+        "the guard still has room"
+    );
 }
 
 #[test]
@@ -112,7 +119,7 @@ fn past_blocks_beyond_the_bound_are_forgotten_in_the_order_of_their_ends() {
     let mut next_length = |number| {
         offend(&mut guard, number, now);
         match offend(&mut guard, number, now) {
-            Verdict::Blocked(entry) => entry.length,
+            OffenceOutcome::Blocked(entry) => entry.length,
             other => panic!("{other:?}"),
         }
     };

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use guard::{
-    AllowEntry, BlockEntry, BlockKind, BlockPolicy, EVIDENCE_MAX, Guard, GuardError, Offence, Verdict,
+    AllowEntry, BlockEntry, BlockKind, BlockPolicy, EVIDENCE_MAX, Guard, GuardError, Offence, OffenceOutcome,
     VerifiedSource,
 };
 use wire::clock::{Instant, Now, WallTime};
@@ -42,19 +42,19 @@ fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
-fn offend_as(guard: &mut Guard, source: &str, code: &'static str, nanos: u64) -> Verdict {
+fn offend_as(guard: &mut Guard, source: &str, code: &'static str, nanos: u64) -> OffenceOutcome {
     let offence = Offence { code, transport: Transport::Tls, port: 5061, detail: format!("{code} seen") };
     guard.offence(VerifiedSource::assertion(ip(source)), offence, at(nanos))
 }
 
-fn offend(guard: &mut Guard, source: &str, nanos: u64) -> Verdict {
+fn offend(guard: &mut Guard, source: &str, nanos: u64) -> OffenceOutcome {
     offend_as(guard, source, "hwid_unknown", nanos)
 }
 
 /// Offends until blocked, all at `nanos`, and returns the entry.
 fn provoke(guard: &mut Guard, source: &str, nanos: u64) -> BlockEntry {
     for _ in 0..POLICY.after {
-        if let Verdict::Blocked(entry) = offend(guard, source, nanos) {
+        if let OffenceOutcome::Blocked(entry) = offend(guard, source, nanos) {
             return entry;
         }
     }
@@ -125,20 +125,20 @@ const ROWS: &[(&str, &[Step])] = &[
 
 #[test]
 fn offences_lead_to_blocks() {
-    let name = |verdict: Verdict| match verdict {
-        Verdict::Exempt => "exempt",
-        Verdict::First => "first",
-        Verdict::Counted => "counted",
-        Verdict::Blocked(_) => "blocked",
-        Verdict::AlreadyBlocked => "already",
+    let name = |outcome: OffenceOutcome| match outcome {
+        OffenceOutcome::Exempt => "exempt",
+        OffenceOutcome::First => "first",
+        OffenceOutcome::Counted => "counted",
+        OffenceOutcome::Blocked(_) => "blocked",
+        OffenceOutcome::AlreadyBlocked => "already",
     };
     for (row, steps) in ROWS {
         let mut guard = Guard::new(POLICY);
         for step in *steps {
             match step {
                 Four(source) => {
-                    let verdicts = [0, 1, 2, 3].map(|nanos| name(offend(&mut guard, source, nanos)));
-                    assert_eq!(verdicts, ["first", "counted", "counted", "counted"], "{row}");
+                    let outcomes = [0, 1, 2, 3].map(|nanos| name(offend(&mut guard, source, nanos)));
+                    assert_eq!(outcomes, ["first", "counted", "counted", "counted"], "{row}");
                 }
                 Offend(source, nanos, expected) => {
                     assert_eq!(name(offend(&mut guard, source, *nanos)), *expected, "{row}");
@@ -169,10 +169,10 @@ fn what_is_blocked_for_an_ipv6_source() {
 fn one_offence_may_be_enough() {
     for after in [0, 1] {
         let mut guard = Guard::new(BlockPolicy { after, ..POLICY });
-        assert!(matches!(offend(&mut guard, A, 0), Verdict::Blocked(_)), "after = {after}");
+        assert!(matches!(offend(&mut guard, A, 0), OffenceOutcome::Blocked(_)), "after = {after}");
     }
     let mut guard = Guard::new(BlockPolicy { after: u32::MAX, ..POLICY });
-    let blocked_by = (1..).find(|_| matches!(offend(&mut guard, A, 0), Verdict::Blocked(_)));
+    let blocked_by = (1..).find(|_| matches!(offend(&mut guard, A, 0), OffenceOutcome::Blocked(_)));
     assert_eq!(blocked_by, Some(BlockPolicy::AFTER_MAX), "more counts as the bound");
 }
 
@@ -182,7 +182,8 @@ fn an_entry_says_what_happened() {
     for (nanos, code) in [(0, "malformed"), (1, "hwid_unknown"), (2, "malformed"), (3, "flood")] {
         offend_as(&mut guard, "2001:db8::7", code, nanos);
     }
-    let Verdict::Blocked(entry) = offend_as(&mut guard, "2001:db8::7", "cn_mismatch", 7 * SECOND) else {
+    let OffenceOutcome::Blocked(entry) = offend_as(&mut guard, "2001:db8::7", "cn_mismatch", 7 * SECOND)
+    else {
         panic!("not blocked")
     };
     let expected = BlockEntry {
@@ -210,7 +211,8 @@ fn evidence_is_cut_at_a_character() {
     let mut guard = Guard::new(BlockPolicy { after: 1, ..POLICY });
     let offence =
         Offence { code: "malformed", transport: Transport::Udp, port: 5060, detail: "ß".repeat(9_999) };
-    let Verdict::Blocked(entry) = guard.offence(VerifiedSource::assertion(ip(A)), offence, at(0)) else {
+    let OffenceOutcome::Blocked(entry) = guard.offence(VerifiedSource::assertion(ip(A)), offence, at(0))
+    else {
         panic!("not blocked")
     };
     assert!((EVIDENCE_MAX - 1..=EVIDENCE_MAX).contains(&entry.evidence.len()));
@@ -227,11 +229,11 @@ fn a_block_lasts_ten_minutes_to_the_nanosecond() {
     assert_eq!(guard.poll_timeout(), Some(at(end).mono));
     assert_eq!(guard.handle_timeout(at(end - 1)), []);
     assert!(guard.is_blocked(ip(A)));
-    assert!(matches!(offend(&mut guard, A, end - 1), Verdict::AlreadyBlocked));
+    assert!(matches!(offend(&mut guard, A, end - 1), OffenceOutcome::AlreadyBlocked));
     assert_eq!(guard.handle_timeout(at(end)), [entry]);
     assert!(!guard.is_blocked(ip(A)));
     assert_eq!((guard.poll_timeout(), guard.blocks().count()), (None, 0));
-    assert!(matches!(offend(&mut guard, A, end), Verdict::First));
+    assert!(matches!(offend(&mut guard, A, end), OffenceOutcome::First));
 }
 
 #[test]
@@ -315,7 +317,7 @@ fn an_operators_block_is_no_reason_to_double_and_his_pardon_is_complete() {
     assert_eq!(provoke(&mut guard, A, 10 * MINUTE).length, POLICY.time);
     guard.unblock(&prefix(A)).unwrap();
     assert!(!guard.is_blocked(ip(A)));
-    assert!(matches!(offend(&mut guard, A, 10 * MINUTE), Verdict::First));
+    assert!(matches!(offend(&mut guard, A, 10 * MINUTE), OffenceOutcome::First));
     guard.success(ip(A));
     assert_eq!(provoke(&mut guard, A, 11 * MINUTE).length, POLICY.time);
 }
@@ -325,14 +327,14 @@ fn allowed_sources_are_exempt_and_never_blocked() {
     let mut guard = Guard::new(POLICY);
     guard.allow(office("198.51.100.0/29")).unwrap();
     for nanos in 0..20 {
-        assert_eq!(offend(&mut guard, A, nanos), Verdict::Exempt);
-        assert_eq!(offend(&mut guard, "::ffff:198.51.100.7", nanos), Verdict::Exempt);
+        assert_eq!(offend(&mut guard, A, nanos), OffenceOutcome::Exempt);
+        assert_eq!(offend(&mut guard, "::ffff:198.51.100.7", nanos), OffenceOutcome::Exempt);
     }
     assert!(guard.is_allowed(ip(A)) && !guard.is_allowed(ip(B)));
     assert!(!guard.is_blocked(ip(A)));
     assert_eq!(guard.blocks().count(), 0);
     guard.disallow("office").unwrap();
-    assert!(matches!(offend(&mut guard, A, 20), Verdict::First), "what was exempt was not counted");
+    assert!(matches!(offend(&mut guard, A, 20), OffenceOutcome::First), "what was exempt was not counted");
 }
 
 #[test]
@@ -360,7 +362,7 @@ fn an_operator_blocks_and_unblocks() {
     assert_eq!((entry.length, entry.expires), (POLICY.time, WallTime(EPOCH_MS + 601_000)));
     assert_eq!((entry.source, entry.transport, entry.port), (ip("203.0.113.0"), None, None));
     assert!(guard.is_blocked(ip("203.0.113.255")) && !guard.is_blocked(ip("203.0.114.0")));
-    assert!(matches!(offend(&mut guard, "203.0.113.9", SECOND), Verdict::AlreadyBlocked));
+    assert!(matches!(offend(&mut guard, "203.0.113.9", SECOND), OffenceOutcome::AlreadyBlocked));
 
     let longer = guard.block(
         prefix("203.0.113.0/24"),
@@ -546,17 +548,17 @@ fn the_guard_does_what_a_naive_model_does() {
                 model.offences.clear();
                 continue;
             }
-            let verdict = offend(&mut guard, SOURCES[which], now);
+            let outcome = offend(&mut guard, SOURCES[which], now);
             if blocked {
-                assert_eq!(verdict, Verdict::AlreadyBlocked, "seed {seed}");
+                assert_eq!(outcome, OffenceOutcome::AlreadyBlocked, "seed {seed}");
                 continue;
             }
             model.offences.push(now);
             match model.offences.iter().filter(|at| now - **at < MINUTE).count() {
-                1 => assert_eq!(verdict, Verdict::First, "seed {seed}"),
-                2..5 => assert_eq!(verdict, Verdict::Counted, "seed {seed}"),
+                1 => assert_eq!(outcome, OffenceOutcome::First, "seed {seed}"),
+                2..5 => assert_eq!(outcome, OffenceOutcome::Counted, "seed {seed}"),
                 _ => {
-                    let Verdict::Blocked(entry) = verdict else { panic!("seed {seed}: {verdict:?}") };
+                    let OffenceOutcome::Blocked(entry) = outcome else { panic!("seed {seed}: {outcome:?}") };
                     let again = model.blocks.last().copied().filter(|(_, end)| now - *end < DAY);
                     let length =
                         again.map_or(10 * MINUTE, |(start, end)| (2 * (end - start)).min(60 * MINUTE));

@@ -31,7 +31,7 @@ mod stats;
 
 pub use drop_reason::{DropCounts, DropReason};
 pub use order::{
-    Counters, LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayFault, RelayId, RelaySpec, SourceRank,
+    LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayFault, RelayId, RelaySpec, SourceRank, Traffic,
 };
 pub use port_pool::{PortPool, REST};
 pub use relay::{Action, BindFault, RelayTable, SOCKETS_PER_RELAY, TableConfig, Verdict};

@@ -109,7 +109,7 @@ pub enum RelayFault {
 
 /// Packets and bytes of one direction, named by the side they came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct Traffic {
     /// Packets that were forwarded.
     pub packets: u64,
     /// Payload bytes of those (UDP payload).
@@ -176,13 +176,13 @@ pub enum RelayEvent {
         /// The relay.
         relay: RelayId,
         /// By side of arrival.
-        received: [Counters; 2],
+        received: [Traffic; 2],
     },
     /// The ports are free again.
     Closed {
         /// The relay.
         relay: RelayId,
         /// By side of arrival, final.
-        received: [Counters; 2],
+        received: [Traffic; 2],
     },
 }

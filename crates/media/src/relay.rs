@@ -17,7 +17,7 @@ use crate::demux::Channel;
 use crate::destination::Destinations;
 use crate::leg::{Arrival, Leg};
 use crate::{
-    Counters, DropCounts, DropReason, Order, Payload, PortPool, RelayEvent, RelayFault, RelayId, RelaySpec,
+    DropCounts, DropReason, Order, Payload, PortPool, RelayEvent, RelayFault, RelayId, RelaySpec, Traffic,
 };
 
 /// RTP and RTCP, outside and inside.
@@ -357,7 +357,7 @@ impl RelayTable {
     }
 
     /// The only place where a relay ends: its ports go back, its slot is free.
-    fn remove(&mut self, slot: usize, now: Instant) -> [Counters; 2] {
+    fn remove(&mut self, slot: usize, now: Instant) -> [Traffic; 2] {
         let Some(relay) = self.relays.try_remove(slot) else { return Default::default() };
         self.slots.remove(&relay.id);
         let (outside, inside) = match relay.ports {

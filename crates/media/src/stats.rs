@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
-use crate::Counters;
+use crate::Traffic;
 
 /// The counters of one leg, by arrival.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    received: Counters,
-    reported: Counters,
+    received: Traffic,
+    reported: Traffic,
     strangers: u64,
     sample: Option<SocketAddr>,
 }
@@ -36,7 +36,7 @@ impl Tally {
         self.sample = Some(from);
     }
 
-    pub(crate) fn received(&self) -> Counters {
+    pub(crate) fn received(&self) -> Traffic {
         self.received
     }
 
@@ -66,7 +66,7 @@ mod tests {
         tally.forwarded(100);
         tally.dropped();
         tally.unsent(100);
-        assert_eq!(tally.received(), Counters { packets: 1, bytes: 172, dropped: 2 });
+        assert_eq!(tally.received(), Traffic { packets: 1, bytes: 172, dropped: 2 });
         assert!(tally.take_changed());
         assert!(!tally.take_changed());
         let (a, b) = ("192.0.2.1:1".parse().expect("a"), "192.0.2.1:2".parse().expect("b"));

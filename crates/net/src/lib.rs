@@ -49,7 +49,7 @@ pub use dns::{NameQuery, ResolveError, resolve_now};
 pub use event::NetEvent;
 pub use lanes::{LaneLimits, Lanes, Receiver, lanes};
 pub use lists::Lists;
-pub use tls::{Admission, DeviceCa, ServerIdentity, TlsError, TlsFiles};
+pub use tls::{ClientAuth, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 
 use flow::{End, Flow, Queued};
 use io_thread::{OpenFlow, Shared, canonical};

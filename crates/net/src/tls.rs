@@ -23,14 +23,14 @@ use wire::net::{HandshakeFault, VerifiedDevice};
 use crate::certificate::{IdentityField, Leaf, printable};
 use crate::counters::{Count, Counters};
 use crate::one_alert::{self, Socket};
-use crate::verifier::{self, DeviceVerifier, Refusal, Verdict};
+use crate::verifier::{self, DeviceVerifier, Refusal, Verification};
 
 /// Characters of the reason for which a handshake broke off.
 const REASON_CHARS_MAX: usize = 200;
 
 /// Who may complete a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum ClientAuth {
     /// Devices with a good certificate.
     CertificateOnly,
     /// Clients without a certificate too: some extension proves itself by digest.
@@ -56,7 +56,7 @@ pub struct TlsFiles {
     /// Who may vouch for phones, in the order in which they are asked.
     pub device_ca: Vec<DeviceCa>,
     /// Who may complete a handshake.
-    pub admission: Admission,
+    pub client_auth: ClientAuth,
 }
 
 /// Why a server identity cannot be made of the files.
@@ -124,7 +124,7 @@ impl ServerIdentity {
             .iter()
             .map(|ca| Ok((roots(&ca.file)?, ca.identity)))
             .collect::<Result<Vec<_>, TlsError>>()?;
-        let parts = Parts { chain, key, device_cas, admission: files.admission };
+        let parts = Parts { chain, key, device_cas, client_auth: files.client_auth };
         Self::build(parts, Arc::new(DefaultTimeProvider)).map_err(|problem| match problem {
             BuildError::Server(problem) => TlsError::Server {
                 certificate: files.certificate.clone(),
@@ -143,7 +143,7 @@ impl ServerIdentity {
     pub(crate) fn build(parts: Parts, time: Arc<dyn TimeProvider>) -> Result<Arc<Self>, BuildError> {
         let library = |error: &dyn std::fmt::Display| BuildError::Library(error.to_string());
         let provider = one_alert::provider();
-        let mandatory = parts.admission == Admission::CertificateOnly;
+        let mandatory = parts.client_auth == ClientAuth::CertificateOnly;
         let verifier =
             DeviceVerifier::new(parts.device_cas, mandatory, &provider).map_err(|error| library(&error))?;
         let verifier = Arc::new(verifier);
@@ -163,7 +163,12 @@ impl ServerIdentity {
 
     /// The device of a completed handshake: as the verifier saw it, or after a resumption by a check of
     /// the restored chain, now.
-    fn conclude(&self, stream: &TlsStream<Socket>, seen: Option<Verdict>, counters: &Counters) -> Outcome {
+    fn conclude(
+        &self,
+        stream: &TlsStream<Socket>,
+        seen: Option<Verification>,
+        counters: &Counters,
+    ) -> Outcome {
         let session = stream.get_ref().1;
         let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         if resumed {
@@ -172,7 +177,7 @@ impl ServerIdentity {
         match (session.peer_certificates(), seen) {
             (None, _) if self.verifier.is_mandatory() => Err(verifier::missing()),
             (None, _) => Ok(None),
-            (Some(_), Some(verdict)) if !resumed => verdict.map(Some),
+            (Some(_), Some(verification)) if !resumed => verification.map(Some),
             (Some(chain), _) => {
                 let now = self.config.time_provider.current_time().ok_or_else(|| Refusal {
                     fault: HandshakeFault::Broken,
@@ -189,7 +194,7 @@ pub(crate) struct Parts {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) device_cas: Vec<(RootCertStore, IdentityField)>,
-    pub(crate) admission: Admission,
+    pub(crate) client_auth: ClientAuth,
 }
 
 /// Why the parts do not fit.
@@ -219,7 +224,7 @@ pub(crate) async fn accept(
     let mut seen = None;
     let outcome = poll_fn(|cx| {
         let outcome = handshake.as_mut().poll(cx);
-        seen = identity.verifier.take_verdict().or(seen.take());
+        seen = identity.verifier.take_verification().or(seen.take());
         outcome
     })
     .await;
@@ -239,7 +244,7 @@ pub(crate) async fn accept(
     }
 }
 
-fn refusal(error: &io::Error, seen: Option<Verdict>) -> Refusal {
+fn refusal(error: &io::Error, seen: Option<Verification>) -> Refusal {
     if let Some(Err(refusal)) = seen {
         return refusal;
     }

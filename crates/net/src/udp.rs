@@ -69,7 +69,7 @@ impl UdpPort {
 
 /// What becomes of a datagram.
 #[derive(Debug, PartialEq, Eq)]
-enum Fate {
+enum Verdict {
     /// The core reads it, from this lane.
     Core(Lane),
     /// It is answered with the first bytes of the reply buffer.
@@ -138,16 +138,16 @@ fn read_batch<T: Send + 'static>(
         let from = canonical(sent_from);
         let Some(datagram) = scratch.get(..length) else { continue };
         match door.judge(io, &lists, from, datagram, &mut reply) {
-            Fate::Core(lane) => {
+            Verdict::Core(lane) => {
                 let bytes = Bytes::copy_from_slice(datagram);
                 batch.lane(lane).push(NetEvent::Bytes { flow: door.flow, from, bytes });
             }
-            Fate::Answer(length) => {
+            Verdict::Answer(length) => {
                 let sent = reply.get(..length).map(|reply| socket.try_send_to(reply, sent_from));
                 let sent = matches!(sent, Some(Ok(_)));
                 counters.add(if sent { Count::StunAnswered } else { Count::SendWouldBlock });
             }
-            Fate::Drop(count) => {
+            Verdict::Drop(count) => {
                 counters.add(count);
                 if count == Count::DatagramRate {
                     io.refuse(from, Transport::Udp, door.local.port());
@@ -165,11 +165,11 @@ impl UdpDoor {
         from: SocketAddr,
         datagram: &[u8],
         reply: &mut [u8; 64],
-    ) -> Fate {
+    ) -> Verdict {
         let mut lane = Lane::Registered;
         if self.side == Side::Outside {
             if lists.is_blocked(from.ip()) {
-                return Fate::Drop(Count::BlockedDatagram);
+                return Verdict::Drop(Count::BlockedDatagram);
             }
             let registered = io.shared.registered_sources.admit(self.flow, from);
             if registered.is_none() {
@@ -178,22 +178,22 @@ impl UdpDoor {
             let admitted =
                 registered.unwrap_or_else(|| io.rates.admit_datagram(from.ip(), lists.is_allowed(from.ip())));
             if !admitted {
-                return Fate::Drop(Count::DatagramRate);
+                return Verdict::Drop(Count::DatagramRate);
             }
             if datagram.len() > OUTSIDE_MAX {
-                return Fate::Drop(Count::DatagramTooLong);
+                return Verdict::Drop(Count::DatagramTooLong);
             }
         }
         match datagram.first() {
-            None => Fate::Drop(Count::DatagramEmpty),
+            None => Verdict::Drop(Count::DatagramEmpty),
             // RFC 7983 §7: what begins so is STUN.
             Some(0..=3) if self.stun => match stun::binding_reply(datagram, from, reply) {
-                Some(length) => Fate::Answer(length),
-                None => Fate::Drop(Count::StunIgnored),
+                Some(length) => Verdict::Answer(length),
+                None => Verdict::Drop(Count::StunIgnored),
             },
-            Some(0..=3) => Fate::Drop(Count::StunIgnored),
-            Some(_) if self.sip => Fate::Core(lane),
-            Some(_) => Fate::Drop(Count::StunIgnored),
+            Some(0..=3) => Verdict::Drop(Count::StunIgnored),
+            Some(_) if self.sip => Verdict::Core(lane),
+            Some(_) => Verdict::Drop(Count::StunIgnored),
         }
     }
 }

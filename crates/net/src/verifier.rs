@@ -30,7 +30,7 @@ pub(crate) struct Refusal {
 }
 
 /// What the verifier found in the certificate of the connection that is being polled.
-pub(crate) type Verdict = Result<VerifiedDevice, Refusal>;
+pub(crate) type Verification = Result<VerifiedDevice, Refusal>;
 
 /// Verifies device certificates.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct DeviceVerifier {
     device_cas: Vec<DeviceCaSet>,
     hints: Vec<DistinguishedName>,
     mandatory: bool,
-    verdict: Mutex<Option<Verdict>>,
+    verification: Mutex<Option<Verification>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl DeviceVerifier {
                 Ok(DeviceCaSet { stock, identity })
             })
             .collect::<Result<_, VerifierBuilderError>>()?;
-        Ok(Self { device_cas, hints, mandatory, verdict: Mutex::new(None) })
+        Ok(Self { device_cas, hints, mandatory, verification: Mutex::new(None) })
     }
 
     /// Whether nobody may come without a certificate.
@@ -72,12 +72,12 @@ impl DeviceVerifier {
     }
 
     /// What was found since the last call. To be called after every poll of a handshake.
-    pub(crate) fn take_verdict(&self) -> Option<Verdict> {
-        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn take_verification(&self) -> Option<Verification> {
+        self.verification.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Checks a chain, leaf first: signatures, dates and purpose.
-    pub(crate) fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Verdict {
+    pub(crate) fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Verification {
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(missing());
         };
@@ -103,9 +103,9 @@ impl DeviceVerifier {
         self.device_cas.first().map(|ca| &ca.stock).ok_or_else(denied)
     }
 
-    fn conclude(&self, verdict: Verdict) -> Result<(), Error> {
-        let passed = verdict.is_ok();
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
+    fn conclude(&self, verification: Verification) -> Result<(), Error> {
+        let passed = verification.is_ok();
+        *self.verification.lock().unwrap_or_else(PoisonError::into_inner) = Some(verification);
         if passed { Ok(()) } else { Err(denied()) }
     }
 

@@ -1,4 +1,4 @@
-//! Every message of RFC 4475 and RFC 5118 with its verdict: the step that refuses it, or none.
+//! Every message of RFC 4475 and RFC 5118 with the step that refuses it, or none.
 //!
 //! The messages stand in `sip_torture/`, byte for byte. Only where an RFC prints a Content-Length that is
 //! not its body's (errata of both) the length is mended, for else all of those would test the same.
@@ -32,11 +32,11 @@ enum At {
     Contact,
 }
 
-type Verdict = Option<(At, ParseErrorKind)>;
+type Refused = Option<(At, ParseErrorKind)>;
 
-const VALID: Verdict = None;
+const VALID: Refused = None;
 
-const TABLE: &[(&str, &str, Verdict, &str)] = &[
+const TABLE: &[(&str, &str, Refused, &str)] = &[
     // RFC 4475 §3.1.1: valid messages.
     ("3.1.1.1", "wsinv", VALID, "folds, white space and case everywhere, but where the grammar has them"),
     ("3.1.1.2", "intmeth", VALID, "the widest choice of characters, quoted NUL included"),
@@ -110,7 +110,7 @@ const TABLE: &[(&str, &str, Verdict, &str)] = &[
 ];
 
 /// Goes through the steps in the order in which the border takes them.
-fn judge(bytes: &[u8]) -> Verdict {
+fn judge(bytes: &[u8]) -> Refused {
     let message = match Message::parse(bytes) {
         Ok(message) => message,
         Err(fault) => return Some((At::Parse, fault.kind)),
@@ -138,14 +138,14 @@ fn message(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_message_gets_its_verdict() {
+fn every_message_is_taken_or_refused_as_listed() {
     let files = sip_corpus::files_of("sip_torture");
     let listed: BTreeSet<&str> = TABLE.iter().map(|(_, name, ..)| *name).collect();
     assert_eq!(listed, files.iter().map(|(name, _)| name.as_str()).collect(), "table and folder differ");
     assert_eq!(TABLE.len(), 61, "49 messages of RFC 4475 and 12 of RFC 5118");
-    for (section, name, verdict, reason) in TABLE {
+    for (section, name, refused, reason) in TABLE {
         let (_, bytes) = files.iter().find(|(found, _)| found == name).expect(name);
-        assert_eq!(judge(bytes), *verdict, "{section} {name}: {reason}");
+        assert_eq!(judge(bytes), *refused, "{section} {name}: {reason}");
     }
 }
 

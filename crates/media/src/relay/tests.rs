@@ -391,7 +391,7 @@ fn a_closed_relay_hears_nothing_more_and_its_ports_rest() {
     rig.send(OUT_RTP, STRANGER, &rtp(1), 1);
     rig.events();
     rig.order(Order::Close { relay: RelayId(1) }, 2);
-    let received = [Counters { packets: 1, bytes: 172, dropped: 1 }, Counters::default()];
+    let received = [Traffic { packets: 1, bytes: 172, dropped: 1 }, Traffic::default()];
     assert_eq!(rig.events(), [RelayEvent::Closed { relay: RelayId(1), received }]);
     assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 3), Verdict::Drop(DropReason::NotOpen));
     // an order for what is gone is answered all the same
@@ -469,7 +469,7 @@ fn counters_and_strangers_are_told_once_a_second_while_they_change() {
         rig.send(OUT_RTP, STRANGER, &rtp(1), ms * 20);
     }
     rig.events();
-    let received = [Counters { packets: 50, bytes: 50 * 172, dropped: 50 }, Counters::default()];
+    let received = [Traffic { packets: 50, bytes: 50 * 172, dropped: 50 }, Traffic::default()];
     assert_eq!(
         rig.run_to(10_000),
         [
@@ -501,7 +501,7 @@ fn every_reason_is_counted_where_it_comes_up() {
     }
     rig.events();
     rig.order(Order::Close { relay: RelayId(1) }, 3);
-    let received = [Counters { packets: 0, bytes: 0, dropped: 3 }, Counters::default()];
+    let received = [Traffic { packets: 0, bytes: 0, dropped: 3 }, Traffic::default()];
     assert_eq!(rig.events(), [RelayEvent::Closed { relay: RelayId(1), received }]);
 }
 
@@ -556,7 +556,7 @@ proptest! {
             rig.order(Order::Open { relay: RelayId(relay), spec: spec() }, 0);
         }
         let (mut now, mut came, mut sent) = (0_u64, 0_u64, 0_u64);
-        let mut totals = Counters::default();
+        let mut totals = Traffic::default();
         for step in steps {
             match step {
                 Step::Datagram { socket: index, from, bytes, fails } => {
@@ -596,9 +596,9 @@ proptest! {
             }
             for event in rig.events() {
                 if let RelayEvent::Closed { received, .. } = event {
-                    for counters in received {
-                        totals.packets += counters.packets;
-                        totals.dropped += counters.dropped;
+                    for traffic in received {
+                        totals.packets += traffic.packets;
+                        totals.dropped += traffic.dropped;
                     }
                 }
             }
@@ -608,9 +608,9 @@ proptest! {
         }
         for event in rig.events() {
             if let RelayEvent::Closed { received, .. } = event {
-                for counters in received {
-                    totals.packets += counters.packets;
-                    totals.dropped += counters.dropped;
+                for traffic in received {
+                    totals.packets += traffic.packets;
+                    totals.dropped += traffic.dropped;
                 }
             }
         }

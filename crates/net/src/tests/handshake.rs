@@ -106,14 +106,14 @@ fn every_refusal_looks_alike() {
     ];
     for version in VERSIONS {
         for (case, fault, device) in &cases {
-            let mut rig = rig(pki.identity(Admission::CertificateOnly));
+            let mut rig = rig(pki.identity(ClientAuth::CertificateOnly));
             let detail = assert_refused(&mut rig, &pki.client(version, device.as_ref()), *fault, case);
             let names =
                 device.is_none() || (detail.contains("issuer CN=") && detail.contains(", valid from "));
             assert!(names, "{case}: {detail}");
             assert!(detail.starts_with(case), "{case}: {detail}");
         }
-        let mut rig = rig(pki.identity(Admission::CertificateOnly));
+        let mut rig = rig(pki.identity(ClientAuth::CertificateOnly));
         let thief = pki.thief(version, &good, &stranger);
         let detail = assert_refused(&mut rig, &thief, HandshakeFault::CertUntrusted, "a stolen certificate");
         assert!(detail.contains("does not hold"), "{detail}");
@@ -126,8 +126,8 @@ fn a_good_device_comes_with_its_field() {
     let pki = Pki::new();
     let good = pki.device_ca.device(&Device::default());
     for version in VERSIONS {
-        for admission in [Admission::CertificateOnly, Admission::CertificateOrDigest] {
-            let mut rig = rig(pki.identity(admission));
+        for client_auth in [ClientAuth::CertificateOnly, ClientAuth::CertificateOrDigest] {
+            let mut rig = rig(pki.identity(client_auth));
             let (kind, device) = exchange(&mut rig, &pki.client(version, Some(&good)));
             let device = device.unwrap();
             assert_ne!(kind, HandshakeKind::Resumed);
@@ -143,7 +143,7 @@ fn without_a_certificate_only_where_digest_is_used() {
     let pki = Pki::new();
     let stranger = Ca::new("somebody else's CA").device(&Device::default());
     for version in VERSIONS {
-        let mut rig = rig(pki.identity(Admission::CertificateOrDigest));
+        let mut rig = rig(pki.identity(ClientAuth::CertificateOrDigest));
         assert_eq!(exchange(&mut rig, &pki.client(version, None)).1, None);
         let wrong = pki.client(version, Some(&stranger));
         assert_refused(&mut rig, &wrong, HandshakeFault::CertUntrusted, "a wrong one is worse than none");
@@ -157,7 +157,7 @@ fn the_field_is_that_of_the_ca_that_signed() {
     let device = Device { common_name: "generic", state: Some("SEP009033010204"), ..Device::default() };
     let both = [(&pki.device_ca, IdentityField::CommonName), (&vendor, IdentityField::State)];
     for (ca, field) in [(&vendor, "SEP009033010204"), (&pki.device_ca, "generic")] {
-        let mut rig = rig(pki.identity_with(Admission::CertificateOnly, &both));
+        let mut rig = rig(pki.identity_with(ClientAuth::CertificateOnly, &both));
         let minted = ca.device(&device);
         let (_, device) = exchange(&mut rig, &pki.client(&TLS13, Some(&minted)));
         assert_eq!(device.unwrap().field_values, [field.as_bytes().to_vec()]);
@@ -169,7 +169,7 @@ fn a_resumed_session_is_checked_again() {
     for version in VERSIONS {
         let pki = Pki::new();
         let minted = pki.device_ca.device(&Device { valid: (-3600, 60), ..Device::default() });
-        let mut rig = rig(pki.identity(Admission::CertificateOnly));
+        let mut rig = rig(pki.identity(ClientAuth::CertificateOnly));
         let client = pki.client(version, Some(&minted));
         let (first, device) = exchange(&mut rig, &client);
         let (second, resumed) = exchange(&mut rig, &client);
@@ -187,7 +187,7 @@ fn a_resumed_session_is_checked_again() {
 #[test]
 fn what_is_no_tls_is_broken() {
     let pki = Pki::new();
-    let mut rig = rig(pki.identity(Admission::CertificateOnly));
+    let mut rig = rig(pki.identity(ClientAuth::CertificateOnly));
     let mut client = connect_from(source(1), rig.address(0));
     client.write_all(b"OPTIONS sip:nm SIP/2.0\r\n\r\n").unwrap();
     let (fault, detail) = failure_of(&mut rig);
@@ -205,7 +205,7 @@ fn an_identity_says_what_is_wrong_with_its_files() {
         certificate: "no/such/server.pem".into(),
         private_key: "no/such/server.key".into(),
         device_ca: Vec::new(),
-        admission: Admission::CertificateOnly,
+        client_auth: ClientAuth::CertificateOnly,
     };
     let error = ServerIdentity::load(&missing).unwrap_err().to_string();
     assert!(error.starts_with("cannot read no/such/server.pem: "), "{error}");
@@ -215,5 +215,5 @@ fn an_identity_says_what_is_wrong_with_its_files() {
     let error = ServerIdentity::load(&wrong).unwrap_err().to_string();
     assert_eq!(error, format!("{} holds no certificate in PEM form: there is none in it", source.display()));
     let pki = Pki::new();
-    assert_eq!(pki.identity(Admission::CertificateOnly).host_names(), ["localhost"]);
+    assert_eq!(pki.identity(ClientAuth::CertificateOnly).host_names(), ["localhost"]);
 }

@@ -15,7 +15,7 @@ fn a_blocked_source_gets_not_a_byte() {
     let pki = Pki::new();
     let kinds = [ListenerKind::Tls, ListenerKind::Tcp, ListenerKind::Udp { stun: true }, ListenerKind::Stun];
     let mut rig = Rig::start(NetConfig {
-        identity: Some(pki.identity(Admission::CertificateOnly)),
+        identity: Some(pki.identity(ClientAuth::CertificateOnly)),
         lists: lists(&[source(9)], &[], &[]),
         ..outside(&kinds)
     });
@@ -144,7 +144,7 @@ fn unregistered_connections_of_a_source_are_bounded() {
 fn stalled_handshakes_harm_nobody_and_end() {
     let pki = Pki::new();
     let good = pki.device_ca.device(&Device::default());
-    let identity = Some(pki.identity(Admission::CertificateOnly));
+    let identity = Some(pki.identity(ClientAuth::CertificateOnly));
     let mut rig = Rig::start(NetConfig { identity, ..outside(&[ListenerKind::Tls]) });
     let config = pki.client(&TLS13, Some(&good));
     let mut hello = Vec::new();
@@ -181,7 +181,7 @@ fn stalled_handshakes_harm_nobody_and_end() {
 #[test]
 fn unfinished_handshakes_of_a_source_are_a_flood() {
     let pki = Pki::new();
-    let identity = Some(pki.identity(Admission::CertificateOnly));
+    let identity = Some(pki.identity(ClientAuth::CertificateOnly));
     let mut rig = Rig::start(NetConfig { identity, ..outside(&[ListenerKind::Tls]) });
     let mut stalled = Vec::new();
     while rig.net.counters().read(Count::UnfinishedHandshakes) == 0 {

@@ -16,7 +16,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use crate::certificate::IdentityField;
-use crate::tls::{Admission, Parts, ServerIdentity};
+use crate::tls::{ClientAuth, Parts, ServerIdentity};
 
 /// A clock that stands until it is set.
 #[derive(Debug)]
@@ -147,20 +147,20 @@ impl Pki {
         Self { server_ca, device_ca: Ca::new("device CA"), server, clock: TestClock::new() }
     }
 
-    pub(super) fn identity(&self, admission: Admission) -> Arc<ServerIdentity> {
-        self.identity_with(admission, &[(&self.device_ca, IdentityField::CommonName)])
+    pub(super) fn identity(&self, client_auth: ClientAuth) -> Arc<ServerIdentity> {
+        self.identity_with(client_auth, &[(&self.device_ca, IdentityField::CommonName)])
     }
 
     pub(super) fn identity_with(
         &self,
-        admission: Admission,
+        client_auth: ClientAuth,
         device_cas: &[(&Ca, IdentityField)],
     ) -> Arc<ServerIdentity> {
         let parts = Parts {
             chain: self.server.chain.clone(),
             key: self.server.key(),
             device_cas: device_cas.iter().map(|(ca, field)| (ca.roots(), *field)).collect(),
-            admission,
+            client_auth,
         };
         let clock = Arc::<TestClock>::clone(&self.clock);
         ServerIdentity::build(parts, clock).unwrap()

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use net::{Admission, DeviceCa, ServerIdentity, TlsError, TlsFiles};
+use net::{ClientAuth, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use wire::clock::WallTime;
@@ -24,7 +24,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Reads and checks all of them. What is made of them is what handshakes use.
 pub fn read(
     outside: &file::Outside,
-    admission: Admission,
+    client_auth: ClientAuth,
     base: &Path,
     now: WallTime,
     faults: &mut Faults,
@@ -47,7 +47,7 @@ pub fn read(
         certificate: base.join(&outside.certificate.as_ref()?.value),
         private_key: base.join(&outside.private_key.as_ref()?.value),
         device_ca,
-        admission,
+        client_auth,
     };
     identity(&files, outside, faults)
 }

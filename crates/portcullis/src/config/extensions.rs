@@ -5,7 +5,7 @@ use std::path::Path;
 
 use border::config::{Authentication, Extension, Secret};
 use guard::CallRule;
-use net::Admission;
+use net::ClientAuth;
 
 use super::certificates::{named_file, warn_if_readable_by_others};
 use super::defaults;
@@ -25,9 +25,9 @@ pub(super) fn shows_certificate(extension: &file::Extension) -> bool {
 }
 
 /// Who may complete a TLS handshake.
-pub(super) fn admission(extensions: &[file::Extension]) -> Admission {
+pub(super) fn client_auth(extensions: &[file::Extension]) -> ClientAuth {
     let digest = |extension: &file::Extension| extension.authentication.value == Authentication::Digest;
-    if extensions.iter().any(digest) { Admission::CertificateOrDigest } else { Admission::CertificateOnly }
+    if extensions.iter().any(digest) { ClientAuth::CertificateOrDigest } else { ClientAuth::CertificateOnly }
 }
 
 /// Checks every extension and gives each its rules.

@@ -59,9 +59,9 @@ pub(super) fn settings(
         .and_then(|outside| one_address(&outside.address, outside.public_address.is_some(), faults));
     let inside_address =
         config.inside.as_ref().and_then(|inside| one_address(&inside.address, false, faults));
-    let admission = extensions::admission(&config.extensions);
+    let client_auth = extensions::client_auth(&config.extensions);
     let tls = config.outside.as_ref();
-    let tls = tls.and_then(|outside| certificates::read(outside, admission, base, now, faults));
+    let tls = tls.and_then(|outside| certificates::read(outside, client_auth, base, now, faults));
     check_device_ca(&config, faults);
     let ip = |at: &Option<At<IpAddr>>| at.as_ref().map(|at| at.value);
     let (outside_ip, inside_ip) = (ip(&outside_address), ip(&inside_address));

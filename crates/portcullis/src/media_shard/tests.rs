@@ -88,7 +88,7 @@ impl Rig {
         }
     }
 
-    fn close(&self, relay: u64) -> [media::Counters; 2] {
+    fn close(&self, relay: u64) -> [media::Traffic; 2] {
         self.shard.order(Order::Close { relay: RelayId(relay) }).expect("order");
         match self.next_change() {
             RelayEvent::Closed { received, .. } => received,
@@ -158,7 +158,7 @@ fn packets_pass_unchanged_from_the_right_ports() {
         assert_eq!(learned, side);
     }
     let received = rig.close(1);
-    assert_eq!(received.map(|counters| (counters.packets, counters.dropped)), [(350, 0), (200, 0)]);
+    assert_eq!(received.map(|traffic| (traffic.packets, traffic.dropped)), [(350, 0), (200, 0)]);
     // the ports are free, and rest
     for port in [outside, outside + 1] {
         UdpSocket::bind((net.host(2), port)).expect("a closed port is free");
