@@ -24,6 +24,7 @@ mod media;
 mod message;
 mod output;
 mod sdp;
+mod softphone;
 mod story;
 
 use std::fs::File;
@@ -38,6 +39,7 @@ use crate::cli::EXIT_WORLD;
 use crate::clock::Clock;
 use directory::Directory;
 pub use fault::Fault;
+use guide::Guide;
 use output::{Failed, Output};
 use story::Ending;
 
@@ -67,7 +69,7 @@ async fn perform<W: Write>(
     out.say(&format!("Portcullis quickstart, in {}\n\n", directory.path().display()))?;
     let begin = clock.mono();
     let told = story::tell(directory, clock, out).await;
-    let Ok(Ending { frontend, server, pbx, phone }) = told else {
+    let Ok(Ending { frontend, server, pbx, phone, free }) = told else {
         let log = directory.file(LOG_FILE);
         out.say(&format!("\nNot everything was seen; the frontend's log is {}\n", log.display()))?;
         return Err(Failed);
@@ -75,7 +77,12 @@ async fn perform<W: Write>(
     let seconds = clock.mono().since(begin).as_secs_f64();
     out.say(&format!("\nAll {} steps were seen, in {seconds:.1} s.\n", out.seen()))?;
     if !once {
-        out.say(&guide::text(directory, server))?;
+        let stays = phone.owner().number.clone();
+        if let Err(fault) = softphone::write(directory, server, &free) {
+            out.say(&format!("\nNo softphone could be prepared: {fault}\n"))?;
+            return Err(Failed);
+        }
+        out.say(&Guide { directory, server, stays: &stays, free: &free }.text())?;
         out.say("\nRunning until Ctrl-C.\n")?;
         if let Err(fault) = attend::attend(phone, end_wanted()).await {
             out.say(&format!("Phone 1001 is gone: {fault}\n"))?;
@@ -84,7 +91,7 @@ async fn perform<W: Write>(
     }
     drop(pbx);
     frontend.stop();
-    Ok(())
+    out.say(&guide::farewell(directory))
 }
 
 /// Ctrl-C, or a wish of the system's.

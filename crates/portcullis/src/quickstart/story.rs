@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::cast::Extension;
 use super::directory::Directory;
 use super::frontend::Frontend;
 use super::lab_pbx::LabPbx;
@@ -35,6 +36,8 @@ pub(crate) struct Ending {
     pub pbx: LabPbx,
     /// Phone 1001, still registered.
     pub phone: Phone,
+    /// The extension whose phone has left: a real one may take its place.
+    pub free: Extension,
 }
 
 /// Tells it all.
@@ -51,5 +54,5 @@ pub(crate) async fn tell<W: Write>(
     guard::refuse_intruder(&frontend, server, &papers, out).await?;
     guard::limit_burst(&frontend, &pbx, &mut two, out).await?;
     start::leave(&pbx, two, out).await?;
-    Ok(Ending { frontend, server, pbx, phone: one })
+    Ok(Ending { frontend, server, pbx, phone: one, free: second })
 }
