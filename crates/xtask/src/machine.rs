@@ -1,15 +1,14 @@
-//! What this machine has, and installing what it lacks.
-//!
-//! Never starts a daemon: where no `policy-rc.d` says otherwise, one that forbids it stands for as long as
-//! the installation takes.
+//! What this machine has, and what it lacks.
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+use crate::apt;
 
 /// The oldest Rust that builds the product (`rust-version` of the workspace).
 const RUST_MIN: (u32, u32) = (1, 90);
@@ -28,8 +27,6 @@ const PEERS: &[(&str, &str)] = &[
 
 /// Where programs are looked for beside `PATH`, which leaves out `sbin` for ordinary users.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
-
-const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Fails with a clear sentence where Rust is too old.
 pub(crate) fn check_rust() -> Result<()> {
@@ -52,7 +49,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 }
 
 /// Installs the real peers of the end-to-end tests where it may; else says once what is missing.
-pub(crate) fn install_peers() -> Result<()> {
+pub(crate) fn install_peers(directory: &Path) -> Result<()> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
@@ -69,11 +66,7 @@ pub(crate) fn install_peers() -> Result<()> {
         );
     }
     println!("peers: installing {list}");
-    let _policy = NoDaemons::place()?;
-    apt_get(&["update", "--quiet"])?;
-    let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
-    install.extend(&missing);
-    apt_get(&install)?;
+    apt::install(&missing, directory)?;
     match missing_packages().as_slice() {
         [] => Ok(()),
         still => bail!("installed, but these still lack their program: {}", still.join(" ")),
@@ -99,47 +92,6 @@ fn is_root() -> bool {
 pub(crate) fn has_namespaces() -> bool {
     let probe = Command::new("unshare").args(["--net", "--mount", "true"]).stderr(Stdio::null()).status();
     probe.is_ok_and(|status| status.success())
-}
-
-fn apt_get(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run apt-get")?;
-    if !output.status.success() {
-        bail!("apt-get {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
-}
-
-/// Keeps packages from starting their daemons until it is dropped.
-struct NoDaemons {
-    placed: bool,
-}
-
-impl NoDaemons {
-    fn place() -> Result<Self> {
-        if Path::new(POLICY).exists() {
-            return Ok(Self { placed: false });
-        }
-        fs::write(POLICY, "#!/bin/sh\nexit 101\n").context("cannot write policy-rc.d")?;
-        let placed = Self { placed: true };
-        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755)).context("cannot write policy-rc.d")?;
-        Ok(placed)
-    }
-}
-
-impl Drop for NoDaemons {
-    fn drop(&mut self) {
-        if !self.placed {
-            return;
-        }
-        if let Err(error) = fs::remove_file(POLICY) {
-            eprintln!("xtask: {POLICY} could not be removed again: {error}");
-        }
-    }
 }
 
 #[cfg(test)]

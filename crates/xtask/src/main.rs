@@ -8,6 +8,7 @@
 //! the packages it installs.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod machine;
 mod stage;
 
@@ -53,7 +54,7 @@ fn test(chosen: &[&str]) -> Result<()> {
         stages.retain(|stage| chosen.contains(&stage.key));
     }
     if let Some(end_to_end) = stages.iter_mut().find(|stage| stage.key == "e2e") {
-        machine::install_peers()?;
+        machine::install_peers(&stage::directory())?;
         if !machine::has_namespaces() {
             println!(
                 "note: no namespaces here (they need root): phones behind NAT and full disks are left out"

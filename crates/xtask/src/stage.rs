@@ -180,10 +180,15 @@ fn passed_tests(line: &str) -> Option<usize> {
 }
 
 fn log_path(key: &str) -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let directory = target.join("xtask");
+    let directory = directory();
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory.join(format!("{key}.log")))
+}
+
+/// Our own, in the target directory.
+pub(crate) fn directory() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    target.join("xtask")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a build tool measures its own stages")]
