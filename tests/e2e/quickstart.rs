@@ -12,7 +12,7 @@ use portcullis_tests::scratch::Scratch;
 use portcullis_tests::tone;
 use rustix::process::Signal;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The tone that the softphone is told to send, and gets back from the phone that answers.
 const HERTZ: u32 = 440;
