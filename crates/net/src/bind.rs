@@ -1,16 +1,15 @@
 //! The start: every listener is bound before anything runs, so that a failure leaves nothing behind.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalRuntime};
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
 use wire::net::{FlowId, Side, Transport};
 
 use crate::accept::{self, Door};
@@ -19,7 +18,7 @@ use crate::counters::Counters;
 use crate::dns::{self, NameQuery};
 use crate::event::NetEvent;
 use crate::flow::FlowTable;
-use crate::io_thread::{IoThread, Shared};
+use crate::io_thread::{IoThread, OpenFlow, Shared};
 use crate::lanes::{Lane, Lanes};
 use crate::registered_sources::RegisteredSources;
 use crate::udp::{self, UdpDoor, UdpPort};
@@ -30,16 +29,36 @@ const BACKLOG: i32 = 1024;
 /// What the kernel shall keep of datagrams that we have not read yet; it may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// A listener's socket, ready for the thread.
+/// A listener's socket, bound.
+#[derive(Debug)]
 enum Bound {
-    Stream(tokio::net::TcpListener, Door),
-    Datagram(tokio::net::UdpSocket, UdpDoor),
+    Stream(TcpListener, Door),
+    Datagram(UdpSocket, UdpDoor),
 }
 
-/// See [`Net::start`].
-pub(crate) fn start<T: Send + 'static>(config: NetConfig, lanes: Arc<Lanes<T>>) -> Result<Net<T>, NetError> {
+/// Every listener, bound, with what its tasks need: goes to the thread that shall run them.
+#[derive(Debug)]
+pub struct NetTasks<T> {
+    shared: Arc<Shared>,
+    lanes: Arc<Lanes<T>>,
+    bound: Vec<Bound>,
+    names: Vec<NameQuery>,
+    orders: mpsc::Receiver<OpenFlow>,
+    inside: Option<IpAddr>,
+}
+
+/// The network's tasks on their thread, which the core shares.
+#[derive(Debug)]
+pub struct NetRuntime {
+    runtime: LocalRuntime,
+}
+
+/// See [`Net::bind`].
+pub(crate) fn bind_all<T: Send + 'static>(
+    config: NetConfig,
+    lanes: Arc<Lanes<T>>,
+) -> Result<(Net<T>, NetTasks<T>), NetError> {
     let NetConfig { listeners, identity, inside, names, lists } = config;
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(NetError::Thread)?;
     let mut bound = Vec::new();
     let mut ports = Vec::new();
     let mut listening = Vec::new();
@@ -47,8 +66,10 @@ pub(crate) fn start<T: Send + 'static>(config: NetConfig, lanes: Arc<Lanes<T>>) 
         if listener.kind == ListenerKind::Tls && identity.is_none() {
             return Err(NetError::NoIdentity { address: listener.address });
         }
-        let up = bind(&runtime, FlowId(number), *listener, &listeners).map_err(|source| {
-            NetError::Listen { address: listener.address, kind: listener.kind.as_str(), source }
+        let up = bind(FlowId(number), *listener, &listeners).map_err(|source| NetError::Listen {
+            address: listener.address,
+            kind: listener.kind.as_str(),
+            source,
         })?;
         listening.push(up.listening);
         bound.push(up.socket);
@@ -65,41 +86,57 @@ pub(crate) fn start<T: Send + 'static>(config: NetConfig, lanes: Arc<Lanes<T>>) 
     });
     announce(&lanes, &listening);
     let (orders, taken) = mpsc::channel(ORDERS_MAX);
-    let thread = {
-        let (shared, lanes) = (Arc::clone(&shared), Arc::clone(&lanes));
-        let run = move || {
-            let io = Rc::new(IoThread::new(shared, lanes));
-            run(&runtime, &io, bound, names, Rc::clone(&io).serve(taken, inside));
-        };
-        std::thread::Builder::new().name("net-io".into()).spawn(run).map_err(NetError::Thread)?
+    let tasks = NetTasks {
+        shared: Arc::clone(&shared),
+        lanes: Arc::clone(&lanes),
+        bound,
+        names,
+        orders: taken,
+        inside,
     };
-    Ok(Net { shared, lanes, listening, orders: Some(orders), thread: Some(thread) })
+    Ok((Net { shared, lanes, listening, orders }, tasks))
 }
 
-/// Runs the thread until the core lets go.
-fn run<T: Send + 'static>(
-    runtime: &Runtime,
-    io: &Rc<IoThread<T>>,
-    bound: Vec<Bound>,
-    names: Vec<NameQuery>,
-    until: impl Future<Output = ()>,
-) {
-    LocalSet::new().block_on(runtime, async {
+impl<T: Send + 'static> NetTasks<T> {
+    /// Puts every task on this thread; they run as soon as the core does.
+    pub fn start(self) -> Result<NetRuntime, NetError> {
+        let Self { shared, lanes, bound, names, orders, inside } = self;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+            .map_err(NetError::Thread)?;
+        let io = Rc::new(IoThread::new(shared, lanes));
+        let _context = runtime.enter();
         for bound in bound {
             match bound {
                 Bound::Stream(listener, door) => {
-                    spawn_local(accept::listen(Rc::clone(io), listener, door));
+                    let listener = tokio::net::TcpListener::from_std(listener).map_err(NetError::Thread)?;
+                    runtime.spawn_local(accept::listen(Rc::clone(&io), listener, door));
                 }
                 Bound::Datagram(socket, door) => {
-                    spawn_local(udp::listen(Rc::clone(io), socket, door));
+                    let socket = tokio::net::UdpSocket::from_std(socket).map_err(NetError::Thread)?;
+                    runtime.spawn_local(udp::listen(Rc::clone(&io), socket, door));
                 }
             }
         }
         for (name, query) in names.into_iter().enumerate() {
-            spawn_local(dns::watch(Rc::clone(io), name, query));
+            runtime.spawn_local(dns::watch(Rc::clone(&io), name, query));
         }
-        until.await;
-    });
+        runtime.spawn_local(Rc::clone(&io).keep_house());
+        runtime.spawn_local(io.serve(orders, inside));
+        drop(_context);
+        Ok(NetRuntime { runtime })
+    }
+}
+
+impl NetRuntime {
+    /// Runs the core as one task among the network's, until it ends; every connection ends with it. None
+    /// where it panicked.
+    pub fn run<R: 'static>(self, core: impl Future<Output = R> + 'static) -> Option<R> {
+        // As a task it is woken by others of the thread without asking the operating system.
+        let core = self.runtime.spawn_local(core);
+        self.runtime.block_on(core).ok()
+    }
 }
 
 /// The core hears of the listeners before anything can come by them.
@@ -117,8 +154,7 @@ struct Up {
     listening: Listening,
 }
 
-fn bind(runtime: &Runtime, flow: FlowId, listener: Listener, all: &[Listener]) -> io::Result<Up> {
-    let _context = runtime.enter();
+fn bind(flow: FlowId, listener: Listener, all: &[Listener]) -> io::Result<Up> {
     let Listener { side, kind, address } = listener;
     let socket = bound_socket(listener, all)?;
     let bound_to = |local: SocketAddr| Listening { flow, listener: Listener { side, kind, address: local } };
@@ -127,7 +163,7 @@ fn bind(runtime: &Runtime, flow: FlowId, listener: Listener, all: &[Listener]) -
         let socket = TcpListener::from(socket);
         let local = socket.local_addr()?;
         let door = Door { side, transport: kind.transport(), local };
-        let socket = Bound::Stream(tokio::net::TcpListener::from_std(socket)?, door);
+        let socket = Bound::Stream(socket, door);
         return Ok(Up { socket, port: None, listening: bound_to(local) });
     }
     let socket = UdpSocket::from(socket);
@@ -145,7 +181,7 @@ fn bind(runtime: &Runtime, flow: FlowId, listener: Listener, all: &[Listener]) -
         })
         .transpose()?;
     let door = UdpDoor { flow, side, local, stun: stun && side == Side::Outside, sip };
-    let socket = Bound::Datagram(tokio::net::UdpSocket::from_std(socket)?, door);
+    let socket = Bound::Datagram(socket, door);
     Ok(Up { socket, port, listening: bound_to(local) })
 }
 

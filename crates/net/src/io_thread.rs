@@ -93,9 +93,8 @@ impl<T: Send + 'static> IoThread<T> {
         self.report(&self.crowding, report, crowded);
     }
 
-    /// Carries out the orders of the core thread until that lets go of its end.
+    /// Carries out the orders of the core.
     pub(crate) async fn serve(self: Rc<Self>, mut orders: mpsc::Receiver<OpenFlow>, inside: Option<IpAddr>) {
-        tokio::task::spawn_local(Rc::clone(&self).keep_house());
         while let Some(order) = orders.recv().await {
             tokio::task::spawn_local(outgoing::open(Rc::clone(&self), order, inside));
         }
@@ -109,7 +108,7 @@ impl<T: Send + 'static> IoThread<T> {
         }
     }
 
-    async fn keep_house(self: Rc<Self>) {
+    pub(crate) async fn keep_house(self: Rc<Self>) {
         let mut ticks = interval(HOUSEKEEPING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -3,12 +3,12 @@
 //! Producers append under a lock held for one append (a batch of datagrams: one append of all); the core
 //! takes everything that waits in one swap and wakes at most once for it. A full lane makes a stream wait
 //! (it is not read on) and a datagram be dropped. Never unbounded, never an event out of order in its lane.
+//! When the core's end is gone, what comes is thrown away and nobody waits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use crate::event::NetEvent;
 
@@ -63,10 +63,10 @@ pub fn lanes<T>(limits: LaneLimits) -> (Arc<Lanes<T>>, Receiver<T>) {
         queues: Mutex::new(Queues {
             registered: Queue::default(),
             strangers: Queue::default(),
-            receiver_waits: false,
+            receiver: None,
             threads_wait: false,
+            closed: false,
         }),
-        ready: Condvar::new(),
         space: Condvar::new(),
         registered_waits: AtomicBool::new(false),
         strangers_taken: AtomicU64::new(0),
@@ -85,7 +85,6 @@ pub fn lanes<T>(limits: LaneLimits) -> (Arc<Lanes<T>>, Receiver<T>) {
 pub struct Lanes<T> {
     limits: LaneLimits,
     queues: Mutex<Queues<T>>,
-    ready: Condvar,
     space: Condvar,
     registered_waits: AtomicBool,
     strangers_taken: AtomicU64,
@@ -95,9 +94,12 @@ pub struct Lanes<T> {
 struct Queues<T> {
     registered: Queue<T>,
     strangers: Queue<T>,
-    receiver_waits: bool,
+    /// The core, where it waits.
+    receiver: Option<Waker>,
     /// Plain threads that wait for room.
     threads_wait: bool,
+    /// The core's end is gone.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -156,7 +158,7 @@ impl<T> Lanes<T> {
     /// not for the core thread itself.
     pub fn push_internal(&self, event: T) {
         let mut queues = self.lock();
-        while !queues.registered.has_room(self.limits) {
+        while !queues.registered.has_room(self.limits) && !queues.closed {
             queues.threads_wait = true;
             queues = self.space.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
@@ -243,6 +245,9 @@ impl<T> Lanes<T> {
     }
 
     fn append(&self, mut queues: MutexGuard<'_, Queues<T>>, lane: Lane, event: NetEvent<T>) {
+        if queues.closed {
+            return;
+        }
         queues.lane(lane).append(event);
         self.announce(queues, lane);
     }
@@ -251,33 +256,11 @@ impl<T> Lanes<T> {
         if lane == Lane::Registered {
             self.registered_waits.store(true, Ordering::Release);
         }
-        let wake = std::mem::take(&mut queues.receiver_waits);
+        let receiver = queues.receiver.take();
         drop(queues);
-        if wake {
-            self.ready.notify_one();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
-    }
-
-    fn wait<'a>(
-        &'a self,
-        mut queues: MutexGuard<'a, Queues<T>>,
-        limit: Option<Duration>,
-    ) -> MutexGuard<'a, Queues<T>> {
-        queues.receiver_waits = true;
-        let nothing = |queues: &mut Queues<T>| {
-            // A wake-up for nothing must not lose the next one.
-            queues.receiver_waits = queues.is_empty();
-            queues.receiver_waits
-        };
-        let mut queues = match limit {
-            None => self.ready.wait_while(queues, nothing).unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                let waited = self.ready.wait_timeout_while(queues, limit, nothing);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        queues.receiver_waits = false;
-        queues
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues<T>> {
@@ -296,14 +279,22 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next event: of a registered flow, where there is one. Waits for it as long as `wait` says
-    /// (none: for good); `None` when that time is over.
-    pub fn recv(&mut self, wait: Option<Duration>) -> Option<NetEvent<T>> {
+    /// The next event that is there: of a registered flow, where there is one.
+    pub fn try_recv(&mut self) -> Option<NetEvent<T>> {
         if let Some(event) = self.pop() {
             return Some(event);
         }
-        self.take(Some(wait));
+        self.take(None);
         self.pop()
+    }
+
+    /// As [`Receiver::try_recv`], but has the task woken when there is one.
+    pub fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<NetEvent<T>> {
+        if let Some(event) = self.pop() {
+            return Poll::Ready(event);
+        }
+        self.take(Some(cx));
+        self.pop().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn pop(&mut self) -> Option<NetEvent<T>> {
@@ -321,13 +312,15 @@ impl<T> Receiver<T> {
         Some(event)
     }
 
-    /// Swaps in what waits; with `wait`, waits for something first.
-    fn take(&mut self, wait: Option<Option<Duration>>) {
+    /// Swaps in what waits; where nothing does, leaves word whom to wake.
+    fn take(&mut self, waiting: Option<&Context<'_>>) {
         let mut queues = self.lanes.lock();
-        if let Some(limit) = wait
-            && queues.is_empty()
-        {
-            queues = self.lanes.wait(queues, limit);
+        if queues.is_empty() {
+            self.lanes.registered_waits.store(false, Ordering::Release);
+            if let Some(cx) = waiting {
+                queues.receiver = Some(cx.waker().clone());
+            }
+            return;
         }
         let mut wakers = Vec::new();
         if self.registered.is_empty() {
@@ -347,6 +340,19 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Drop for Receiver<T> {
+    /// Nobody hears what comes now: whoever waits for room goes on.
+    fn drop(&mut self) {
+        let mut queues = self.lanes.lock();
+        queues.closed = true;
+        let mut wakers = queues.registered.empty_into(&mut VecDeque::new());
+        wakers.append(&mut queues.strangers.empty_into(&mut VecDeque::new()));
+        drop(queues);
+        self.lanes.space.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,10 +360,8 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::mpsc;
     use std::task::Wake;
+    use std::time::Duration;
     use wire::net::FlowId;
-
-    const SECONDS: Option<Duration> = Some(Duration::from_secs(10));
-    const NOTHING: Option<Duration> = Some(Duration::ZERO);
 
     fn closed(flow: u64) -> NetEvent<u32> {
         NetEvent::FlowClosed { flow: FlowId(flow) }
@@ -372,7 +376,13 @@ mod tests {
     }
 
     fn drain(receiver: &mut Receiver<u32>) -> Vec<u64> {
-        std::iter::from_fn(|| receiver.recv(NOTHING)).map(|event| number(&event)).collect()
+        std::iter::from_fn(|| receiver.try_recv()).map(|event| number(&event)).collect()
+    }
+
+    /// Waits for an event of another thread.
+    fn next(receiver: &mut Receiver<u32>) -> NetEvent<u32> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(std::future::poll_fn(|cx| receiver.poll_recv(cx)))
     }
 
     #[derive(Default)]
@@ -390,7 +400,7 @@ mod tests {
         for flow in [1, 2, 3] {
             lanes.try_push(Lane::Strangers, closed(flow)).unwrap();
         }
-        assert_eq!(number(&receiver.recv(NOTHING).unwrap()), 1);
+        assert_eq!(number(&receiver.try_recv().unwrap()), 1);
         lanes.try_push(Lane::Registered, closed(10)).unwrap();
         lanes.push_internal(11);
         assert_eq!(drain(&mut receiver), [10, 11, 2, 3]);
@@ -439,7 +449,7 @@ mod tests {
         let mut batch = vec![datagram(1), datagram(2), datagram(3), datagram(4)];
         assert_eq!(lanes.push_batch(Lane::Strangers, &mut batch), 2);
         assert!(batch.is_empty());
-        assert_eq!(std::iter::from_fn(|| receiver.recv(NOTHING)).count(), 2);
+        assert_eq!(std::iter::from_fn(|| receiver.try_recv()).count(), 2);
         assert!(lanes.try_push(Lane::Strangers, datagram(5)).is_ok());
     }
 
@@ -454,7 +464,7 @@ mod tests {
                 done.send(()).unwrap();
             })
         };
-        let order: Vec<_> = (0..1000).map(|_| number(&receiver.recv(SECONDS).unwrap())).collect();
+        let order: Vec<_> = (0..1000).map(|_| number(&next(&mut receiver))).collect();
         assert_eq!(order, (0..1000).collect::<Vec<_>>());
         finished.recv_timeout(Duration::from_secs(10)).unwrap();
         producer.join().unwrap();
@@ -465,11 +475,32 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_its_time_or_an_event() {
+    fn the_core_is_woken_once_for_all_that_waits() {
         let (lanes, mut receiver) = lanes::<u32>(LaneLimits::default());
-        assert!(receiver.recv(Some(Duration::from_millis(1))).is_none());
-        let producer = std::thread::spawn(move || lanes.push_internal(7));
-        assert_eq!(number(&receiver.recv(None).unwrap()), 7);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        lanes.push_internal(6);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0, "nobody waits");
+        assert!(matches!(receiver.poll_recv(&cx), Poll::Ready(NetEvent::Internal(6))));
+        assert!(receiver.poll_recv(&cx).is_pending());
+        lanes.push_internal(7);
+        lanes.push_internal(8);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!(drain(&mut receiver), [7, 8]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_core_that_is_gone() {
+        let (lanes, receiver) = lanes(LaneLimits { events: 1, bytes: 1000 });
+        lanes.push_internal(1);
+        let producer = {
+            let lanes = Arc::clone(&lanes);
+            std::thread::spawn(move || lanes.push_internal(2))
+        };
+        drop(receiver);
         producer.join().unwrap();
+        lanes.push_internal(3);
+        assert!(lanes.lock().is_empty());
     }
 }

@@ -36,12 +36,12 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use wire::net::{FlowId, Transport};
 
+pub use bind::{NetRuntime, NetTasks};
 pub use certificate::IdentityField;
 pub use config::{Listener, ListenerKind, Listening, NetConfig, NetError};
 pub use counters::{Count, Counters};
@@ -64,14 +64,14 @@ pub struct Net<T> {
     shared: Arc<Shared>,
     lanes: Arc<Lanes<T>>,
     listening: Vec<Listening>,
-    orders: Option<mpsc::Sender<OpenFlow>>,
-    thread: Option<JoinHandle<()>>,
+    orders: mpsc::Sender<OpenFlow>,
 }
 
 impl<T: Send + 'static> Net<T> {
-    /// Binds every listener, then starts the I/O thread. When this fails nothing is left bound.
-    pub fn start(config: NetConfig, lanes: Arc<Lanes<T>>) -> Result<Self, NetError> {
-        bind::start(config, lanes)
+    /// Binds every listener. When this fails nothing is left bound. What arrives is served from the moment
+    /// that the tasks run.
+    pub fn bind(config: NetConfig, lanes: Arc<Lanes<T>>) -> Result<(Self, NetTasks<T>), NetError> {
+        bind::bind_all(config, lanes)
     }
 
     /// The listeners in the order of the configuration, with the ports that the OS chose.
@@ -99,8 +99,7 @@ impl<T: Send + 'static> Net<T> {
         let shared = Arc::new(Flow::new(flow, to));
         self.shared.flows.insert(flow, Arc::clone(&shared));
         let order = OpenFlow { flow: shared, transport };
-        let refused = self.orders.as_ref().is_none_or(|orders| orders.try_send(order).is_err());
-        if refused {
+        if self.orders.try_send(order).is_err() {
             self.shared.flows.remove(&flow);
             self.lanes.push_unbounded(Lane::Registered, NetEvent::FlowFailed { flow });
         }
@@ -154,17 +153,5 @@ impl<T: Send + 'static> Net<T> {
 
     fn flow(&self, flow: FlowId) -> Option<Arc<Flow>> {
         self.shared.flows.get(&flow).map(|flow| Arc::clone(&flow))
-    }
-}
-
-impl<T> Drop for Net<T> {
-    /// Ends the I/O thread and with it every connection.
-    fn drop(&mut self) {
-        self.orders = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the I/O thread panicked");
-        }
     }
 }

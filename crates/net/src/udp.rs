@@ -110,20 +110,23 @@ pub(crate) async fn listen<T: Send + 'static>(
         if socket.readable().await.is_err() {
             io.shared.counters.add(Count::AcceptFailed);
         }
-        read_batch(&io, &socket, door, &mut batch);
+        let more = read_batch(&io, &socket, door, &mut batch);
         let dropped = io.lanes.push_batch(Lane::Registered, &mut batch.registered)
             + io.lanes.push_batch(Lane::Strangers, &mut batch.strangers);
         io.shared.counters.add_many(Count::CoreBusy, dropped);
-        tokio::task::yield_now().await;
+        if more {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
+/// Whether more may wait.
 fn read_batch<T: Send + 'static>(
     io: &IoThread<T>,
     socket: &tokio::net::UdpSocket,
     door: UdpDoor,
     batch: &mut Batch<T>,
-) {
+) -> bool {
     let counters = &io.shared.counters;
     let lists = io.shared.lists.load();
     let mut scratch = io.scratch.borrow_mut();
@@ -131,7 +134,7 @@ fn read_batch<T: Send + 'static>(
     for _ in 0..BATCH_MAX {
         let (length, sent_from) = match socket.try_recv_from(&mut scratch) {
             Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             // An ICMP error of an earlier datagram: the next may be good.
             Err(_) => continue,
         };
@@ -155,6 +158,7 @@ fn read_batch<T: Send + 'static>(
             }
         }
     }
+    true
 }
 
 impl UdpDoor {

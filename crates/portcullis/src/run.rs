@@ -1,8 +1,8 @@
 //! `portcullis run`: from a checked file to a running process, and to its end.
 //!
 //! The order is what matters here: file, admin socket, store and every port first, so that whatever fails
-//! leaves nothing behind; the ready line only when everything listens. Threads: `core` decides, `net-io` has
-//! the sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
+//! leaves nothing behind; the ready line only when everything listens. Threads: `core` decides and has the
+//! sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -11,16 +11,14 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use border::interface::Output;
 use border::{Border, Record};
 use media::{RelayEvent, TableConfig};
-use net::{Lanes, Listener, ListenerKind, Lists, Net, NetConfig, NetError, Receiver, lanes};
+use net::{Lanes, Listener, ListenerKind, Lists, Net, NetConfig, NetError, NetTasks, lanes};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{Store, StoreError, StoreThread};
 use tokio::signal::unix::{SignalKind, signal};
@@ -199,7 +197,7 @@ pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let mut border = Border::new(settings.border.clone(), seed()?, records, clock.now());
     let early: Vec<Output> = std::iter::from_fn(|| border.poll_output()).collect();
     let (to_core, receiver) = lanes(net::LaneLimits::default());
-    let net = Net::start(net_config(&settings, &early), Arc::clone(&to_core))?;
+    let (net, tasks) = Net::bind(net_config(&settings, &early), Arc::clone(&to_core))?;
     let media_blocks = Arc::new(ArcSwap::from_pointee(PrefixSet::default()));
     let shard = start_shard(&settings, clock, Arc::clone(&media_blocks), Arc::clone(&to_core))?;
     let store = start_store(store, Arc::clone(&to_core))?;
@@ -214,11 +212,32 @@ pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let log = EventLog::new(admin.clone(), settings.node.log_format);
     let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
     let signaling = Signaling::new(border, plant, early);
-    let core = std::thread::Builder::new().name("core".to_owned()).spawn(move || {
-        end(signaling.serve());
+    let core = start_core(signaling, tasks, socket)?;
+    Ok(Running { listening, to_core, core })
+}
+
+/// Starts the thread of the core and the network; an error where that cannot run.
+fn start_core(
+    signaling: Signaling,
+    tasks: NetTasks<ShellEvent>,
+    socket: AdminSocket,
+) -> Result<JoinHandle<()>, RunError> {
+    let (started, outcome) = mpsc::sync_channel(1);
+    let run = move || {
+        let (runtime, told) = match tasks.start() {
+            Ok(runtime) => (Some(runtime), started.send(Ok(()))),
+            Err(error) => (None, started.send(Err(error))),
+        };
+        if let (Some(runtime), Ok(())) = (runtime, told) {
+            runtime.run(signaling.serve()).map(end);
+        }
         drop(socket);
-    });
-    Ok(Running { listening, to_core, core: core.map_err(system("start the core's thread"))? })
+    };
+    let core = std::thread::Builder::new().name("core".to_owned()).spawn(run);
+    let core = core.map_err(system("start the core's thread"))?;
+    let gone = |_| RunError::System { what: "start the core's thread", source: io::ErrorKind::Other.into() };
+    outcome.recv().map_err(gone)??;
+    Ok(core)
 }
 
 /// Standard output tells a supervisor, or a person, that phones may come.
@@ -403,23 +422,9 @@ fn stop_on_signals(to_core: Arc<Lanes<ShellEvent>>) -> Result<(), RunError> {
 
 /// Ends every thread that the core was served by, and lets the store write what it has.
 fn end(plant: Plant) {
-    let Plant { net, mut receiver, shard, store, .. } = plant;
-    let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // A thread that still has something to say must not wait for ever for somebody to hear it.
-        scope.spawn(|| {
-            while !ended.load(Ordering::Acquire) {
-                discard(&mut receiver);
-            }
-        });
-        drop(shard);
-        drop(net);
-        drop(store);
-        ended.store(true, Ordering::Release);
-    });
-}
-
-fn discard(receiver: &mut Receiver<ShellEvent>) {
-    let event = receiver.recv(Some(Duration::from_millis(10)));
-    tracing::trace!(?event, "came after the end");
+    let Plant { receiver, shard, store, .. } = plant;
+    // A thread that still has something to say must not wait for ever for somebody to hear it.
+    drop(receiver);
+    drop(shard);
+    drop(store);
 }

@@ -1,10 +1,12 @@
-//! The core thread: one event in, the border's answers out, again and again.
+//! The core: one event in, the border's answers out, again and again.
 //!
-//! Owns the border and hands its outputs to net, media, store and operators. Never waits for any of them:
+//! Shares its thread with the network's tasks, so that a message costs no thread a wake-up. Owns the border and hands its outputs to net, media, store and operators. Never waits for any of them:
 //! what has no room is refused, counted or kept for the next turn. Decides nothing itself.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,16 +16,20 @@ use border::interface::{Input, Output, Record, ResolvedName, Table, Target};
 use media::{Order, RelayEvent, RelayFault, RelayId};
 use net::{Lists, Net, NetEvent, Receiver};
 use store::{Row, StoreThread};
-use wire::clock::Now;
+use wire::clock::{Instant, Now};
 use wire::net::PrefixSet;
 
 use crate::admin::server::AdminFeed;
+use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::media_shard::{OrderRefused, Shard};
 
 /// How soon orders that found a shard's queue full are tried again.
 const ORDER_RETRY: Duration = Duration::from_millis(5);
+
+/// Events after which the network's tasks have their turn, so that no socket waits long for a busy core.
+const TURN_EVENTS_MAX: u32 = 64;
 
 /// What other threads of the process tell the core.
 #[derive(Debug)]
@@ -98,29 +104,39 @@ impl Signaling {
     }
 
     /// Works until told to stop; gives back what it worked with.
-    pub fn serve(mut self) -> Plant {
+    pub async fn serve(mut self) -> Plant {
+        let mut alarm = Alarm::new(self.plant.clock);
         loop {
-            let wait = self.time_to_wait();
-            let event = self.plant.receiver.recv(wait);
-            let now = self.plant.clock.now();
-            match event {
-                Some(NetEvent::Internal(ShellEvent::Stop)) => return self.plant,
-                Some(event) => self.on_event(event, now),
-                None => {}
+            for _ in 0..TURN_EVENTS_MAX {
+                if let Some(then) = self.next_timeout() {
+                    alarm.set(then);
+                }
+                let receiver = &mut self.plant.receiver;
+                let event = poll_fn(|cx| match receiver.poll_recv(cx) {
+                    Poll::Ready(event) => Poll::Ready(Some(event)),
+                    Poll::Pending => alarm.poll_ring(cx).map(|()| None),
+                });
+                let event = event.await;
+                let now = self.plant.clock.now();
+                match event {
+                    Some(NetEvent::Internal(ShellEvent::Stop)) => return self.plant,
+                    Some(event) => self.on_event(event, now),
+                    None => {}
+                }
+                if self.border.poll_timeout().is_some_and(|then| then <= now.mono) {
+                    self.border.handle_timeout(now);
+                }
+                self.plant.log.handle_timeout(now.mono);
+                self.drain(now);
             }
-            if self.border.poll_timeout().is_some_and(|then| then <= now.mono) {
-                self.border.handle_timeout(now);
-            }
-            self.plant.log.handle_timeout(now.mono);
-            self.drain(now);
+            tokio::task::yield_now().await;
         }
     }
 
-    /// None: until something happens.
-    fn time_to_wait(&self) -> Option<Duration> {
-        let then = [self.border.poll_timeout(), self.plant.log.poll_timeout()].into_iter().flatten().min();
-        let wait = then.map(|then| self.plant.clock.until(then));
-        if self.orders.is_empty() { wait } else { Some(wait.unwrap_or(ORDER_RETRY).min(ORDER_RETRY)) }
+    /// None: when something happens.
+    fn next_timeout(&self) -> Option<Instant> {
+        let retry = (!self.orders.is_empty()).then(|| self.plant.clock.mono() + ORDER_RETRY);
+        [self.border.poll_timeout(), self.plant.log.poll_timeout(), retry].into_iter().flatten().min()
     }
 
     fn on_event(&mut self, event: NetEvent<ShellEvent>, now: Now) {

@@ -119,7 +119,7 @@ fn unregistered_connections_of_a_source_are_bounded() {
             if rig.net.counters().read(Count::UnregisteredOfSource) > before {
                 return;
             }
-            let _event = rig.receiver.recv(Some(Duration::from_millis(5)));
+            let _event = rig.recv(Duration::from_millis(5));
         }
         panic!("never refused for the number of its connections");
     };
@@ -187,7 +187,7 @@ fn unfinished_handshakes_of_a_source_are_a_flood() {
     while rig.net.counters().read(Count::UnfinishedHandshakes) == 0 {
         stalled.push(connect_from(source(9), rig.address(0)));
         // The rate lets in 20 a second: wait for it as for an event.
-        let _event = rig.receiver.recv(Some(Duration::from_millis(5)));
+        let _event = rig.recv(Duration::from_millis(5));
         assert!(stalled.len() < 2_000, "no limit reached");
     }
     rig.counted(Count::Accepted, stalled.len() as u64);

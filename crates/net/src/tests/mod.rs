@@ -7,13 +7,16 @@ mod pki;
 mod streams;
 mod udp;
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tokio::sync::oneshot;
 use wire::net::{FlowId, Prefix, PrefixSet, Side};
 
 use crate::*;
@@ -21,10 +24,22 @@ use crate::*;
 /// Longest wait for anything that must come.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A running network with the core's end of its lanes.
+/// A running network, on a thread of its own, with the core's end of its lanes here.
 struct Rig {
     net: Net<u32>,
     receiver: Receiver<u32>,
+    waiting: tokio::runtime::Runtime,
+    /// Ends the thread when it is dropped.
+    running: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking());
+    }
 }
 
 impl Rig {
@@ -34,7 +49,13 @@ impl Rig {
 
     fn with_limits(config: NetConfig, limits: LaneLimits) -> Self {
         let (lanes, receiver) = lanes(limits);
-        Self { net: Net::start(config, lanes).unwrap(), receiver }
+        let (net, tasks) = Net::bind(config, lanes).unwrap();
+        let (running, ended) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let _dropped = tasks.start().unwrap().run(ended);
+        });
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        Self { net, receiver, waiting, running: Some(running), thread: Some(thread) }
     }
 
     /// The address of the listener with this index.
@@ -43,7 +64,13 @@ impl Rig {
     }
 
     fn next(&mut self) -> NetEvent<u32> {
-        self.receiver.recv(Some(LONG)).expect("an event in time")
+        self.recv(LONG).expect("an event in time")
+    }
+
+    fn recv(&mut self, limit: Duration) -> Option<NetEvent<u32>> {
+        let receiver = &mut self.receiver;
+        let event = poll_fn(|cx| receiver.poll_recv(cx));
+        self.waiting.block_on(async { tokio::time::timeout(limit, event).await.ok() })
     }
 
     /// The first event that `pick` wants; others are passed over.
@@ -81,7 +108,7 @@ impl Rig {
                 return;
             }
             // Nothing may come: the wait itself is the pause.
-            let _event = self.receiver.recv(Some(Duration::from_millis(1)));
+            let _event = self.recv(Duration::from_millis(1));
         }
         panic!("{count:?} stayed at {}", self.net.counters().read(count));
     }

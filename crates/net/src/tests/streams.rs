@@ -56,11 +56,7 @@ fn a_close_of_ours_comes_after_our_last_bytes() {
     client.read_to_end(&mut received).unwrap();
     assert_eq!(received, answer);
     drop(client);
-    assert!(
-        rig.receiver
-            .recv(Some(Duration::from_millis(50)))
-            .is_none_or(|event| matches!(event, NetEvent::Bytes { .. }))
-    );
+    assert!(rig.recv(Duration::from_millis(50)).is_none_or(|event| matches!(event, NetEvent::Bytes { .. })));
 }
 
 #[test]
@@ -204,10 +200,10 @@ fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap();
     let (lanes, _receiver) = lanes::<u32>(LaneLimits::default());
     let listeners = vec![Listener { side: Side::Outside, kind: ListenerKind::Tcp, address }];
-    let error = Net::start(NetConfig { listeners, ..NetConfig::default() }, Arc::clone(&lanes)).unwrap_err();
+    let error = Net::bind(NetConfig { listeners, ..NetConfig::default() }, Arc::clone(&lanes)).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {address} (tcp): Address already in use"));
     let listeners = vec![Listener { side: Side::Outside, kind: ListenerKind::Tls, address }];
-    let error = Net::start(NetConfig { listeners, ..NetConfig::default() }, lanes).unwrap_err();
+    let error = Net::bind(NetConfig { listeners, ..NetConfig::default() }, lanes).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot listen on {address} (tls): there is no server certificate")
