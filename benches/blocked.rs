@@ -76,7 +76,7 @@ fn datagram_through_the_border(bencher: Bencher<'_, '_>) {
     assert!(bare.is_silent(), "a blocked source got an answer");
 }
 
-/// The reply to a STUN keepalive, made on the I/O thread.
+/// The reply to a STUN keepalive, made on the thread of the listeners.
 #[divan::bench(sample_size = 1_000)]
 fn stun_binding_reply(bencher: Bencher<'_, '_>) {
     let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42];

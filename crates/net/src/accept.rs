@@ -1,20 +1,22 @@
 //! A new connection, judged cheapest first: block list, rate, numbers, TLS.
 //!
 //! A refused connection costs its source a connection and us a table look-up: it is reset before any task
-//! exists for it. What passes has one task from here to its end.
+//! exists for it. What passes has one task here until its handshake is done, and then one on the core's
+//! thread to its end.
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use wire::net::{FiveTuple, HandshakeFault, Side, Transport, VerifiedDevice};
 
 use crate::counters::Count;
-use crate::crowd::{Arrival, Slot};
+use crate::crowd::{Arrival, Crowd, Slot};
 use crate::event::NetEvent;
 use crate::flow::Flow;
 use crate::io_thread::{IoThread, canonical, reset};
@@ -37,11 +39,46 @@ pub(crate) struct Door {
     pub(crate) local: SocketAddr,
 }
 
+/// A connection that was let in, on its way to the core's thread.
+#[derive(Debug)]
+pub(crate) struct Entered<T> {
+    connection: Connection,
+    flow: Arc<Flow>,
+    slot: Slot,
+    side: Side,
+    opened: NetEvent<T>,
+}
+
+/// Gives each connection that was let in its task on this thread.
+pub(crate) async fn seat<T: Send + 'static>(io: Rc<IoThread<T>>, mut entered: mpsc::Receiver<Entered<T>>) {
+    while let Some(Entered { mut connection, flow, slot, side, opened }) = entered.recv().await {
+        match connection.rehome() {
+            Ok(()) => {
+                let stream = Stream::new(Rc::clone(&io), connection, flow, side, Some(slot));
+                tokio::task::spawn_local(stream.run(opened));
+            }
+            Err(_no_file_descriptor) => {
+                io.shared.counters.add(Count::AcceptFailed);
+                io.shared.flows.remove(&flow.id);
+            }
+        }
+    }
+}
+
+/// What all doors have in common.
+#[derive(Debug)]
+pub(crate) struct Gate<T> {
+    pub(crate) io: Rc<IoThread<T>>,
+    pub(crate) crowd: Arc<Mutex<Crowd>>,
+    pub(crate) entrance: mpsc::Sender<Entered<T>>,
+}
+
 /// Accepts for as long as the thread runs.
-pub(crate) async fn listen<T: Send + 'static>(io: Rc<IoThread<T>>, listener: TcpListener, door: Door) {
+pub(crate) async fn listen<T: Send + 'static>(gate: Rc<Gate<T>>, listener: TcpListener, door: Door) {
+    let io = &gate.io;
     loop {
         match listener.accept().await {
-            Ok((connection, remote)) => arrive(&io, connection, canonical(remote), door),
+            Ok((connection, remote)) => arrive(&gate, connection, canonical(remote), door),
             Err(error) => {
                 io.shared.counters.add(Count::AcceptFailed);
                 if error.kind() != std::io::ErrorKind::ConnectionAborted {
@@ -52,12 +89,13 @@ pub(crate) async fn listen<T: Send + 'static>(io: Rc<IoThread<T>>, listener: Tcp
     }
 }
 
-fn arrive<T: Send + 'static>(io: &Rc<IoThread<T>>, connection: TcpStream, remote: SocketAddr, door: Door) {
+fn arrive<T: Send + 'static>(gate: &Rc<Gate<T>>, connection: TcpStream, remote: SocketAddr, door: Door) {
+    let io = &gate.io;
     io.shared.counters.add(Count::Accepted);
     let flow = Arc::new(Flow::new(io.shared.next_flow(), remote));
-    match admit(io, &flow, door) {
+    match admit(gate, &flow, door) {
         Ok(slot) => {
-            tokio::task::spawn_local(enter(Rc::clone(io), connection, flow, slot, door));
+            tokio::task::spawn_local(enter(Rc::clone(gate), connection, flow, slot, door));
         }
         Err(count) => {
             io.shared.counters.add(count);
@@ -72,7 +110,8 @@ fn arrive<T: Send + 'static>(io: &Rc<IoThread<T>>, connection: TcpStream, remote
     }
 }
 
-fn admit<T: Send + 'static>(io: &IoThread<T>, flow: &Arc<Flow>, door: Door) -> Result<Slot, Count> {
+fn admit<T: Send + 'static>(gate: &Gate<T>, flow: &Arc<Flow>, door: Door) -> Result<Slot, Count> {
+    let io = &gate.io;
     let mut arrival =
         Arrival { side: door.side, allowed: false, handshake: door.transport == Transport::Tls };
     if door.side == Side::Outside {
@@ -85,7 +124,7 @@ fn admit<T: Send + 'static>(io: &IoThread<T>, flow: &Arc<Flow>, door: Door) -> R
         }
         arrival.allowed = lists.is_allowed(flow.source());
     }
-    let (slot, evicted) = Slot::admit(&io.crowd, flow, arrival)?;
+    let (slot, evicted) = Slot::admit(&gate.crowd, flow, arrival)?;
     if evicted {
         io.shared.counters.add(Count::UnregisteredOldest);
     }
@@ -93,12 +132,13 @@ fn admit<T: Send + 'static>(io: &IoThread<T>, flow: &Arc<Flow>, door: Door) -> R
 }
 
 async fn enter<T: Send + 'static>(
-    io: Rc<IoThread<T>>,
+    gate: Rc<Gate<T>>,
     connection: TcpStream,
     flow: Arc<Flow>,
     mut slot: Slot,
     door: Door,
 ) {
+    let io = &gate.io;
     let local = connection.local_addr().map_or(door.local, canonical);
     let tuple = FiveTuple { transport: door.transport, local, remote: flow.remote };
     // Messages are small and each one matters at once. Where it cannot be set they are only slower.
@@ -106,7 +146,7 @@ async fn enter<T: Send + 'static>(
     let (connection, device) = match door.transport {
         Transport::Tls => {
             // Boxed: its memory is given back when the handshake is done.
-            match Box::pin(handshake(&io, connection, &flow, tuple)).await {
+            match Box::pin(handshake(io, connection, &flow, tuple)).await {
                 Some((stream, device)) => (Connection::Tls(stream), device),
                 None => return,
             }
@@ -117,7 +157,11 @@ async fn enter<T: Send + 'static>(
     io.shared.flows.insert(flow.id, Arc::clone(&flow));
     let device = device.map(Box::new);
     let opened = NetEvent::FlowOpened { flow: flow.id, side: door.side, tuple, device };
-    Stream::new(io, connection, flow, door.side, Some(slot)).run(opened).await;
+    let entered = Entered { connection, flow, slot, side: door.side, opened };
+    if let Err(refused) = gate.entrance.send(entered).await {
+        // The core has ended.
+        io.shared.flows.remove(&refused.0.flow.id);
+    }
 }
 
 /// The TLS handshake within its time; none where it failed, was cut off, or its source is blocked by now.

@@ -1,27 +1,25 @@
 //! The start: every listener is bound before anything runs, so that a failure leaves nothing behind.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::rc::Rc;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::{Builder, LocalRuntime};
 use tokio::sync::mpsc;
 use wire::net::{FlowId, Side, Transport};
 
-use crate::accept::{self, Door};
+use crate::accept::Door;
 use crate::config::{Listener, ListenerKind, Listening, NetConfig, NetError};
 use crate::counters::Counters;
-use crate::dns::{self, NameQuery};
 use crate::event::NetEvent;
 use crate::flow::FlowTable;
-use crate::io_thread::{IoThread, OpenFlow, Shared};
+use crate::io_thread::Shared;
 use crate::lanes::{Lane, Lanes};
 use crate::registered_sources::RegisteredSources;
-use crate::udp::{self, UdpDoor, UdpPort};
+use crate::threads::NetTasks;
+use crate::udp::{UdpDoor, UdpPort};
 use crate::{Net, ORDERS_MAX};
 
 /// Connections that the kernel completes before we accept them.
@@ -36,30 +34,13 @@ enum Bound {
     Datagram(UdpSocket, UdpDoor),
 }
 
-/// Every listener, bound, with what its tasks need: goes to the thread that shall run them.
-#[derive(Debug)]
-pub struct NetTasks<T> {
-    shared: Arc<Shared>,
-    lanes: Arc<Lanes<T>>,
-    bound: Vec<Bound>,
-    names: Vec<NameQuery>,
-    orders: mpsc::Receiver<OpenFlow>,
-    inside: Option<IpAddr>,
-}
-
-/// The network's tasks on their thread, which the core shares.
-#[derive(Debug)]
-pub struct NetRuntime {
-    runtime: LocalRuntime,
-}
-
 /// See [`Net::bind`].
 pub(crate) fn bind_all<T: Send + 'static>(
     config: NetConfig,
     lanes: Arc<Lanes<T>>,
 ) -> Result<(Net<T>, NetTasks<T>), NetError> {
     let NetConfig { listeners, identity, inside, names, lists } = config;
-    let mut bound = Vec::new();
+    let (mut streams, mut datagrams) = (Vec::new(), Vec::new());
     let mut ports = Vec::new();
     let mut listening = Vec::new();
     for (number, listener) in (1..).zip(&listeners) {
@@ -72,7 +53,10 @@ pub(crate) fn bind_all<T: Send + 'static>(
             source,
         })?;
         listening.push(up.listening);
-        bound.push(up.socket);
+        match up.socket {
+            Bound::Stream(listener, door) => streams.push((listener, door)),
+            Bound::Datagram(socket, door) => datagrams.push((socket, door)),
+        }
         ports.extend(up.port);
     }
     let shared = Arc::new(Shared {
@@ -89,54 +73,13 @@ pub(crate) fn bind_all<T: Send + 'static>(
     let tasks = NetTasks {
         shared: Arc::clone(&shared),
         lanes: Arc::clone(&lanes),
-        bound,
+        streams,
+        datagrams,
         names,
         orders: taken,
         inside,
     };
     Ok((Net { shared, lanes, listening, orders }, tasks))
-}
-
-impl<T: Send + 'static> NetTasks<T> {
-    /// Puts every task on this thread; they run as soon as the core does.
-    pub fn start(self) -> Result<NetRuntime, NetError> {
-        let Self { shared, lanes, bound, names, orders, inside } = self;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(Default::default())
-            .map_err(NetError::Thread)?;
-        let io = Rc::new(IoThread::new(shared, lanes));
-        let _context = runtime.enter();
-        for bound in bound {
-            match bound {
-                Bound::Stream(listener, door) => {
-                    let listener = tokio::net::TcpListener::from_std(listener).map_err(NetError::Thread)?;
-                    runtime.spawn_local(accept::listen(Rc::clone(&io), listener, door));
-                }
-                Bound::Datagram(socket, door) => {
-                    let socket = tokio::net::UdpSocket::from_std(socket).map_err(NetError::Thread)?;
-                    runtime.spawn_local(udp::listen(Rc::clone(&io), socket, door));
-                }
-            }
-        }
-        for (name, query) in names.into_iter().enumerate() {
-            runtime.spawn_local(dns::watch(Rc::clone(&io), name, query));
-        }
-        runtime.spawn_local(Rc::clone(&io).keep_house());
-        runtime.spawn_local(io.serve(orders, inside));
-        drop(_context);
-        Ok(NetRuntime { runtime })
-    }
-}
-
-impl NetRuntime {
-    /// Runs the core as one task among the network's, until it ends; every connection ends with it. None
-    /// where it panicked.
-    pub fn run<R: 'static>(self, core: impl Future<Output = R> + 'static) -> Option<R> {
-        // As a task it is woken by others of the thread without asking the operating system.
-        let core = self.runtime.spawn_local(core);
-        self.runtime.block_on(core).ok()
-    }
 }
 
 /// The core hears of the listeners before anything can come by them.

@@ -100,7 +100,7 @@ pub enum NetError {
         address: SocketAddr,
     },
     /// The thread or its event loop cannot be made.
-    #[error("cannot start the I/O thread: {}", without_code(.0))]
+    #[error("cannot start the network's threads: {}", without_code(.0))]
     Thread(io::Error),
 }
 

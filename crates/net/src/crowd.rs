@@ -1,13 +1,11 @@
 //! How many connections there may be: for each source, and in all, as long as nobody registered on them.
 //!
-//! One owner, the I/O thread. A [`Slot`] is held by the connection's task and gives its place back when
-//! dropped, however the task ends.
+//! A [`Slot`] is held by the connection's task, at the doors and later on the core's thread, and gives its
+//! place back when dropped, however the task ends.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wire::net::{FlowId, Side};
 
@@ -51,7 +49,7 @@ pub(crate) struct Arrival {
 /// The place of one connection.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    crowd: Rc<RefCell<Crowd>>,
+    crowd: Arc<Mutex<Crowd>>,
     flow: FlowId,
     source: IpAddr,
     stage: Stage,
@@ -69,22 +67,22 @@ impl Slot {
     /// Lets a connection in, or says which limit is reached. Where there are too many in all, the oldest
     /// is ended for it, and said so by the second value.
     pub(crate) fn admit(
-        crowd: &Rc<RefCell<Crowd>>,
+        crowd: &Arc<Mutex<Crowd>>,
         flow: &Arc<Flow>,
         arrival: Arrival,
     ) -> Result<(Self, bool), Count> {
         let source = source_key(flow.source());
         let (stage, evicted) = match arrival.side {
-            Side::Inside => (crowd.borrow_mut().enter_inside()?, false),
-            Side::Outside => crowd.borrow_mut().enter_outside(source, flow, arrival)?,
+            Side::Inside => (lock(crowd).enter_inside()?, false),
+            Side::Outside => lock(crowd).enter_outside(source, flow, arrival)?,
         };
-        Ok((Self { crowd: Rc::clone(crowd), flow: flow.id, source, stage }, evicted))
+        Ok((Self { crowd: Arc::clone(crowd), flow: flow.id, source, stage }, evicted))
     }
 
     /// The TLS handshake is complete.
     pub(crate) fn handshake_done(&mut self) {
         if self.stage == Stage::Handshake {
-            self.crowd.borrow_mut().source(self.source, |source| source.unfinished -= 1);
+            lock(&self.crowd).source(self.source, |source| source.unfinished -= 1);
             self.stage = Stage::Unregistered;
         }
     }
@@ -92,7 +90,7 @@ impl Slot {
     /// A phone registered on the connection.
     pub(crate) fn registered(&mut self) {
         if self.stage == Stage::Unregistered {
-            self.crowd.borrow_mut().leave_unregistered(self.source, self.flow);
+            lock(&self.crowd).leave_unregistered(self.source, self.flow);
             self.stage = Stage::Registered;
         }
     }
@@ -103,9 +101,13 @@ impl Drop for Slot {
         self.handshake_done();
         self.registered();
         if self.stage == Stage::Inside {
-            self.crowd.borrow_mut().inside -= 1;
+            lock(&self.crowd).inside -= 1;
         }
     }
+}
+
+fn lock(crowd: &Mutex<Crowd>) -> MutexGuard<'_, Crowd> {
+    crowd.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Crowd {
@@ -168,14 +170,14 @@ mod tests {
     const TCP: Arrival = Arrival { side: Side::Outside, allowed: false, handshake: false };
 
     struct Door {
-        crowd: Rc<RefCell<Crowd>>,
+        crowd: Arc<Mutex<Crowd>>,
         next: u64,
         evicted: Vec<Arc<Flow>>,
     }
 
     impl Door {
         fn new() -> Self {
-            Self { crowd: Rc::default(), next: 0, evicted: Vec::new() }
+            Self { crowd: Arc::default(), next: 0, evicted: Vec::new() }
         }
 
         fn knock(&mut self, host: u32, arrival: Arrival) -> Result<Slot, Count> {
@@ -198,8 +200,8 @@ mod tests {
         slots[0].registered();
         slots.push(door.knock(1, TLS).unwrap());
         drop(slots);
-        assert!(door.crowd.borrow().sources.is_empty());
-        assert!(door.crowd.borrow().unregistered.is_empty());
+        assert!(lock(&door.crowd).sources.is_empty());
+        assert!(lock(&door.crowd).unregistered.is_empty());
     }
 
     #[test]
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(ended.len(), 1);
         assert_eq!((ended[0].id, ended[0].ended()), (FlowId(2), Some(End::Evicted)));
         drop(slots);
-        assert!(door.crowd.borrow().sources.is_empty());
+        assert!(lock(&door.crowd).sources.is_empty());
     }
 
     #[test]

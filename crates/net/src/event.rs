@@ -1,4 +1,4 @@
-//! What the I/O thread tells the core: plain data, one value for each thing that happened on a socket.
+//! What the network tells the core: plain data, one value for each thing that happened on a socket.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
 //! The table of streams that the core can write to, and the bounded queue of each.
 //!
-//! The core thread appends and wakes the flow's task; the task alone writes to the socket. A peer that reads
+//! The core appends and wakes the flow's task; the task alone writes to the socket. A peer that reads
 //! too slowly fills its own queue and is closed: nobody else waits for it.
 
 use std::collections::VecDeque;
@@ -19,10 +19,11 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// What a chunk counts for at least: it costs a queue place and an allocation, however few bytes it has.
 const CHUNK_BYTES_MIN: usize = 128;
 
-/// Every stream, by its number. The one table that both the core and the I/O thread write.
+/// Every stream, by its number. The one table that two threads write: the doors insert, the
+/// core's thread looks up and removes.
 pub(crate) type FlowTable = DashMap<FlowId, Arc<Flow>>;
 
-/// What the core and the I/O thread share of one stream.
+/// What the core, the doors and the task of one stream share.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) id: FlowId,

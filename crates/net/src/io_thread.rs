@@ -1,4 +1,4 @@
-//! What all tasks of the I/O thread share, and what the core thread shares with it.
+//! What the tasks of one thread share, and what the network's two threads share with each other.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use wire::net::{FlowId, Transport};
 
 use crate::counters::Counters;
-use crate::crowd::Crowd;
 use crate::event::NetEvent;
 use crate::flow::{Flow, FlowTable};
 use crate::lanes::{Lane, Lanes};
@@ -29,7 +28,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// How often rates and floods are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// What the core thread and the I/O thread share.
+/// What the core, its tasks and the doors share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) flows: FlowTable,
@@ -47,20 +46,19 @@ impl Shared {
     }
 }
 
-/// An order of the core thread.
+/// An order of the core.
 #[derive(Debug)]
 pub(crate) struct OpenFlow {
     pub(crate) flow: Arc<Flow>,
     pub(crate) transport: Transport,
 }
 
-/// What all tasks of the I/O thread share.
+/// What all tasks of one of the network's threads share.
 #[derive(Debug)]
 pub(crate) struct IoThread<T> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lanes: Arc<Lanes<T>>,
     pub(crate) rates: SourceRates,
-    pub(crate) crowd: Rc<RefCell<Crowd>>,
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// Sources that come too fast.
     floods: RefCell<Floods>,
@@ -74,7 +72,6 @@ impl<T: Send + 'static> IoThread<T> {
             shared,
             lanes,
             rates: SourceRates::new(),
-            crowd: Rc::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             floods: RefCell::default(),
             crowding: RefCell::default(),

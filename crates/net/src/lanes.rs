@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Makes the lanes: one end for any number of producers, one for the core thread.
+/// Makes the lanes: one end for any number of producers, one for the core.
 pub fn lanes<T>(limits: LaneLimits) -> (Arc<Lanes<T>>, Receiver<T>) {
     let lanes = Arc::new(Lanes {
         limits,
@@ -155,7 +155,7 @@ impl<T> Queues<T> {
 
 impl<T> Lanes<T> {
     /// Hands an event of a plain thread to the core, before all strangers. Waits while the lane is full:
-    /// not for the core thread itself.
+    /// not for the core's thread itself.
     pub fn push_internal(&self, event: T) {
         let mut queues = self.lock();
         while !queues.registered.has_room(self.limits) && !queues.closed {

@@ -1,11 +1,11 @@
 //! Moves bytes: sockets, TLS, limits for each source, name look-ups.
 //!
-//! Owns every listener and connection, the I/O thread with its tokio runtime, and the current block list as
-//! it is tested before everything else. Never parses SIP, never decides about a message, never buffers
+//! Owns every listener and connection, the tokio runtimes of the core's thread and of the doors', and the
+//! current block list as it is tested before everything else. Never parses SIP, never decides about a message, never buffers
 //! without a bound; the core reads no socket but for this crate.
 //!
-//! [`lanes()`] makes the two lanes to the core and [`Net::start`] the thread that fills them; the core thread
-//! takes [`NetEvent`]s from its [`Receiver`] and answers through [`Net::send`], [`Net::close_flow`],
+//! [`lanes()`] makes the two lanes to the core, [`Net::bind`] the ports, and [`NetTasks::start`] the tasks that
+//! fill the lanes; the core, a task among them, takes [`NetEvent`]s from its [`Receiver`] and answers through [`Net::send`], [`Net::close_flow`],
 //! [`Net::register_flow`], [`Net::register_source`], [`Net::open_flow`] and [`Net::set_lists`]. Start reading at `accept.rs` for a
 //! connection, at `udp.rs` for a datagram. RFC 3261 §18, RFC 8446, RFC 5246, RFC 3263, RFC 8489 §12.
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ mod outgoing;
 mod registered_sources;
 mod source_rate;
 mod stream;
+mod threads;
 mod tls;
 mod udp;
 mod verifier;
@@ -41,7 +42,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use wire::net::{FlowId, Transport};
 
-pub use bind::{NetRuntime, NetTasks};
 pub use certificate::IdentityField;
 pub use config::{Listener, ListenerKind, Listening, NetConfig, NetError};
 pub use counters::{Count, Counters};
@@ -49,16 +49,17 @@ pub use dns::{NameQuery, ResolveError, resolve_now};
 pub use event::NetEvent;
 pub use lanes::{LaneLimits, Lanes, Receiver, lanes};
 pub use lists::Lists;
+pub use threads::{NetRuntime, NetTasks};
 pub use tls::{ClientAuth, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 
 use flow::{End, Flow, Queued};
 use io_thread::{OpenFlow, Shared, canonical};
 use lanes::Lane;
 
-/// Orders to open a flow that wait for the I/O thread; more than a PBX ever needs at once.
+/// Orders to open a flow that wait for their task; more than a PBX ever needs at once.
 const ORDERS_MAX: usize = 1024;
 
-/// The running network, as the core thread drives it.
+/// The running network, as the core drives it.
 #[derive(Debug)]
 pub struct Net<T> {
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! The block list and the allow list as the I/O thread holds them: one snapshot, replaced whole.
+//! The block list and the allow list as the network's threads hold them: one snapshot, replaced whole.
 
 use std::net::IpAddr;
 use std::sync::Arc;

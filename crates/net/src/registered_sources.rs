@@ -1,5 +1,5 @@
 //! Sources of datagrams from which phones registered: they are heard before strangers, and held to a rate of
-//! their own. The core thread writes, the I/O thread reads. Never grows beyond its bound: who finds no place
+//! their own. The core writes, the tasks of the listeners read. Never grows beyond its bound: who finds no place
 //! goes on as a stranger. UDP has no connection, so whoever writes such a source into his packets uses up
 //! that rate; he gets past nothing else by it.
 
@@ -31,7 +31,7 @@ impl Default for RegisteredSources {
 
 impl RegisteredSources {
     pub(crate) fn insert(&self, flow: FlowId, source: SocketAddr) {
-        // Only the core thread inserts: nobody else takes the last place meanwhile.
+        // Only the core inserts: nobody else takes the last place meanwhile.
         if !self.rates.contains_key(&(flow, source)) && self.rates.len() < self.sources_max {
             self.rates.insert((flow, source), limiter(DATAGRAMS, 2 * DATAGRAMS));
         }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,6 +57,17 @@ impl Connection {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.into_inner().0.0,
         }
+    }
+
+    /// Moves it to the runtime of this thread.
+    pub(crate) fn rehome(&mut self) -> io::Result<()> {
+        let tcp = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &mut stream.get_mut().0.0,
+        };
+        let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
+        *tcp = TcpStream::from_std(again)?;
+        Ok(())
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

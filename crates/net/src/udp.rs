@@ -1,4 +1,4 @@
-//! Datagrams: received in batches on the I/O thread, sent straight from the core thread.
+//! Datagrams: received in batches and sent on the core's thread.
 //!
 //! Each is judged right after `recv`: block list, rate of its source, length, STUN. STUN is answered at once
 //! and never queued. What comes from a source that a phone registered from is handed on before strangers. What the core has no room for is dropped and counted. RFC 3261 §18, RFC 8489 §12.
@@ -36,7 +36,7 @@ pub(crate) struct UdpDoor {
     pub(crate) sip: bool,
 }
 
-/// The sending half of a UDP listener, for the core thread.
+/// The sending half of a UDP listener, for the core.
 #[derive(Debug)]
 pub(crate) struct UdpPort {
     pub(crate) flow: FlowId,

@@ -2,7 +2,7 @@
 //!
 //! To the client every failure is the same `access_denied`; the true cause is left in a slot of the
 //! verifier, from which the connection takes it. That is exact without a verifier for each connection: the
-//! check runs within one poll of the handshake on the one I/O thread, and the slot is emptied after every
+//! check runs within one poll of the handshake on the one thread of the doors, and the slot is emptied after every
 //! poll. Never weaker than the stock verifier, never a second opinion. RFC 5280 §6, RFC 8446 §4.4.2.4.
 
 use std::sync::{Arc, Mutex, PoisonError};

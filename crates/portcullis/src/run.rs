@@ -2,7 +2,7 @@
 //!
 //! The order is what matters here: file, admin socket, store and every port first, so that whatever fails
 //! leaves nothing behind; the ready line only when everything listens. Threads: `core` decides and has the
-//! sockets, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
+//! sockets, `doors` lets strangers in, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -228,8 +228,10 @@ fn start_core(
             Ok(runtime) => (Some(runtime), started.send(Ok(()))),
             Err(error) => (None, started.send(Err(error))),
         };
-        if let (Some(runtime), Ok(())) = (runtime, told) {
-            runtime.run(signaling.serve()).map(end);
+        if let (Some(runtime), Ok(())) = (runtime, told)
+            && let Some(plant) = runtime.run(signaling.serve())
+        {
+            end(plant);
         }
         drop(socket);
     };
