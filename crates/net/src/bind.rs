@@ -13,6 +13,7 @@ use wire::net::{FlowId, Side, Transport};
 use crate::accept::Door;
 use crate::config::{Listener, ListenerKind, Listening, NetConfig, NetError};
 use crate::counters::Counters;
+use crate::dns::NameQuery;
 use crate::event::NetEvent;
 use crate::flow::FlowTable;
 use crate::io_thread::Shared;
@@ -69,6 +70,7 @@ pub(crate) fn bind_all<T: Send + 'static>(
         next_flow: AtomicU64::new(listening.len() as u64 + 1),
     });
     announce(&lanes, &listening);
+    let names = announce_addresses(&lanes, names);
     let (orders, taken) = mpsc::channel(ORDERS_MAX);
     let tasks = NetTasks {
         shared: Arc::clone(&shared),
@@ -89,6 +91,19 @@ fn announce<T: Send + 'static>(lanes: &Lanes<T>, listening: &[Listening]) {
         let event = NetEvent::Listening { flow, side, transport: kind.transport(), local: address };
         lanes.push_unbounded(Lane::Registered, event);
     }
+}
+
+/// The core hears of names that are addresses before anything that it would have to send there; the names
+/// that are left must be looked up, each under its number.
+fn announce_addresses<T: Send + 'static>(lanes: &Lanes<T>, names: Vec<NameQuery>) -> Vec<(usize, NameQuery)> {
+    let mut left = Vec::new();
+    for (name, query) in names.into_iter().enumerate() {
+        match query.literal() {
+            Some(targets) => lanes.push_unbounded(Lane::Registered, NetEvent::Resolved { name, targets }),
+            None => left.push((name, query)),
+        }
+    }
+    left
 }
 
 struct Up {

@@ -96,9 +96,6 @@ pub fn resolve_now(query: &NameQuery) -> Result<Vec<(Transport, SocketAddr)>, Re
 
 /// Looks a name up, tells the core, and does so again whenever the records expire.
 pub(crate) async fn watch<T: Send + 'static>(io: Rc<IoThread<T>>, name: usize, query: NameQuery) {
-    if let Some(targets) = query.literal() {
-        return io.lanes.push(Lane::Registered, NetEvent::Resolved { name, targets }).await;
-    }
     // Read anew after a failure: the resolver's own configuration may be what is wrong.
     let mut kept = None;
     loop {

@@ -31,7 +31,7 @@ pub struct NetTasks<T> {
     pub(crate) lanes: Arc<Lanes<T>>,
     pub(crate) streams: Vec<(TcpListener, Door)>,
     pub(crate) datagrams: Vec<(UdpSocket, UdpDoor)>,
-    pub(crate) names: Vec<NameQuery>,
+    pub(crate) names: Vec<(usize, NameQuery)>,
     pub(crate) orders: mpsc::Receiver<OpenFlow>,
     pub(crate) inside: Option<IpAddr>,
 }
@@ -89,7 +89,7 @@ struct Doors {
 impl Doors {
     fn open<T: Send + 'static>(
         streams: Vec<(TcpListener, Door)>,
-        names: Vec<NameQuery>,
+        names: Vec<(usize, NameQuery)>,
         (shared, lanes): (Arc<Shared>, Arc<Lanes<T>>),
         entrance: mpsc::Sender<Entered<T>>,
     ) -> io::Result<Self> {
@@ -127,14 +127,14 @@ fn run_doors<T: Send + 'static>(
     runtime: &Runtime,
     gate: &Rc<Gate<T>>,
     listeners: Vec<(tokio::net::TcpListener, Door)>,
-    names: Vec<NameQuery>,
+    names: Vec<(usize, NameQuery)>,
     closed: oneshot::Receiver<()>,
 ) {
     LocalSet::new().block_on(runtime, async {
         for (listener, door) in listeners {
             spawn_local(accept::listen(Rc::clone(gate), listener, door));
         }
-        for (name, query) in names.into_iter().enumerate() {
+        for (name, query) in names {
             spawn_local(dns::watch(Rc::clone(&gate.io), name, query));
         }
         spawn_local(Rc::clone(&gate.io).keep_house());
