@@ -29,15 +29,25 @@ impl Body {
         Self { content_type: Some("application/sdp".to_owned()), bytes }
     }
 
-    /// A body that is no SDP, without what the outside must not see.
+    /// A body that is no SDP, as it came.
     pub(crate) fn other(content_type: String, bytes: &[u8]) -> Self {
         Self { content_type: Some(content_type), bytes: bytes.to_vec() }
     }
 
-    /// Replaces every hidden host by the domain.
-    pub(crate) fn masked(mut self, topology: &Topology, domain: &str) -> Self {
+    /// Replaces every host of the inside by the domain.
+    pub(crate) fn masked_outward(mut self, topology: &Topology, domain: &str) -> Self {
         if let Some(text) = std::str::from_utf8(&self.bytes).ok().filter(|text| topology.names_hidden(text)) {
             self.bytes = topology.masked(text, domain).into_bytes();
+        }
+        self
+    }
+
+    /// Replaces a phone's own addresses and host names by the domain. A word without a dot or colon stays: a
+    /// phone may call itself "phone", and so may people.
+    pub(crate) fn masked_inward(mut self, private: &[String], domain: &str) -> Self {
+        let hosts = private.iter().filter(|name| name.contains(['.', ':'])).map(String::as_str);
+        if let Some(text) = std::str::from_utf8(&self.bytes).ok().filter(|_| !private.is_empty()) {
+            self.bytes = crate::topology::replaced(text, hosts, domain).into_bytes();
         }
         self
     }
@@ -99,6 +109,22 @@ mod tests {
             return Err(400);
         }
         kind_of(&message, Method::parse(method))
+    }
+
+    #[test]
+    fn a_phone_is_not_named_in_what_it_writes() {
+        let masked = |text: &str| {
+            let private = ["192.168.1.20", "2001:db8::7", "desk.lan", "phone"].map(str::to_owned);
+            let body =
+                Body::other("text/plain".into(), text.as_bytes()).masked_inward(&private, "example.com");
+            String::from_utf8(body.bytes).unwrap()
+        };
+        assert_eq!(masked("<192.168.1.20> or Desk.LAN"), "<example.com> or example.com");
+        assert_eq!(masked("sip:x@[2001:db8::7]"), "sip:x@example.com");
+        assert_eq!(masked("192.168.1.201, my phone"), "192.168.1.201, my phone");
+        let binary = Body::other("application/x".into(), b"\xff192.168.1.20")
+            .masked_inward(&["192.168.1.20".into()], "d");
+        assert_eq!(binary.bytes, b"\xff192.168.1.20");
     }
 
     #[test]

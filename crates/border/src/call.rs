@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use guard::HardwareId;
 use sip::{Dialog, Hop, ServerId};
 use wire::clock::{Instant, WallTime};
 use wire::net::Side;
@@ -15,6 +16,7 @@ use wire::sip::{Essentials, HeaderName, Message, NameAddr, Scheme, Uri};
 use crate::Border;
 use crate::answer::Ask;
 use crate::binding::BindingId;
+use crate::challenged::ChallengedCalls;
 use crate::dialog_map::{DialogKey, DialogMap, DialogRef};
 use crate::digest;
 use crate::entry::{CallRefusal, EntryId};
@@ -77,6 +79,8 @@ pub(crate) struct DialogPair {
 pub(crate) struct Call {
     pub(crate) entry: EntryId,
     pub(crate) binding: BindingId,
+    /// The device that the binding was made by, where it showed a certificate.
+    pub(crate) device: Option<HardwareId>,
     pub(crate) pbx: usize,
     /// The face on which the caller is.
     pub(crate) caller: Side,
@@ -128,28 +132,15 @@ impl Call {
 pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     pub(crate) relays: BTreeMap<media::RelayId, (CallId, usize)>,
-    /// Calls that the PBX challenged and whose phone will try again: they were counted.
-    challenged: BTreeMap<(String, String), Challenged>,
+    challenged: ChallengedCalls,
 }
 
-/// A counted call that was challenged.
-struct Challenged {
-    until: Instant,
-    /// Tries that are still the same call: one for the challenge, one for a nonce that was too old.
-    tries: u8,
-}
-
-/// Tries of a challenged call that are not counted again.
-const CHALLENGED_TRIES: u8 = 2;
-/// Challenged calls that are remembered, and for how long.
-const CHALLENGED_MAX: usize = 4_096;
-const CHALLENGED_LIFE: Duration = Duration::from_secs(32);
 /// Ringing without any word of the called side (RFC 3261 §16.6 timer C).
 const RINGING_MAX: Duration = Duration::from_secs(300);
 /// A call whose media never falls silent still ends some day.
 const CONFIRMED_MAX: Duration = Duration::from_secs(86_400);
 /// Parties that may answer one INVITE.
-const FORKS_MAX: usize = 32;
+pub(crate) const FORKS_MAX: usize = 32;
 /// A BYE that nobody answers.
 const ENDING_MAX: Duration = Duration::from_secs(40);
 
@@ -180,24 +171,6 @@ impl CallTable {
             dialogs.len() <= self.calls.values().map(|call| 2 * call.dialogs.len()).sum(),
             "a dialog without a call"
         );
-    }
-
-    fn remember_challenged(&mut self, key: (String, String), now: Instant) {
-        self.challenged.retain(|_, challenged| challenged.until > now);
-        if self.challenged.len() < CHALLENGED_MAX {
-            let first = Challenged { until: now + CHALLENGED_LIFE, tries: CHALLENGED_TRIES };
-            self.challenged.entry(key).or_insert(first);
-        }
-    }
-
-    /// Whether this is a challenged call tried again: a right that is used up.
-    fn is_tried_again(&mut self, key: &(String, String), now: Instant) -> bool {
-        let challenged = self.challenged.get_mut(key).filter(|challenged| challenged.until > now);
-        challenged.is_some_and(|challenged| {
-            let again = challenged.tries > 0;
-            challenged.tries = challenged.tries.saturating_sub(1);
-            again
-        })
     }
 }
 
@@ -302,9 +275,11 @@ impl Border {
         let id = CallId(self.next_call);
         self.next_call += 1;
         let Ends { entry, binding, pbx, peer, target, contact_users } = ends;
+        let device = self.bindings.binding(binding).and_then(|binding| binding.hardware_id);
         let call = Call {
             entry,
             binding,
+            device,
             pbx,
             caller: ask.side,
             caller_tag: tag.to_owned(),
@@ -375,7 +350,8 @@ impl Border {
     ) -> bool {
         let now = self.now.mono;
         let key = (essentials.call_id.to_owned(), essentials.from.tag().unwrap_or_default().to_owned());
-        let again = digest::credentials_of(message).next().is_some() && self.calls.is_tried_again(&key, now);
+        let again = digest::credentials_of(message).next().is_some()
+            && self.calls.challenged.is_tried_again(&key, now);
         let config = &self.entries.entry(entry).config;
         let (name, restriction, max) = (config.name.clone(), config.frequency.clone(), config.max_calls);
         let refusal = if again {
@@ -546,7 +522,7 @@ impl Border {
     pub(crate) fn remember_challenged(&mut self, id: CallId) {
         let Some(call) = self.calls.call(id) else { return };
         let key = (call.leg(call.caller).call_id.clone(), call.caller_tag.clone());
-        self.calls.remember_challenged(key, self.now.mono);
+        self.calls.challenged.remember(key, self.now.mono);
     }
 
     pub(crate) fn report_call_failed(&mut self, entry: EntryId, ask: &Ask, why: &str, next_step: &str) {

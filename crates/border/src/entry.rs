@@ -201,6 +201,11 @@ impl Entries {
         }
     }
 
+    /// The device that a certificate names, where an extension lists it.
+    pub(crate) fn known_device(&self, device: &VerifiedDevice) -> Option<HardwareId> {
+        HardwareId::from_values(&device.field_values).ok().filter(|id| self.by_hardware_id.contains_key(id))
+    }
+
     /// Whether any extension may come without a certificate.
     pub(crate) fn any_digest(&self) -> Option<EntryId> {
         self.ids().find(|id| self.entry(*id).config.authentication == Authentication::Digest)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use guard::HardwareId;
 use sip::dialog::Route;
 use sip::{ClientId, Hop, ServerId};
 use wire::net::Side;
@@ -16,8 +17,9 @@ use crate::call::{CallId, CallState};
 use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
-use crate::media_plan::{Paused, Plan};
+use crate::media_plan::{Hiding, Paused, Plan};
 use crate::response::{ClientUse, Reply};
+use crate::topology::Topology;
 
 /// A forwarded request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +59,8 @@ pub(crate) struct Forward {
     pub(crate) auth: AuthState,
     pub(crate) cancelled: bool,
     pub(crate) answered: bool,
+    /// The ACKs of those who accepted too late and were hung up, by To tag.
+    pub(crate) hung_up: Vec<(String, Bytes)>,
 }
 
 /// All of them; as many as there are transactions.
@@ -100,6 +104,7 @@ impl Border {
             auth: AuthState::default(),
             cancelled: false,
             answered: false,
+            hung_up: Vec::new(),
         };
         self.forwards.forwards.insert(id, forward);
         id
@@ -158,13 +163,27 @@ impl Border {
         }
     }
 
-    /// An outside request belongs to a call if it comes by the call's flow, or by the newest flow of the
-    /// same binding (contract section 4: the phone may have come back).
+    /// An outside request belongs to a call if it comes by the call's flow, by the newest flow of the same
+    /// binding (contract section 4: the phone may have come back), or from the same device by its certificate
+    /// (it has come back and not registered yet).
     fn belongs(&self, hop: &Hop, side: Side, call: CallId) -> bool {
         let Some(call) = self.calls.call(call) else { return false };
         side == Side::Inside
             || call.leg(Side::Outside).hop == *hop
             || self.bindings.by_hop(hop).contains(&call.binding)
+            || (call.device.is_some() && self.device_at(hop) == call.device)
+    }
+
+    /// The device of ours at the other end of a hop, proved by its certificate.
+    pub(crate) fn device_at(&self, hop: &Hop) -> Option<HardwareId> {
+        self.entries.known_device(self.flows.flow(hop.flow)?.device.as_ref()?)
+    }
+
+    /// Whether a phone that has not registered on its flow yet may say this: what belongs to a call of the
+    /// same device.
+    pub(crate) fn continues_a_call(&self, hop: &Hop, essentials: &Essentials<'_>) -> bool {
+        let dialog = DialogKey::of(Side::Outside, essentials).and_then(|key| self.dialogs.find(&key));
+        dialog.is_some_and(|dialog| self.belongs(hop, Side::Outside, dialog.call))
     }
 
     /// MESSAGE and NOTIFY outside any dialog.
@@ -257,7 +276,8 @@ impl Border {
         let Ok(message) = Message::parse(&bytes) else { return };
         let call = self.call_of(id);
         let method = message.method().unwrap_or(Method::Other(""));
-        let body = match self.plan_body(call, from, &message, method) {
+        let hiding = self.hiding(id, &message, from);
+        let body = match self.plan_body(call, &hiding, &message, method) {
             Plan::Send(body) => body,
             Plan::Wait => {
                 if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
@@ -269,6 +289,27 @@ impl Border {
         };
         if !self.transmit(id, &message, &body) {
             self.on_unreachable(id, from, message.method() == Some(Method::Bye));
+        }
+    }
+
+    /// What must not cross in a message that belongs to a forwarded request and came from `from`: the request
+    /// itself, or an answer to it.
+    pub(crate) fn hiding(&self, id: ForwardId, message: &Message<'_>, from: Side) -> Hiding {
+        let private = match from {
+            Side::Outside => Topology::private_names(message, self.phone_address(id), self.phone_contact(id)),
+            Side::Inside => Vec::new(),
+        };
+        Hiding { from, pbx: self.pbx_of(id), private }
+    }
+
+    /// The PBX at one end of a forwarded request.
+    pub(crate) fn pbx_of(&self, id: ForwardId) -> usize {
+        match self.forward(id).map(|forward| &forward.kind) {
+            Some(Kind::Single(single)) => single.pbx,
+            Some(Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } }) => {
+                self.calls.call(*call).map_or(0, |call| call.pbx)
+            }
+            None => 0,
         }
     }
 
@@ -290,7 +331,7 @@ impl Border {
         let Ok(essentials) = message.essentials() else { return false };
         let Some(head) = self.head(id, &essentials) else { return false };
         let Some(forward) = self.forward(id) else { return false };
-        let (from, remote) = (forward.ask.side, forward.ask.hop.remote.ip());
+        let from = forward.ask.side;
         let branch = self.entropy.branch();
         let method = essentials.cseq.method;
         let mut writer = self.begin_request(&head, from.other(), method, &branch, essentials.max_forwards);
@@ -298,13 +339,9 @@ impl Border {
             writer.header("RAck", self.rack_towards(id, rack));
         }
         self.write_credentials(&mut writer, id, message, method, &head);
-        let private = if from == Side::Outside {
-            crate::topology::Topology::private_names(message, remote, self.phone_contact(id))
-        } else {
-            Vec::new()
-        };
+        let hiding = self.hiding(id, message, from);
         let domain = self.config.pbx[head.pbx].domain.clone();
-        self.topology.pass_headers(message, from.other(), &domain, &private, &mut writer);
+        self.topology.pass_headers(message, from.other(), &domain, &hiding.private, &mut writer);
         let bytes = Bytes::from(body.finish(writer));
         let client = self.transactions.request(head.hop, method, &branch, bytes, self.now.mono);
         let Some(client) = client else { return false };
@@ -483,7 +520,8 @@ impl Border {
         let found = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key));
         let Some(dialog) = found.filter(|dialog| self.belongs(hop, side, dialog.call)) else { return };
         let Some(head) = self.dialog_head(dialog, side.other(), essentials.cseq.number) else { return };
-        let planned = self.plan_body(Some(dialog.call), side, message, Method::Ack);
+        let hiding = Hiding { from: side, pbx: head.pbx, private: Vec::new() };
+        let planned = self.plan_body(Some(dialog.call), &hiding, message, Method::Ack);
         let Plan::Send(body) = planned else { return };
         self.settle_media(dialog.call);
         let branch = self.entropy.branch();

@@ -9,16 +9,15 @@ use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
 use crate::body::Body;
-use crate::call::{CallId, CallState, DialogPair};
+use crate::call::{CallId, CallState, DialogPair, FORKS_MAX};
 use crate::dialog_map::DialogRef;
 use crate::digest::{self, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
-use crate::media_plan::{Paused, Plan};
+use crate::media_plan::{Hiding, Paused, Plan};
 use crate::report::About;
 use crate::response::{ClientUse, Lost, Prepared, Reply};
-use crate::topology::Topology;
 
 impl Border {
     pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {
@@ -39,13 +38,7 @@ impl Border {
     /// Answers the PBX's challenge for a certificate device; true where the request is on its way again.
     fn try_credentials(&mut self, id: ForwardId, message: &Message<'_>) -> bool {
         let Some(entry) = self.surrogate_entry(id) else { return false };
-        let pbx = match self.call_of(id).and_then(|call| self.calls.call(call)) {
-            Some(call) => call.pbx,
-            None => match self.forward(id).map(|forward| &forward.kind) {
-                Some(Kind::Single(single)) => single.pbx,
-                _ => return false,
-            },
-        };
+        let pbx = self.pbx_of(id);
         let Some(forward) = self.forward_mut(id).filter(|forward| !forward.cancelled) else { return false };
         let mut auth = std::mem::take(&mut forward.auth);
         let challenged = self.take_challenge(pbx, entry, &mut auth, message);
@@ -93,7 +86,8 @@ impl Border {
         {
             return;
         }
-        let body = match self.plan_body(call, ask.side.other(), message, method) {
+        let hiding = self.hiding(id, message, ask.side.other());
+        let body = match self.plan_body(call, &hiding, message, method) {
             Plan::Send(body) => body,
             Plan::Wait => {
                 if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
@@ -162,12 +156,7 @@ impl Border {
         let Some(forward) = self.forward(id) else { return };
         let (side, hop) = (forward.ask.side, forward.ask.hop);
         let method = request.method();
-        let pbx = match &forward.kind {
-            Kind::Single(single) => single.pbx,
-            Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } } => {
-                self.calls.call(*call).map_or(0, |call| call.pbx)
-            }
-        };
+        let Hiding { pbx, private, .. } = self.hiding(id, message, side.other());
         let domain = self.config.pbx[pbx].domain.clone();
         if method == Some(Method::Invite) && (101..300).contains(&status) {
             for route in request.values(HeaderName::RecordRoute) {
@@ -191,10 +180,6 @@ impl Border {
         if matches!(status, 401 | 407) && side == Side::Outside {
             self.pass_challenges(writer, message, hop.remote.ip());
         }
-        let private = match side {
-            Side::Inside => Topology::private_names(message, self.phone_address(id), self.phone_contact(id)),
-            Side::Outside => Vec::new(),
-        };
         self.topology.pass_headers(message, side, &domain, &private, writer);
     }
 
@@ -218,14 +203,16 @@ impl Border {
         self.bindings.binding(binding).map(|binding| binding.contact.as_str())
     }
 
-    /// The address of the phone that answered.
-    fn phone_address(&self, id: ForwardId) -> std::net::IpAddr {
+    /// The address of the phone at one end of a forwarded request.
+    pub(crate) fn phone_address(&self, id: ForwardId) -> std::net::IpAddr {
+        let asks = self.forward(id).map(|forward| &forward.ask).filter(|ask| ask.side == Side::Outside);
         let call = self.call_of(id).and_then(|call| self.calls.call(call));
         let single = match self.forward(id).map(|forward| &forward.kind) {
             Some(Kind::Single(single)) => Some(single.hop),
-            _ => None,
+            Some(Kind::Invite { .. } | Kind::InDialog { .. }) | None => None,
         };
-        call.map(|call| call.leg(Side::Outside).hop)
+        asks.map(|ask| ask.hop)
+            .or_else(|| call.map(|call| call.leg(Side::Outside).hop))
             .or(single)
             .map_or(std::net::IpAddr::from([0, 0, 0, 0]), |hop| hop.remote.ip())
     }
@@ -277,17 +264,30 @@ impl Border {
         true
     }
 
-    /// A 2xx for a call that is over: its sender is acknowledged and hung up (RFC 3261 §13.2.2.4).
+    /// A 2xx for a call that is over: its sender is acknowledged as often as he repeats it, and hung up once
+    /// (RFC 3261 §13.2.2.4).
     pub(crate) fn hang_up_late(&mut self, id: ForwardId, reply: Reply<'_>) {
         let Some(forward) = self.forward(id) else { return };
         let (bytes, to) = (forward.ask.bytes.clone(), forward.ask.side.other());
         let Some(hop) = forward.sent_to else { return };
+        let tag = reply.essentials.to.tag().unwrap_or_default();
+        if let Some((_, ack)) = forward.hung_up.iter().find(|(known, _)| known == tag) {
+            let ack = ack.clone();
+            return self.send(&hop, ack);
+        }
+        if forward.hung_up.len() >= FORKS_MAX {
+            return;
+        }
         let Ok(request) = Message::parse(&bytes) else { return };
         let Ok(dialog) = sip::Dialog::uac(&request, reply.message) else { return };
         let cseq = reply.essentials.cseq.number;
         let branch = self.entropy.branch();
         let ack = dialog.request(Method::Ack, cseq, &self.via_value(to, &hop, &branch), 70).finish(b"");
-        self.send(&hop, Bytes::from(ack));
+        let ack = Bytes::from(ack);
+        if let Some(forward) = self.forward_mut(id) {
+            forward.hung_up.push((tag.to_owned(), ack.clone()));
+        }
+        self.send(&hop, ack);
         let branch = self.entropy.branch();
         let via = self.via_value(to, &hop, &branch);
         let bye = dialog.request(Method::Bye, cseq.wrapping_add(1), &via, 70).finish(b"");

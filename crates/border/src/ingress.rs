@@ -239,10 +239,11 @@ impl Border {
             && message.value(HeaderName::Via).is_some()
             && message.value(HeaderName::CSeq).is_some();
         if answerable {
-            let writer =
-                sip::response::response(&message, hop.remote, 400, crate::answer::reason_phrase(400), None);
-            let bytes = Bytes::from(writer.finish(b""));
-            self.send(&hop, bytes);
+            let call_id = message.value(HeaderName::CallId).unwrap_or_default();
+            let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
+            let reason = crate::answer::reason_phrase(400);
+            let writer = sip::response::response(&message, hop.remote, 400, reason, Some(&tag));
+            self.send(&hop, Bytes::from(writer.finish(b"")));
         }
     }
 
@@ -293,7 +294,9 @@ impl Border {
         }
     }
 
-    /// Only REGISTER is for everybody; all else comes from a registered flow (contract section 2).
+    /// Only REGISTER is for everybody; all else comes from a registered flow (contract section 2). A device of
+    /// ours that came back by another connection may go on with its calls before it has registered again, and
+    /// hears 481 in a dialog that we do not know; strangers hear nothing.
     fn may_speak(
         &mut self,
         hop: &Hop,
@@ -301,7 +304,16 @@ impl Border {
         message: &Message<'_>,
         essentials: &Essentials<'_>,
     ) -> bool {
-        if method == Method::Register || !self.bindings.by_hop(hop).is_empty() {
+        if method == Method::Register
+            || !self.bindings.by_hop(hop).is_empty()
+            || self.continues_a_call(hop, essentials)
+        {
+            return true;
+        }
+        if essentials.to.tag().is_some()
+            && !matches!(method, Method::Ack | Method::Cancel)
+            && self.device_at(hop).is_some()
+        {
             return true;
         }
         match method {
@@ -325,10 +337,15 @@ impl Border {
     /// 403 without a transaction (RFC 3261 §8.2.7): a forged UDP source must not get it again and again.
     fn refuse_stranger(&mut self, hop: &Hop, message: &Message<'_>, essentials: &Essentials<'_>) {
         let branch = essentials.via.branch().unwrap_or_default();
-        let (_, tag) = self.keys.series(essentials.call_id, branch);
+        let tag = self.stateless_tag(essentials.call_id, branch);
         let reason = crate::answer::reason_phrase(403);
         let writer = sip::response::response(message, hop.remote, 403, reason, Some(&tag));
         self.send(hop, Bytes::from(writer.finish(b"")));
+    }
+
+    /// The To tag of an answer without a transaction: the same for each repetition (RFC 3261 §8.2.7).
+    fn stateless_tag(&self, call_id: &str, branch: &str) -> String {
+        self.keys.series(call_id, branch).1
     }
 
     fn on_inside_stranger(&mut self, hop: &Hop, method: Method<'_>) {

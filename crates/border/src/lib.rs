@@ -19,6 +19,7 @@ mod answer;
 mod binding;
 mod body;
 mod call;
+mod challenged;
 pub mod command;
 pub mod config;
 mod control;
@@ -43,6 +44,8 @@ mod registrar;
 mod report;
 mod response;
 mod strangers;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod topology;
 

@@ -59,41 +59,54 @@ pub(crate) enum Plan {
     Refuse(u16),
 }
 
+/// Whose names a body must not show to the other side.
+pub(crate) struct Hiding {
+    /// Where the message came from.
+    pub(crate) from: Side,
+    /// The PBX at the other end, or at this one: its domain stands in the place of what is hidden.
+    pub(crate) pbx: usize,
+    /// What the phone that sent it could be known by; none for messages from the inside.
+    pub(crate) private: Vec<String>,
+}
+
 /// A held call has no media to be judged by; its dialog still ends it.
 const HELD_IDLE: Duration = Duration::from_secs(4 * 3600);
 
 impl Border {
-    /// Plans the body of a message that came from `from`: takes in what it advertises, orders what it
+    /// Plans the body of a message that came from `hiding.from`: takes in what it advertises, orders what it
     /// needs, and gives the body for the other side.
     pub(crate) fn plan_body(
         &mut self,
         call: Option<CallId>,
-        from: Side,
+        hiding: &Hiding,
         message: &Message<'_>,
         method: Method<'_>,
     ) -> Plan {
         let body = match body::kind_of(message, method) {
             Ok(BodyKind::Empty) => Body::default(),
-            Ok(BodyKind::Other(content_type)) => Body::other(content_type, message.body()),
+            Ok(BodyKind::Other(content_type)) => {
+                let body = Body::other(content_type, message.body());
+                let domain = self.domain_of(hiding.pbx);
+                match hiding.from {
+                    Side::Inside => body.masked_outward(&self.topology, domain),
+                    Side::Outside => body.masked_inward(&hiding.private, domain),
+                }
+            }
             Ok(BodyKind::Sdp) => match call {
-                Some(call) => return self.plan_description(call, from, message),
+                Some(call) => return self.plan_description(call, hiding, message),
                 None => return Plan::Refuse(481),
             },
             Err(status) => return Plan::Refuse(status),
         };
-        Plan::Send(self.masked(body, from.other()))
+        Plan::Send(body)
     }
 
-    /// What leaves on the outside names nothing of the inside.
-    fn masked(&self, body: Body, to: Side) -> Body {
-        let domain = self.config.pbx.first().map(|pbx| pbx.domain.as_str()).unwrap_or_default();
-        match to {
-            Side::Outside => body.masked(&self.topology, domain),
-            Side::Inside => body,
-        }
+    fn domain_of(&self, pbx: usize) -> &str {
+        self.config.pbx.get(pbx).map(|pbx| pbx.domain.as_str()).unwrap_or_default()
     }
 
-    fn plan_description(&mut self, call: CallId, from: Side, message: &Message<'_>) -> Plan {
+    fn plan_description(&mut self, call: CallId, hiding: &Hiding, message: &Message<'_>) -> Plan {
+        let from = hiding.from;
         let Ok(description) = SessionDescription::parse(message.body()) else { return Plan::Refuse(488) };
         let mut waiting = false;
         let offer = matches!(message.method(), Some(Method::Invite | Method::Update));
@@ -111,8 +124,13 @@ impl Border {
         else {
             return Plan::Refuse(481);
         };
+        // The writer's addresses are left out of every description; the names of the inside must not stand
+        // in one either.
         let body = Body::sdp(description.rewritten(self.media_address(to), &ports));
-        Plan::Send(self.masked(body, to))
+        Plan::Send(match to {
+            Side::Outside => body.masked_outward(&self.topology, self.domain_of(hiding.pbx)),
+            Side::Inside => body,
+        })
     }
 
     /// What a phone or a PBX is told as the address of our ports.

@@ -97,16 +97,7 @@ impl Topology {
 
     /// `text` with the domain in the place of every hidden host.
     pub(crate) fn masked(&self, text: &str, domain: &str) -> String {
-        let mut text = text.to_owned();
-        for hidden in &self.hidden {
-            let mut from = 0;
-            while let Some(start) = find_host(text.get(from..).unwrap_or_default(), hidden) {
-                let start = from + start;
-                text.replace_range(start..start + hidden.len(), domain);
-                from = start + domain.len();
-            }
-        }
-        text
+        replaced(text, self.hidden.iter().map(String::as_str), domain)
     }
 
     /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the
@@ -182,6 +173,25 @@ impl Topology {
         }
         names
     }
+}
+
+/// `text` with `domain` in the place of each of these hosts; an IPv6 address goes with its brackets.
+pub(crate) fn replaced<'a>(text: &str, hosts: impl Iterator<Item = &'a str>, domain: &str) -> String {
+    let mut text = text.to_owned();
+    for host in hosts {
+        let mut from = 0;
+        while let Some(start) = find_host(text.get(from..).unwrap_or_default(), host) {
+            let (mut start, mut end) = (from + start, from + start + host.len());
+            if text.get(..start).is_some_and(|before| before.ends_with('['))
+                && text.get(end..).is_some_and(|after| after.starts_with(']'))
+            {
+                (start, end) = (start - 1, end + 1);
+            }
+            text.replace_range(start..end, domain);
+            from = start + domain.len();
+        }
+    }
+    text
 }
 
 /// Whether `text` holds `host` as a host of its own, in any case: not as a part of a longer name or address.

@@ -1,0 +1,108 @@
+//! Calls whose answer comes late, and phones that come back by another connection.
+
+use std::time::Duration;
+
+use super::*;
+
+/// A call from the phone on `flow` that the desk accepted and the phone acknowledged.
+fn call(bench: &mut Bench, flow: FlowId) {
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
+    bench.take("ACK");
+    bench.sent.clear();
+}
+
+#[test]
+fn a_late_answer_is_acknowledged_as_often_as_it_comes_and_hung_up_once() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(180, "one", ""));
+    // It rings for too long and is given up; two desks accept before they hear of it.
+    while bench.try_take("CANCEL").is_none() {
+        bench.pass(Duration::from_secs(1));
+        if bench.now.as_nanos().is_multiple_of(60_000_000_000) {
+            bench.phone_says(
+                flow,
+                &register("1001", u32::try_from(bench.now.as_nanos() / 1_000_000_000).unwrap()),
+            );
+        }
+    }
+    bench.sent.clear();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        for tag in ["one", "two"] {
+            bench.pbx_says(&accepted(&invite, tag));
+            bench.pass(Duration::from_millis(100));
+        }
+    }
+    for method in ["ACK", "BYE"] {
+        for tag in ["one", "two"] {
+            let to = |sent: &&Sent| {
+                sent.text.starts_with(method) && sent.read(|_, essentials| essentials.to.tag() == Some(tag))
+            };
+            let branches: std::collections::BTreeSet<String> =
+                bench.sent.iter().filter(to).map(|sent| sent.header(HeaderName::Via)).collect();
+            seen.push((method, tag, bench.sent.iter().filter(to).count(), branches.len()));
+        }
+    }
+    assert_eq!(seen[..2], [("ACK", "one", 4, 1), ("ACK", "two", 4, 1)]);
+    for (_, tag, _, transactions) in &seen[2..] {
+        assert_eq!(*transactions, 1, "one BYE to {tag}");
+    }
+}
+
+#[test]
+fn a_device_that_came_back_may_go_on_with_its_call_before_it_registers() {
+    let mut bench = Bench::with_pbx_up(config());
+    let old = bench.registered(100);
+    call(&mut bench, old);
+    bench.put(Input::FlowClosed { flow: old });
+
+    let other = bench.connect(101, Some(OTHER_DEVICE));
+    bench.phone_says(other, &request("BYE", 7, Some("desk"), "", ""));
+    assert_eq!(bench.take_answer(other).and_then(|answer| answer.status()), Some(481), "not its call");
+    for (flow, device) in [(102, Some("009033ffffff")), (103, None)] {
+        let stranger = bench.connect(flow, device);
+        bench.phone_says(stranger, &request("BYE", 7, Some("desk"), "", ""));
+        assert_eq!(bench.take_answer(stranger).map(|answer| answer.text), None, "{device:?} is a stranger");
+    }
+    assert!(bench.try_take("BYE").is_none());
+
+    let new = bench.connect(104, Some(DEVICE));
+    bench.phone_says(new, &request("INFO", 2, Some("desk"), "application/dtmf-relay", "Signal=1"));
+    let info = bench.take("INFO");
+    bench.pbx_says(&info.answer(200, "desk", ""));
+    assert_eq!(bench.take_answer(new).and_then(|answer| answer.status()), Some(200));
+    bench.phone_says(new, &request("BYE", 3, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    assert_eq!(bench.take_answer(new).and_then(|answer| answer.status()), Some(200));
+    assert!(!bench.has_event(Code::FlowNotRegistered));
+    bench.phone_says(new, &request("INVITE", 4, Some("desk"), "application/sdp", OFFER));
+    assert_eq!(bench.final_answer(new).and_then(|answer| answer.status()), Some(481), "the call is over");
+    assert!(!bench.has_event(Code::FlowNotRegistered), "a device of ours is no offender for it");
+}
+
+#[test]
+fn the_400_for_what_cannot_be_read_has_a_tag() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let broken =
+        request("MESSAGE", 2, None, "text/plain", "x").replace("Max-Forwards: 70", "Content-Type: a/b");
+    bench.phone_says(flow, &broken);
+    let answer = bench.take_answer(flow).unwrap();
+    assert_eq!(answer.status(), Some(400));
+    let tag = answer.read(|_, essentials| essentials.to.tag().map(str::to_owned));
+    assert!(tag.as_ref().is_some_and(|tag| !tag.is_empty()), "{answer:?}");
+    bench.phone_says(flow, &broken);
+    assert_eq!(
+        bench.take_answer(flow).map(|again| again.text),
+        Some(answer.text),
+        "a repetition is the same"
+    );
+}

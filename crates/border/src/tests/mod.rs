@@ -1,0 +1,366 @@
+//! The whole border on a bench: every message in and out is written down by the test, and time stands still
+//! until the test moves it.
+
+mod calls;
+mod hiding;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use guard::{BlockPolicy, HardwareId};
+use wire::clock::{Instant, Now, WallTime};
+use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
+use wire::sip::{Essentials, HeaderName, Message};
+
+use crate::config::{Authentication, Config, Extension, Inside, Outside, Pbx, Registration, Secret};
+use crate::{Border, Code, Event, Input, Output, Record, ResolvedName, Table, Target};
+
+const OUTSIDE_UDP: FlowId = FlowId(1);
+const OUTSIDE_TLS: FlowId = FlowId(2);
+const INSIDE_UDP: FlowId = FlowId(3);
+/// A phone's certificate, for 1001.
+const DEVICE: &str = "009033010203";
+const OTHER_DEVICE: &str = "009033010204";
+const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.168.1.20\r\ns=-\r\nc=IN IP4 192.168.1.20\r\nt=0 0\r\n\
+                     m=audio 4000 RTP/AVP 0\r\n";
+
+/// What is answered to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disk {
+    Good,
+    Full,
+    Hangs,
+}
+
+struct Bench {
+    border: Border,
+    now: Instant,
+    disk: Disk,
+    stored: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    writes: usize,
+    sent: Vec<Sent>,
+    events: Vec<Event>,
+    ports: u16,
+}
+
+/// A message that the border sent.
+#[derive(Clone, Debug)]
+struct Sent {
+    at: Instant,
+    flow: FlowId,
+    to: SocketAddr,
+    text: String,
+}
+
+impl Sent {
+    fn header(&self, name: HeaderName<'_>) -> String {
+        let message = Message::parse(self.text.as_bytes()).unwrap();
+        message.value(name).unwrap_or_default().to_owned()
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Message<'_>, &Essentials<'_>) -> T) -> T {
+        let message = Message::parse(self.text.as_bytes()).unwrap();
+        read(&message, &message.essentials().unwrap())
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.read(|message, _| message.status())
+    }
+
+    fn body(&self) -> &str {
+        self.text.split_once("\r\n\r\n").unwrap().1
+    }
+
+    /// The answer of whoever got this request.
+    fn answer(&self, code: u16, tag: &str, more: &str) -> String {
+        self.read(|message, _| {
+            let (head, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
+            let mut writer = sip::response::response(message, self.to, code, "Words", Some(tag));
+            for line in head.lines() {
+                let (name, value) = line.split_once(": ").unwrap();
+                writer.header(name, value);
+            }
+            String::from_utf8(writer.finish(body.as_bytes())).unwrap()
+        })
+    }
+
+    /// The PBX takes our contact in, and lists these besides.
+    fn registered(&self, others: &[&str]) -> String {
+        let contact = self.header(HeaderName::Contact);
+        let mut lines: Vec<String> = others.iter().map(|other| format!("Contact: {other}")).collect();
+        if !contact.is_empty() {
+            lines.push(format!("Contact: {contact}"));
+        }
+        self.answer(200, "reg", &lines.join("\r\n"))
+    }
+}
+
+fn extension(name: &str, ids: &[&str], authentication: Authentication) -> Extension {
+    Extension {
+        name: name.into(),
+        display_name: None,
+        hardware_ids: ids.iter().map(|id| HardwareId::parse(id.as_bytes()).unwrap()).collect(),
+        authentication,
+        pbx_user: name.into(),
+        password: Some(Secret::new("secret".into())),
+        frequency: "default".into(),
+        rules: vec!["50/1s".parse().unwrap()],
+        max_calls: 4,
+    }
+}
+
+fn pbx(name: &str, priority: u32) -> Pbx {
+    Pbx {
+        name: name.into(),
+        host: format!("{name}.inside.example"),
+        domain: format!("{name}.example"),
+        realm: None,
+        health_check: Duration::from_secs(10),
+        registrations: "50/1s".parse().unwrap(),
+        priority,
+    }
+}
+
+fn config() -> Config {
+    Config {
+        outside: Outside {
+            address: "203.0.113.10".parse().unwrap(),
+            public_address: "203.0.113.10".parse().unwrap(),
+            server_names: Vec::new(),
+        },
+        inside: Inside { address: "10.0.0.1".parse().unwrap(), trusted: Vec::new() },
+        pbx: vec![pbx("main", 1)],
+        extensions: vec![
+            extension("1001", &[DEVICE, OTHER_DEVICE], Authentication::Certificate),
+            extension("1002", &["009033010205"], Authentication::Certificate),
+            extension("1003", &[], Authentication::Digest),
+        ],
+        registration: Registration {
+            phone_expires: Duration::from_secs(120),
+            pbx_expires: Duration::from_secs(3600),
+            grace: Duration::from_secs(30),
+            max_contacts: 4,
+        },
+        block: BlockPolicy {
+            after: 50,
+            within: Duration::from_secs(60),
+            time: Duration::from_secs(120),
+            max_time: Duration::from_secs(240),
+            ipv6_prefix: 64,
+        },
+        allowed: Vec::new(),
+        silence_timeout: Duration::from_secs(60),
+        relays_max: 20,
+    }
+}
+
+fn pbx_address(index: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, u8::try_from(index).unwrap() + 1], 5060))
+}
+
+impl Bench {
+    /// A border whose PBXs were looked up and not heard yet.
+    fn new(config: Config) -> Self {
+        Self::restored(config, Vec::new(), Instant::ZERO)
+    }
+
+    fn restored(config: Config, records: Vec<Record>, now: Instant) -> Self {
+        let pbxs = config.pbx.len();
+        let border = Border::new(config, [7; 32], records, wall(now));
+        let mut bench = Self {
+            border,
+            now,
+            disk: Disk::Good,
+            stored: BTreeMap::new(),
+            writes: 0,
+            sent: Vec::new(),
+            events: Vec::new(),
+            ports: 40_000,
+        };
+        for (flow, side, transport, local) in [
+            (OUTSIDE_UDP, Side::Outside, Transport::Udp, "203.0.113.10:5060"),
+            (OUTSIDE_TLS, Side::Outside, Transport::Tls, "203.0.113.10:5061"),
+            (INSIDE_UDP, Side::Inside, Transport::Udp, "10.0.0.1:5060"),
+        ] {
+            bench.put(Input::Listening { flow, side, transport, local: local.parse().unwrap() });
+        }
+        for index in 0..pbxs {
+            let targets = vec![Target { transport: Transport::Udp, address: pbx_address(index) }];
+            bench.put(Input::Resolved { name: ResolvedName::Pbx(index), targets });
+        }
+        bench
+    }
+
+    /// One whose first PBX answered its first health check.
+    fn with_pbx_up(config: Config) -> Self {
+        let mut bench = Self::new(config);
+        let options = bench.take("OPTIONS");
+        bench.pbx_says(&options.answer(200, "o", ""));
+        bench.sent.clear();
+        bench
+    }
+
+    fn put(&mut self, input: Input<'_>) {
+        self.border.handle_input(input, wall(self.now));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.border.poll_output() {
+            match output {
+                Output::Send { flow, to, bytes } => {
+                    let text = String::from_utf8(bytes.to_vec()).unwrap();
+                    self.sent.push(Sent { at: self.now, flow, to, text });
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Persist { ticket, record } => {
+                    self.writes += 1;
+                    if self.disk == Disk::Good
+                        && let Some(value) = record.value
+                    {
+                        self.stored.insert((record.table, record.key), value);
+                    }
+                    if self.disk != Disk::Hangs {
+                        let ok = self.disk == Disk::Good;
+                        self.border.handle_input(Input::Stored { ticket, ok }, wall(self.now));
+                    }
+                }
+                Output::Media(media::Order::Open { relay, .. }) => {
+                    self.ports += 2;
+                    let event = media::RelayEvent::Ready { relay, ports: [self.ports, self.ports] };
+                    self.border.handle_input(Input::Media(event), wall(self.now));
+                }
+                Output::Fault(fault) => panic!("{fault}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets time pass, with all timers at their moment.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.border.poll_timeout().filter(|at| *at <= until) {
+            self.now = at.max(self.now);
+            self.border.handle_timeout(wall(self.now));
+            self.drain();
+        }
+        self.now = until;
+    }
+
+    /// A phone connects, with a certificate or without.
+    fn connect(&mut self, flow: u64, device: Option<&str>) -> FlowId {
+        let flow = FlowId(flow);
+        let device = device.map(|id| VerifiedDevice {
+            field_values: vec![id.as_bytes().to_vec()],
+            subject: format!("CN={id}"),
+            issuer: "CN=ca".into(),
+            not_after: WallTime(u64::MAX),
+            chain: ChainVerified::assertion(),
+        });
+        let tuple = FiveTuple {
+            transport: Transport::Tls,
+            local: "203.0.113.10:5061".parse().unwrap(),
+            remote: phone_address(flow),
+        };
+        self.put(Input::FlowOpened { flow, side: Side::Outside, tuple, device });
+        flow
+    }
+
+    fn phone_says(&mut self, flow: FlowId, text: &str) {
+        self.put(Input::Bytes { flow, from: phone_address(flow), bytes: text.as_bytes() });
+    }
+
+    fn pbx_says(&mut self, text: &str) {
+        self.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: text.as_bytes() });
+    }
+
+    /// Takes the first message that is a request of this method, or an answer to one.
+    fn take(&mut self, method: &str) -> Sent {
+        self.try_take(method).unwrap_or_else(|| panic!("no {method} in {:#?}", self.sent))
+    }
+
+    fn try_take(&mut self, method: &str) -> Option<Sent> {
+        let place = self.sent.iter().position(|sent| {
+            sent.read(|message, essentials| {
+                message.status().is_none() && essentials.cseq.method.as_str() == method
+            })
+        })?;
+        Some(self.sent.remove(place))
+    }
+
+    /// Takes the first answer on a phone's flow.
+    fn take_answer(&mut self, flow: FlowId) -> Option<Sent> {
+        let place = self.sent.iter().position(|sent| sent.flow == flow && sent.status().is_some())?;
+        Some(self.sent.remove(place))
+    }
+
+    fn final_answer(&mut self, flow: FlowId) -> Option<Sent> {
+        while let Some(answer) = self.take_answer(flow) {
+            if answer.status() >= Some(200) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// A phone of 1001 registers over its own connection, and the PBX takes it in.
+    fn registered(&mut self, flow: u64) -> FlowId {
+        let flow = self.connect(flow, Some(DEVICE));
+        self.phone_says(flow, &register("1001", 1));
+        let asked = self.take("REGISTER");
+        self.pbx_says(&asked.registered(&[]));
+        assert_eq!(self.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+        self.sent.clear();
+        flow
+    }
+
+    fn has_event(&self, code: Code) -> bool {
+        self.events.iter().any(|event| event.code == code)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let record = |((table, key), value): (&(Table, Vec<u8>), &Vec<u8>)| Record {
+            table: *table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        self.stored.iter().map(record).collect()
+    }
+}
+
+fn wall(now: Instant) -> Now {
+    Now { mono: now, wall: WallTime(1_790_000_000_000 + now.as_nanos() / 1_000_000) }
+}
+
+fn phone_address(flow: FlowId) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, u8::try_from(flow.0 % 200).unwrap()], 40_000))
+}
+
+fn register(name: &str, cseq: u32) -> String {
+    format!(
+        "REGISTER sip:main.example SIP/2.0\r\nVia: SIP/2.0/TLS 192.168.1.20;branch=z9hG4bKr{name}{cseq}\r\n\
+         From: <sip:{name}@main.example>;tag=r\r\nTo: <sip:{name}@main.example>\r\nCall-ID: reg-{name}\r\n\
+         CSeq: {cseq} REGISTER\r\nContact: <sip:line@192.168.1.20>;expires=120\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// A request of the phone of 1001 to 2001; `to_tag` makes it one inside their dialog.
+fn request(method: &str, cseq: u32, to_tag: Option<&str>, content_type: &str, body: &str) -> String {
+    let tag = to_tag.map(|tag| format!(";tag={tag}")).unwrap_or_default();
+    let content = if body.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
+    format!(
+        "{method} sip:2001@main.example SIP/2.0\r\nVia: SIP/2.0/TLS 192.168.1.20;branch=z9hG4bK{method}{cseq}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:1001@main.example>;tag=phone\r\nTo: <sip:2001@main.example>{tag}\r\n\
+         Call-ID: call-1\r\nCSeq: {cseq} {method}\r\nContact: <sip:line@192.168.1.20>\r\n{content}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The desk at the PBX accepts a call.
+fn accepted(invite: &Sent, tag: &str) -> String {
+    let answer = OFFER.replace("192.168.1.20", "10.0.1.1");
+    let more = format!("Contact: <sip:desk@10.0.1.1>\r\nContent-Type: application/sdp\r\n\r\n{answer}");
+    invite.answer(200, tag, &more)
+}
