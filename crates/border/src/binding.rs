@@ -77,8 +77,8 @@ pub(crate) struct Binding {
     /// When the PBX last listed our contact in a 200.
     pub(crate) confirmed: Option<Instant>,
     pub(crate) auth: AuthState,
-    /// The phone's REGISTERs that wait for the PBX's answer.
-    pub(crate) waiting: VecDeque<Ask>,
+    /// The phone's REGISTERs that wait for the PBX's answer, each with the end of its patience; oldest first.
+    pub(crate) waiting: VecDeque<(Instant, Ask)>,
     pub(crate) deadline: Deadline,
 }
 
@@ -86,12 +86,27 @@ impl Binding {
     /// When something has to be done about it next.
     pub(crate) fn next_deadline(&self) -> Instant {
         let end = self.grace.map_or(self.expires, |grace| grace.min(self.expires));
+        let end = self.waiting.front().map_or(end, |(until, _)| end.min(*until));
         match self.inside {
             Inside::Registered { refresh: Some(at), .. } | Inside::Waiting { until: Some(at) } => end.min(at),
             Inside::Waiting { until: None }
             | Inside::Registering
             | Inside::Registered { refresh: None, .. } => end,
         }
+    }
+
+    /// Whether its registration at the PBX is to be made or refreshed now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        match self.inside {
+            Inside::Registered { refresh: Some(at), .. } | Inside::Waiting { until: Some(at) } => at <= now,
+            Inside::Waiting { until: None }
+            | Inside::Registering
+            | Inside::Registered { refresh: None, .. } => false,
+        }
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, ask)| ask).collect()
     }
 
     pub(crate) fn is_registered(&self) -> bool {

@@ -157,11 +157,33 @@ pub struct AllowView {
     pub from_config: bool,
 }
 
+/// Whether a PBX answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PbxHealth {
+    /// It was not heard since the start, nor has it been asked in vain.
+    Unknown,
+    /// It answered last.
+    Up,
+    /// It did not answer, and is asked again at each health check.
+    Down,
+}
+
+impl PbxHealth {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// `portcullis status`, the border's part of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatusView {
-    /// `NAME up` or `NAME down`, for each PBX.
-    pub pbx: Vec<(String, bool)>,
+    /// Name and health of each PBX.
+    pub pbx: Vec<(String, PbxHealth)>,
     /// Bindings.
     pub registrations: usize,
     /// Calls.

@@ -265,7 +265,7 @@ impl Border {
 
     fn status_view(&self) -> StatusView {
         StatusView {
-            pbx: (0..self.pbxs.len()).map(|pbx| (self.pbx_name(pbx), self.pbxs[pbx].is_up())).collect(),
+            pbx: (0..self.pbxs.len()).map(|pbx| (self.pbx_name(pbx), self.pbxs[pbx].health())).collect(),
             registrations: self.bindings.len(),
             calls: self.calls.len(),
             blocks: self.guard.blocks().count(),

@@ -1,17 +1,28 @@
 //! The answer to strangers: a challenge as the PBX would have sent it, after as long as it would have taken
 //! (contract section 2). From outside, a name that exists cannot be told from one that does not.
+//!
+//! The PBX is not asked about the name. It is asked something like it, a sample, at most twenty times a second
+//! however many strangers come: when that is answered, or would have been, so are they. While the PBX hangs they
+//! hang as well, as long as a phone whose REGISTER it owes an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
+use sip::ServerId;
+use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{HeaderName, Message, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
-use crate::digest;
+use crate::digest::{self, AuthState};
 use crate::entropy::Entropy;
-use crate::timers::Timer;
+use crate::entry::EntryId;
+use crate::inside_registration::Registration;
+use crate::registrar::REGISTER_PATIENCE;
+use crate::response::ClientUse;
+use crate::timers::{Deadline, Timer};
 use crate::topology::Topology;
 
 /// Challenges of a PBX that are remembered.
@@ -47,11 +58,37 @@ impl ChallengeShape {
     }
 }
 
-/// Strangers who wait for their answer; as many as there may be transactions.
+/// How soon after an answered sample the next may be sent; decoys in between take a recent answer time.
+const SAMPLE_GAP: Duration = Duration::from_millis(50);
+/// How soon after one that has no answer yet.
+const SAMPLE_RETRY: Duration = Duration::from_millis(500);
+
+/// A question to the PBX's registrar in the place of strangers: how long does it take just now?
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    sent: Instant,
+    answered: bool,
+    /// The stranger who came first: its answer is his.
+    first: ServerId,
+}
+
+/// A stranger who waits for his answer.
+struct Decoy {
+    ask: Ask,
+    pbx: usize,
+    /// The sample whose answer he waits for.
+    sample: Option<Instant>,
+    /// When the PBX would have answered him, as it answered others of late.
+    earliest: Instant,
+    deadline: Deadline,
+}
+
+/// Strangers who wait for their answer; each is counted among the requests of strangers.
 #[derive(Default)]
 pub(crate) struct Decoys {
-    waiting: BTreeMap<u64, Ask>,
-    next: u64,
+    waiting: BTreeMap<ServerId, Decoy>,
+    /// Those of them who wait for a sign of life of their PBX.
+    held: BTreeSet<ServerId>,
 }
 
 impl Decoys {
@@ -61,25 +98,119 @@ impl Decoys {
 }
 
 impl Border {
-    /// Answers later, as if the PBX had been asked.
+    /// Answers later, as if the PBX had been asked about this very name. While the PBX hangs, the stranger
+    /// waits as long as a phone would.
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
-        let pbx = self.preferred_pbx().and_then(|pbx| self.pbxs.get(pbx));
-        let delay = pbx.map(|pbx| pbx.answer_time(&mut self.entropy)).unwrap_or_default();
-        let number = self.decoys.next;
-        self.decoys.next += 1;
-        self.decoys.waiting.insert(number, ask);
-        self.timers.arm(self.now.mono + delay, Timer::Decoy(number));
+        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(&ask) };
+        let now = self.now.mono;
+        let mut decoy = Decoy {
+            earliest: now + self.pbxs[pbx].answer_time(&mut self.entropy),
+            ask,
+            pbx,
+            sample: None,
+            deadline: Deadline::default(),
+        };
+        match self.pbxs[pbx].sample {
+            Some(Sample { sent, answered: true, .. }) if now - sent < SAMPLE_GAP => {}
+            Some(Sample { sent, answered: false, .. }) if now - sent < SAMPLE_RETRY => {
+                decoy.sample = Some(sent);
+            }
+            // Without digest extensions no name is asked about at the PBX: there is nothing to be like.
+            Some(_) | None => {
+                if let Some(entry) = self.entries.any_digest() {
+                    if !self.send_sample(pbx, entry, decoy.ask.server) {
+                        return self.refuse_for_now(&decoy.ask);
+                    }
+                    decoy.sample = Some(now);
+                }
+            }
+        }
+        let server = decoy.ask.server;
+        let at = match decoy.sample {
+            Some(_) => {
+                self.decoys.held.insert(server);
+                now + REGISTER_PATIENCE
+            }
+            None => decoy.earliest,
+        };
+        decoy.deadline.set(at, Timer::Decoy(server), &mut self.timers);
+        self.decoys.waiting.insert(server, decoy);
     }
 
-    pub(crate) fn on_decoy_timer(&mut self, number: u64) {
-        let Some(ask) = self.decoys.waiting.remove(&number) else { return };
-        let Ok(request) = Message::parse(&ask.bytes) else { return };
-        // A PBX that is down makes us answer 503 to those who are known: strangers get the same.
-        let Some(pbx) = self.preferred_pbx() else {
-            return self.answer(&ask, 503, |writer| {
-                writer.header("Retry-After", 10);
-            });
+    fn send_sample(&mut self, pbx: usize, entry: EntryId, first: ServerId) -> bool {
+        let sent = self.now.mono;
+        let registration = Registration { entry, pbx, series: "query", contact: None, user_agent: None };
+        let prepared = self.build_register(&registration, &mut AuthState::default());
+        self.pbxs[pbx].sample = Some(Sample { sent, answered: false, first });
+        prepared.and_then(|prepared| self.send_request(prepared, ClientUse::Sample { pbx, sent })).is_some()
+    }
+
+    /// A sample has its answer, and so has the stranger for whom it was sent.
+    pub(crate) fn on_sample_answered(&mut self, pbx: usize, sent: Instant) {
+        let Some(sample) = self.pbxs[pbx].sample.as_mut().filter(|sample| sample.sent == sent) else {
+            return;
         };
+        sample.answered = true;
+        if let Some(decoy) = self.decoys.waiting.get_mut(&sample.first) {
+            decoy.earliest = self.now.mono;
+        }
+    }
+
+    /// The registrar of a PBX answered somebody: strangers who wait for its sign of life have it.
+    pub(crate) fn release_decoys(&mut self, pbx: usize) {
+        let now = self.now.mono;
+        for server in std::mem::take(&mut self.decoys.held) {
+            let Some(decoy) = self.decoys.waiting.get_mut(&server) else { continue };
+            if decoy.pbx != pbx {
+                self.decoys.held.insert(server);
+                continue;
+            }
+            decoy.sample = None;
+            decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
+            decoy.deadline.set(decoy.earliest.max(now), Timer::Decoy(server), &mut self.timers);
+        }
+    }
+
+    /// A sample will never be answered.
+    pub(crate) fn on_sample_lost(&mut self, pbx: usize, sent: Instant, why: &str) {
+        self.pbx_missed(pbx, why);
+        let of_sample = |server: &&ServerId| {
+            self.decoys.waiting.get(server).is_some_and(|it| it.pbx == pbx && it.sample == Some(sent))
+        };
+        let lost: Vec<ServerId> = self.decoys.held.iter().filter(of_sample).copied().collect();
+        for server in lost {
+            if let Some(ask) = self.drop_decoy(server) {
+                self.refuse_for_now(&ask);
+            }
+        }
+    }
+
+    /// Forgets a stranger who waits: his transaction is over.
+    pub(crate) fn drop_decoy(&mut self, server: ServerId) -> Option<Ask> {
+        let mut decoy = self.decoys.waiting.remove(&server)?;
+        self.decoys.held.remove(&server);
+        decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
+        Some(decoy.ask)
+    }
+
+    pub(crate) fn on_decoy_timer(&mut self, server: ServerId) {
+        let now = self.now.mono;
+        let Some(decoy) = self.decoys.waiting.get_mut(&server) else { return };
+        if !decoy.deadline.fired(now, Timer::Decoy(server), &mut self.timers) {
+            return;
+        }
+        let (pbx, held) = (decoy.pbx, decoy.sample.is_some());
+        let Some(ask) = self.drop_decoy(server) else { return };
+        if held {
+            self.refuse_for_now(&ask);
+        } else {
+            self.challenge_like(pbx, &ask);
+        }
+    }
+
+    /// A challenge as this PBX writes them.
+    pub(crate) fn challenge_like(&mut self, pbx: usize, ask: &Ask) {
+        let Ok(request) = Message::parse(&ask.bytes) else { return };
         let tag = self.entropy.word();
         let mut writer =
             sip::response::response(&request, ask.hop.remote, 401, reason_phrase(401), Some(&tag));

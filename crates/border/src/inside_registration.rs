@@ -103,7 +103,7 @@ impl Border {
             binding.auth = auth;
         }
         let using = ClientUse::Registration { binding: id, sent: self.now.mono };
-        if !prepared.is_some_and(|prepared| self.send_request(prepared, using)) {
+        if prepared.and_then(|prepared| self.send_request(prepared, using)).is_none() {
             self.on_registration_failed(id, "it cannot be reached");
         }
         self.arm_binding(id);
@@ -191,7 +191,7 @@ impl Border {
         let repaired = !first && !binding.is_registered();
         binding.auth.succeeded();
         binding.inside = Inside::Registered { expires: now + granted, refresh: Some(now + granted * 3 / 4) };
-        let asks: Vec<_> = std::mem::take(&mut binding.waiting).into();
+        let asks = binding.take_waiting();
         self.arm_binding(id);
         if first {
             self.report_registered(id, Code::Registered, "by its certificate");
@@ -271,7 +271,7 @@ impl Border {
     fn give_up_registration(&mut self, id: BindingId, status: u16, retry: Duration) {
         let now = self.now.mono;
         let Some(binding) = self.bindings.binding_mut(id) else { return };
-        let asks = std::mem::take(&mut binding.waiting);
+        let asks = binding.take_waiting();
         let known = binding.was_registered;
         match &mut binding.inside {
             Inside::Registered { expires, refresh } if *expires > now => *refresh = Some(now + retry),

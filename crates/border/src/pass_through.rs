@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use guard::HardwareId;
+use sip::ClientId;
 use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{Essentials, HeaderName, Message, Writer};
@@ -22,9 +23,10 @@ use crate::event::Code;
 use crate::inside_registration::listed_contacts;
 use crate::keys::OpenedOpaque;
 use crate::record::Then;
-use crate::registrar::{OWNER, Phone, Wish, WishedContact};
+use crate::registrar::{OWNER, Phone, REGISTER_PATIENCE, Wish, WishedContact};
 use crate::report::About;
 use crate::response::{ClientUse, Prepared};
+use crate::timers::Timer;
 
 /// A phone's REGISTER on its way to the PBX.
 #[derive(Debug)]
@@ -63,11 +65,7 @@ impl Border {
         hardware_id: Option<HardwareId>,
     ) {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
-        let Some(pbx) = self.preferred_pbx() else {
-            return self.answer(ask, 503, |writer| {
-                writer.header("Retry-After", 10);
-            });
-        };
+        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(ask) };
         let opened = self.returned_opaque(ask.hop.remote.ip(), message);
         let passed = PassedRegister {
             ask: ask.clone(),
@@ -84,9 +82,21 @@ impl Border {
             proved: opened.is_some_and(|opened| opened.proves_source),
         };
         let Some(prepared) = self.build_passed_register(&passed, message) else {
-            return self.refuse(ask, 503);
+            return self.refuse_for_now(ask);
         };
-        self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed)));
+        let until = passed.patience_ends();
+        match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
+            Some(client) => self.timers.arm(until, Timer::PassedRegister(client)),
+            None => self.refuse_for_now(ask),
+        }
+    }
+
+    /// The PBX takes too long. What it says later still counts, but no answer of ours waits for it.
+    pub(crate) fn on_passed_register_timer(&mut self, client: ClientId) {
+        if let Some(ClientUse::PassedRegister(passed)) = self.clients.get(&client) {
+            let ask = passed.ask.clone();
+            self.refuse_for_now(&ask);
+        }
     }
 
     fn build_passed_register(&mut self, passed: &PassedRegister, message: &Message<'_>) -> Option<Prepared> {
@@ -192,7 +202,7 @@ impl Border {
                 }
             }),
             // Any other refusal would tell this name from one that does not exist.
-            _ => self.answer_with_decoy(passed.ask),
+            _ => self.challenge_like(passed.pbx, &passed.ask),
         }
     }
 
@@ -301,8 +311,16 @@ impl Border {
         }
     }
 
-    pub(crate) fn on_passed_register_lost(&mut self, passed: &PassedRegister) {
-        self.answer_with_decoy(passed.ask.clone());
+    pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
+        self.timers.disarm(passed.patience_ends(), Timer::PassedRegister(client));
+        self.refuse_for_now(&passed.ask);
+    }
+}
+
+impl PassedRegister {
+    /// Until when its phone waits for the PBX.
+    pub(crate) fn patience_ends(&self) -> Instant {
+        self.sent + REGISTER_PATIENCE
     }
 }
 

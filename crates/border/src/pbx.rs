@@ -13,8 +13,9 @@ use wire::sip::{Essentials, HeaderName, Host, Message, Uri, Writer};
 
 use crate::Border;
 use crate::binding::{BindingId, Inside};
+use crate::command::PbxHealth;
 use crate::config::{self, Authentication};
-use crate::decoy::ChallengeShape;
+use crate::decoy::{ChallengeShape, Sample};
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
@@ -26,24 +27,16 @@ use crate::timers::Timer;
 
 /// Answer times that are remembered, for the delay of decoys.
 const ANSWER_TIMES: usize = 16;
-/// Health checks without any answer after which a PBX is down.
+/// Health checks without any answer after which a PBX that was heard is down. For one that was not heard yet,
+/// one is enough: phones wait for it.
 const MISSES_DOWN: u32 = 2;
-
-/// Whether a PBX answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Nothing was asked yet.
-    Unknown,
-    Up,
-    Down,
-}
 
 /// A PBX as it is now.
 pub(crate) struct PbxState {
     pub(crate) targets: Vec<Target>,
     /// Our connection to it, where it is reached by TCP.
     connection: Option<(FlowId, SocketAddr)>,
-    health: Health,
+    health: PbxHealth,
     misses: u32,
     watched: bool,
     /// Registrations that wait for their turn.
@@ -54,6 +47,8 @@ pub(crate) struct PbxState {
     /// What its last challenges looked like, for decoys; the newest last.
     pub(crate) shapes: VecDeque<ChallengeShape>,
     answer_times: VecDeque<Duration>,
+    /// The newest question that was asked in the place of strangers.
+    pub(crate) sample: Option<Sample>,
     /// Whose turn it is to be asked for its contacts.
     turn: usize,
     query_auth: AuthState,
@@ -64,7 +59,7 @@ impl PbxState {
         Self {
             targets: Vec::new(),
             connection: None,
-            health: Health::Unknown,
+            health: PbxHealth::Unknown,
             misses: 0,
             watched: false,
             queue: VecDeque::new(),
@@ -72,18 +67,30 @@ impl PbxState {
             realm: config.realm.clone(),
             shapes: VecDeque::new(),
             answer_times: VecDeque::new(),
+            sample: None,
             turn: 0,
             query_auth: AuthState::default(),
         }
     }
 
+    pub(crate) fn health(&self) -> PbxHealth {
+        self.health
+    }
+
+    fn misses_down(&self) -> u32 {
+        match self.health {
+            PbxHealth::Unknown => 1,
+            PbxHealth::Up | PbxHealth::Down => MISSES_DOWN,
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
-        self.health == Health::Up
+        self.health == PbxHealth::Up
     }
 
     /// Whether it is worth asking: it answers, or has not been asked yet.
     pub(crate) fn is_usable(&self) -> bool {
-        self.health != Health::Down
+        self.health != PbxHealth::Down
     }
 
     fn answered_in(&mut self, time: Duration) {
@@ -247,7 +254,7 @@ impl Border {
     }
 
     fn send_options(&mut self, pbx: usize) {
-        if self.pbxs[pbx].misses >= MISSES_DOWN {
+        if self.pbxs[pbx].misses >= self.pbxs[pbx].misses_down() {
             self.pbx_down(pbx, "it does not answer");
         }
         let Some(hop) = self.hop_to_pbx(pbx) else { return };
@@ -267,7 +274,10 @@ impl Border {
         writer.header("Accept", "application/sdp");
         let bytes = Bytes::from(writer.finish(b""));
         // What could not be sent says nothing about the PBX.
-        if self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx }) {
+        if self
+            .send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx })
+            .is_some()
+        {
             self.pbxs[pbx].misses += 1;
         }
     }
@@ -379,8 +389,8 @@ impl Border {
     /// The PBX answered something: it is there.
     pub(crate) fn pbx_heard(&mut self, pbx: usize) {
         self.pbxs[pbx].misses = 0;
-        let before = std::mem::replace(&mut self.pbxs[pbx].health, Health::Up);
-        if before == Health::Up {
+        let before = std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Up);
+        if before == PbxHealth::Up {
             return;
         }
         let name = self.pbx_name(pbx);
@@ -389,7 +399,7 @@ impl Border {
         for other in (0..self.pbxs.len()).filter(|other| !self.pbxs[*other].is_usable()).collect::<Vec<_>>() {
             self.move_bindings(other, pbx);
         }
-        self.requeue_after_return(pbx, before == Health::Down);
+        self.requeue_after_return(pbx, before == PbxHealth::Down);
         self.send_query(pbx);
         self.pump_registrations(pbx);
     }
@@ -417,7 +427,7 @@ impl Border {
     }
 
     fn pbx_down(&mut self, pbx: usize, why: &str) {
-        if std::mem::replace(&mut self.pbxs[pbx].health, Health::Down) == Health::Down {
+        if std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Down) == PbxHealth::Down {
             return;
         }
         let name = self.pbx_name(pbx);
@@ -428,8 +438,22 @@ impl Border {
                 "look whether the PBX runs and can be reached from the inside address".into(),
             )
         });
-        if let Some(other) = self.preferred_pbx() {
-            self.move_bindings(pbx, other);
+        match self.preferred_pbx() {
+            Some(other) => self.move_bindings(pbx, other),
+            None => self.answer_waiting_at(pbx),
+        }
+    }
+
+    /// Nobody is left who could answer them: known phones stay registered, new ones come again.
+    fn answer_waiting_at(&mut self, pbx: usize) {
+        let waiting: Vec<BindingId> = self
+            .bindings
+            .iter()
+            .filter(|(_, binding)| binding.pbx == pbx && !binding.waiting.is_empty())
+            .map(|(id, _)| id)
+            .collect();
+        for id in waiting {
+            self.answer_waiting(id);
         }
     }
 

@@ -23,6 +23,9 @@ use crate::timers::{Deadline, Timer};
 const PHONE_EXPIRES_MIN: Duration = Duration::from_secs(60);
 /// REGISTERs of one binding that wait for the PBX at once.
 const WAITING_MAX: usize = 4;
+/// The longest a REGISTER waits for the PBX. Less than a phone waits for us (32 s, RFC 3261 timer F), and than
+/// many wait before they try another server.
+pub(crate) const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a REGISTER asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -258,17 +261,33 @@ impl Border {
             });
             return self.refuse(ask, 403);
         }
-        let Some(pbx) = self.preferred_pbx() else {
-            let retry =
-                self.config.pbx.iter().map(|pbx| pbx.health_check.as_secs()).min().unwrap_or(10).max(1);
-            return self.answer(ask, 503, |writer| {
-                writer.header("Retry-After", retry);
-            });
-        };
+        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(ask) };
         let mut binding = self.make_binding(entry, pbx, &ask.hop, phone, false);
-        binding.waiting.push_back(ask.clone());
+        binding.waiting.push_back((self.now.mono + REGISTER_PATIENCE, ask.clone()));
         let id = self.insert_binding(binding);
         self.queue_registration(id);
+    }
+
+    /// No PBX answers now: 503, the same for everybody, whether the name exists or not.
+    pub(crate) fn refuse_for_now(&mut self, ask: &Ask) {
+        let retry = self.config.pbx.iter().map(|pbx| pbx.health_check.as_secs()).min().unwrap_or(10).max(1);
+        self.answer(ask, 503, |writer| {
+            writer.header("Retry-After", retry);
+        });
+    }
+
+    /// The REGISTERs of a binding have waited long enough: a known phone stays registered while we go on
+    /// trying, a new one comes again.
+    pub(crate) fn answer_waiting(&mut self, id: BindingId) {
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let asks = binding.take_waiting();
+        if binding.was_registered {
+            return self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
+        }
+        for ask in asks {
+            self.refuse_for_now(&ask);
+        }
+        self.end_binding(id, "the PBX did not answer");
     }
 
     /// A binding as the phone wants it; not in the table yet.
@@ -348,11 +367,12 @@ impl Border {
             return;
         }
         let Some(binding) = self.bindings.binding_mut(id) else { return };
-        binding.waiting.push_back(ask.clone());
+        binding.waiting.push_back((now + REGISTER_PATIENCE, ask.clone()));
         let oldest = if binding.waiting.len() > WAITING_MAX { binding.waiting.pop_front() } else { None };
-        if let Some(oldest) = oldest {
+        if let Some((_, oldest)) = oldest {
             self.refuse(&oldest, 500);
         }
+        self.arm_binding(id);
         self.queue_registration(id);
     }
 
@@ -444,7 +464,7 @@ impl Border {
         if let Some(hop) = binding.hop {
             self.hop_bindings_changed(&hop);
         }
-        for ask in std::mem::take(&mut binding.waiting) {
+        for ask in binding.take_waiting() {
             self.refuse(&ask, 480);
         }
         self.persist_binding_end(&binding.token);
@@ -494,7 +514,12 @@ impl Border {
         if binding.grace.is_some_and(|grace| grace <= now) {
             return self.end_binding(id, "the phone's connection was lost and it did not come back in time");
         }
-        self.queue_registration(id);
+        if binding.waiting.front().is_some_and(|(until, _)| *until <= now) {
+            self.answer_waiting(id);
+        }
+        if self.bindings.binding(id).is_some_and(|binding| binding.is_due(now)) {
+            self.queue_registration(id);
+        }
         self.arm_binding(id);
     }
 

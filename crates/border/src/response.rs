@@ -13,6 +13,7 @@ use crate::forward::ForwardId;
 use crate::inside_registration::Leaving;
 use crate::interface::Output;
 use crate::pass_through::PassedRegister;
+use crate::timers::Timer;
 
 /// A request of ours, ready to be sent.
 pub(crate) struct Prepared {
@@ -60,6 +61,8 @@ pub(crate) enum ClientUse {
     Query { pbx: usize, entry: EntryId, sent: Instant },
     /// The health check.
     Options { pbx: usize },
+    /// The question that is asked in the place of strangers.
+    Sample { pbx: usize, sent: Instant },
     /// A phone's REGISTER whose challenge is the PBX's matter.
     PassedRegister(Box<PassedRegister>),
     /// A request of one side, on the other.
@@ -69,17 +72,12 @@ pub(crate) enum ClientUse {
 }
 
 impl Border {
-    /// Sends a request and remembers what for; false where no transaction is free.
-    pub(crate) fn send_request(&mut self, prepared: Prepared, using: ClientUse) -> bool {
+    /// Sends a request and remembers what for; none where no transaction is free.
+    pub(crate) fn send_request(&mut self, prepared: Prepared, using: ClientUse) -> Option<ClientId> {
         let Prepared { hop, method, branch, bytes } = prepared;
-        let sent = self.transactions.request(hop, Method::parse(method), &branch, bytes, self.now.mono);
-        match sent {
-            Some(client) => {
-                self.clients.insert(client, using);
-                true
-            }
-            None => false,
-        }
+        let client = self.transactions.request(hop, Method::parse(method), &branch, bytes, self.now.mono)?;
+        self.clients.insert(client, using);
+        Some(client)
     }
 
     pub(crate) fn on_response(&mut self, client: ClientId, reply: Reply<'_>) {
@@ -101,6 +99,14 @@ impl Border {
                     self.clients.remove(&client);
                     self.registrar_heard(Some(pbx), sent, message);
                     self.on_query_response(pbx, entry, message, code);
+                }
+            }
+            ClientUse::Sample { pbx, sent } => {
+                let (pbx, sent) = (*pbx, *sent);
+                if is_final {
+                    self.clients.remove(&client);
+                    self.on_sample_answered(pbx, sent);
+                    self.registrar_heard(Some(pbx), sent, message);
                 }
             }
             ClientUse::Options { pbx } => {
@@ -140,6 +146,7 @@ impl Border {
         if let Some(pbx) = pbx {
             self.learn_challenge(pbx, sent, message);
             self.pbx_heard(pbx);
+            self.release_decoys(pbx);
         }
     }
 
@@ -151,6 +158,7 @@ impl Border {
                 self.on_deregistration_response(*leaving, message, code)
             }
             Some(ClientUse::PassedRegister(passed)) => {
+                self.timers.disarm(passed.patience_ends(), Timer::PassedRegister(client));
                 self.registrar_heard(Some(passed.pbx), passed.sent, message);
                 self.on_passed_register_response(*passed, message, code);
             }
@@ -166,6 +174,7 @@ impl Border {
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
             TransactionEvent::ServerEnded(server) => {
                 self.strangers.ended(server);
+                self.drop_decoy(server);
                 self.on_server_ended(server);
             }
             TransactionEvent::AckMissing(server) => self.on_ack_missing(server),
@@ -177,7 +186,8 @@ impl Border {
         match self.clients.remove(&client) {
             Some(ClientUse::Registration { binding, .. }) => self.on_registration_failed(binding, why),
             Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
-            Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(&passed),
+            Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(client, &passed),
+            Some(ClientUse::Sample { pbx, sent }) => self.on_sample_lost(pbx, sent, why),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
             Some(ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use sip::{ClientId, ServerId};
 use wire::clock::Instant;
 use wire::net::FlowId;
 
@@ -20,7 +21,9 @@ pub(crate) enum Timer {
     /// More registrations may be sent to a PBX.
     Pacing(usize),
     /// A delayed answer to a stranger.
-    Decoy(u64),
+    Decoy(ServerId),
+    /// A phone has waited long enough for the PBX's word on its REGISTER.
+    PassedRegister(ClientId),
     /// A write was promised within this time.
     Store(u64),
     /// A call rings too long, or ends too slowly.

@@ -3,6 +3,8 @@
 
 mod calls;
 mod hiding;
+mod registering;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +26,9 @@ const DEVICE: &str = "009033010203";
 const OTHER_DEVICE: &str = "009033010204";
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.168.1.20\r\ns=-\r\nc=IN IP4 192.168.1.20\r\nt=0 0\r\n\
                      m=audio 4000 RTP/AVP 0\r\n";
+
+const CHALLENGE: &str =
+    "WWW-Authenticate: Digest realm=\"main.example\", nonce=\"abc\", algorithm=MD5, qop=\"auth\"";
 
 /// What is answered to a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +202,9 @@ impl Bench {
         let mut bench = Self::new(config);
         let options = bench.take("OPTIONS");
         bench.pbx_says(&options.answer(200, "o", ""));
+        // What do its challenges look like?
+        let query = bench.take("REGISTER");
+        bench.pbx_says(&query.answer(401, "q", CHALLENGE));
         bench.sent.clear();
         bench
     }

@@ -188,12 +188,11 @@ pub fn event(event: &Event) -> Value {
 }
 
 fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
-    let state = |up: bool| if up { "up" } else { "down" };
     value(Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: facts.uptime.as_secs(),
         listeners: facts.listeners,
-        pbx: view.pbx.iter().map(|(name, up)| format!("{name} {}", state(*up))).collect(),
+        pbx: view.pbx.iter().map(|(name, health)| format!("{name} {}", health.as_str())).collect(),
         registrations: view.registrations,
         calls: view.calls,
         blocks: view.blocks,
@@ -206,6 +205,7 @@ fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use border::command::PbxHealth;
     use border::event::{Code, Severity};
     use wire::net::{Prefix, Transport};
 
@@ -308,10 +308,10 @@ mod tests {
         assert_eq!(keys(&event), sorted(names));
         assert_eq!((&event["code"], &event["severity"]), (&"cert_untrusted".into(), &"warning".into()));
 
-        let view = StatusView { pbx: vec![("main".to_owned(), false)], ..StatusView::default() };
+        let view = StatusView { pbx: vec![("main".to_owned(), PbxHealth::Unknown)], ..StatusView::default() };
         let status = status(&view, FACTS);
         let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, memory_bytes";
         assert_eq!(keys(&status), sorted(names));
-        assert_eq!(status["pbx"][0], "main down");
+        assert_eq!(status["pbx"][0], "main unknown");
     }
 }

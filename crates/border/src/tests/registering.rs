@@ -1,0 +1,95 @@
+//! How long a phone waits for the PBX, and what it is told.
+
+use super::*;
+use crate::command::{Answer, Command, PbxHealth};
+
+fn health(bench: &mut Bench) -> PbxHealth {
+    bench.border.handle_input(Input::Command { id: 1, command: Command::Status }, wall(bench.now));
+    let mut health = None;
+    while let Some(output) = bench.border.poll_output() {
+        if let Output::Answer { answer: Answer::Status(status), .. } = output {
+            health = Some(status.pbx[0].1);
+        }
+    }
+    health.unwrap()
+}
+
+#[test]
+fn a_pbx_that_was_not_heard_is_not_called_down_until_one_health_check_was_in_vain() {
+    let mut bench = Bench::new(config());
+    assert_eq!(health(&mut bench), PbxHealth::Unknown);
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    bench.pass(Duration::from_millis(9_900));
+    assert_eq!((health(&mut bench), bench.final_answer(flow).is_none()), (PbxHealth::Unknown, true));
+    bench.pass(Duration::from_millis(200));
+    assert_eq!(health(&mut bench), PbxHealth::Down);
+    assert!(bench.has_event(Code::PbxDown));
+    let answer = bench.final_answer(flow).unwrap();
+    assert_eq!((answer.status(), answer.header(HeaderName::RetryAfter).as_str()), (Some(503), "10"));
+    // It is there at last: the phone's next try succeeds.
+    bench.pass(Duration::from_secs(10));
+    bench.sent.retain(|sent| sent.flow != INSIDE_UDP || sent.at == bench.now);
+    bench.pass(Duration::from_millis(500));
+    let options = bench.take("OPTIONS");
+    bench.pbx_says(&options.answer(200, "o", ""));
+    assert_eq!(health(&mut bench), PbxHealth::Up);
+    bench.sent.clear();
+    bench.phone_says(flow, &register("1001", 2));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+}
+
+#[test]
+fn nobody_waits_longer_for_a_pbx_that_hangs_than_ten_seconds() {
+    let mut bench = Bench::with_pbx_up(config());
+    let known = bench.registered(100);
+    // The PBX forgets the phone and hangs: our next question has no answer.
+    let new = bench.connect(101, Some("009033010205"));
+    bench.phone_says(new, &register("1002", 1));
+    let asked = bench.take("REGISTER");
+    let since = bench.now;
+    while bench.now - since < Duration::from_secs(12) {
+        bench.pass(Duration::from_millis(100));
+        // It answers health checks all the same.
+        while let Some(options) = bench.try_take("OPTIONS") {
+            bench.pbx_says(&options.answer(200, "o", ""));
+        }
+    }
+    let answer = bench.final_answer(new).unwrap();
+    assert_eq!((answer.status(), answer.at - since), (Some(503), Duration::from_secs(10)));
+    assert!(!answer.header(HeaderName::RetryAfter).is_empty());
+    // A late yes is taken back: the phone was told no.
+    bench.sent.clear();
+    bench.pbx_says(&asked.registered(&[]));
+    assert!(bench.take("REGISTER").header(HeaderName::Contact).ends_with(";expires=0"));
+    bench.phone_says(known, &register("1001", 2));
+    assert_eq!(bench.final_answer(known).and_then(|answer| answer.status()), Some(200));
+}
+
+#[test]
+fn a_known_phone_whose_registration_is_being_repaired_hears_200_in_time() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.pass(Duration::from_secs(10));
+    while let Some(options) = bench.try_take("OPTIONS") {
+        bench.pbx_says(&options.answer(200, "o", ""));
+    }
+    let query = bench.take("REGISTER");
+    assert!(query.header(HeaderName::Contact).is_empty(), "a question which contacts it has");
+    bench.pbx_says(&query.answer(200, "q", ""));
+    assert!(bench.has_event(Code::PbxLostBindings));
+    bench.take("REGISTER");
+    bench.phone_says(flow, &register("1001", 2));
+    let since = bench.now;
+    assert!(bench.final_answer(flow).is_none(), "it waits for the repair");
+    while bench.now - since < Duration::from_secs(11) {
+        bench.pass(Duration::from_millis(100));
+        while let Some(options) = bench.try_take("OPTIONS") {
+            bench.pbx_says(&options.answer(200, "o", ""));
+        }
+    }
+    let answer = bench.final_answer(flow).unwrap();
+    assert_eq!((answer.status(), answer.at - since), (Some(200), Duration::from_secs(10)));
+}
