@@ -139,7 +139,9 @@ impl Border {
 
     fn send_sample(&mut self, pbx: usize, entry: EntryId, first: ServerId) -> bool {
         let sent = self.now.mono;
-        let registration = Registration { entry, pbx, series: "query", contact: None, user_agent: None };
+        // One that has no answer yet stands in nobody's way: each is a series of its own.
+        let series = self.entropy.word();
+        let registration = Registration { entry, pbx, series: &series, contact: None, user_agent: None };
         let prepared = self.build_register(&registration, &mut AuthState::default());
         self.pbxs[pbx].sample = Some(Sample { sent, answered: false, first });
         prepared.and_then(|prepared| self.send_request(prepared, ClientUse::Sample { pbx, sent })).is_some()

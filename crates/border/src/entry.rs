@@ -9,6 +9,7 @@ use wire::net::VerifiedDevice;
 
 use crate::config::{Authentication, Extension};
 use crate::event::Code;
+use crate::single_contact::Displacement;
 
 /// Index of an extension entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +21,7 @@ pub(crate) struct Entry {
     limit: CallLimit,
     /// Calls that are up, by either side's wish.
     pub(crate) calls: usize,
-    /// The PBX was seen to keep one contact only; said once.
-    pub(crate) single_contact_reported: bool,
+    pub(crate) displacement: Displacement,
 }
 
 /// Why a call may not start.
@@ -87,7 +87,7 @@ impl Entries {
                 limit: CallLimit::new(extension.rules.clone()),
                 config: extension.clone(),
                 calls: 0,
-                single_contact_reported: false,
+                displacement: Displacement::default(),
             });
         }
         Self { entries, by_name, by_hardware_id }

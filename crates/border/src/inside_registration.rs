@@ -23,9 +23,6 @@ use crate::response::{ClientUse, Prepared};
 /// How long we wait before we ask a PBX again that refused a registration it had accepted before.
 const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
-/// A contact that the PBX confirmed so short a while ago and does not list any more was displaced by another.
-const DISPLACED_WITHIN: Duration = Duration::from_secs(30);
-
 /// A registration that ends: the binding is gone already.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -183,7 +180,7 @@ impl Border {
         else {
             return self.on_registration_refused(id, 200, "its answer does not list our contact");
         };
-        self.report_single_contact(entry, pbx, (id, sent), &contacts);
+        self.judge_contacts((entry, pbx), Some(id), sent, &contacts);
         let now = self.now.mono;
         let Some(binding) = self.bindings.binding_mut(id) else { return };
         let first = !std::mem::replace(&mut binding.was_registered, true);
@@ -199,49 +196,6 @@ impl Border {
             self.report_registered(id, Code::Reregistered, "again");
         }
         self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
-    }
-
-    /// With two devices registered, a PBX whose 200 lists but one of them keeps one contact only.
-    fn report_single_contact(
-        &mut self,
-        entry: EntryId,
-        pbx: usize,
-        (this, sent): (BindingId, Instant),
-        contacts: &[(String, Duration)],
-    ) {
-        let now = self.now.mono;
-        let missing: Vec<(BindingId, bool)> = self
-            .bindings
-            .of_entry(entry)
-            .filter(|(id, other)| *id != this && other.pbx == pbx && other.is_registered())
-            .filter(|(_, other)| !contacts.iter().any(|(token, _)| *token == other.token))
-            // Answers may overtake each other: what the PBX took in after this one it could not list.
-            .filter(|(_, other)| other.confirmed.is_none_or(|at| at <= sent))
-            .map(|(id, other)| (id, other.confirmed.is_some_and(|at| now - at < DISPLACED_WITHIN)))
-            .collect();
-        let single = self.entries.entry(entry).single_contact_reported;
-        if contacts.len() > 1 && single {
-            self.entries.entry_mut(entry).single_contact_reported = false;
-        }
-        // One that the PBX had long before was not displaced but forgotten: it is made again.
-        for (id, _) in missing.iter().filter(|(_, displaced)| !displaced && !single) {
-            if let Some(binding) = self.bindings.binding_mut(*id) {
-                binding.inside = Inside::Waiting { until: None };
-            }
-            self.queue_registration(*id);
-        }
-        if missing.iter().any(|(_, displaced)| *displaced)
-            && !std::mem::replace(&mut self.entries.entry_mut(entry).single_contact_reported, true)
-        {
-            let name = self.entries.name(entry).to_owned();
-            let pbx = self.pbx_name(pbx);
-            self.event(Code::PbxSingleContact, About::default().extension(name), || {
-                (
-                    format!("PBX {pbx} keeps one contact only: the newest device displaced the other"),
-                    "allow several contacts for the extension at the PBX (max contacts, no overwrite)".into(),
-                )
-            });
-        }
     }
 
     /// The PBX said no: a new phone is refused, a known one is tried again later.

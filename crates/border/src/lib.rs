@@ -37,12 +37,14 @@ mod inside_registration;
 pub mod interface;
 mod keys;
 mod media_plan;
+mod node;
 mod pass_through;
 mod pbx;
 mod record;
 mod registrar;
 mod report;
 mod response;
+mod single_contact;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -91,6 +93,7 @@ pub struct Border {
     decoys: decoy::Decoys,
     strangers: strangers::Strangers,
     writes: record::Writes,
+    node: node::NodeRecords,
     reports: report::Reports,
     topology: topology::Topology,
     /// Connections that we asked for and that are not open yet.
@@ -111,6 +114,7 @@ impl Border {
         let mut entropy = entropy::Entropy::new(seed);
         let kept = record::Kept::read(restored);
         let secret = kept.secret.unwrap_or_else(|| entropy.bytes());
+        let unsaved = kept.secret.is_none().then_some(secret);
         let mut border = Self {
             topology: topology::Topology::new(&config),
             entries: entry::Entries::new(&config.extensions),
@@ -131,7 +135,8 @@ impl Border {
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
             strangers: strangers::Strangers::default(),
-            writes: record::Writes::new(kept.cseq),
+            writes: record::Writes::default(),
+            node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
             opening: BTreeMap::new(),
             health_checks: BTreeMap::new(),
@@ -141,7 +146,7 @@ impl Border {
             next_relay: 1,
             config,
         };
-        border.restore(kept, &secret);
+        border.restore(kept);
         border
     }
 
@@ -222,6 +227,7 @@ impl Border {
             Timer::PassedRegister(client) => self.on_passed_register_timer(client),
             Timer::Store(ticket) => self.on_store_timer(ticket),
             Timer::Call(call) => self.on_call_timer(call),
+            Timer::NodeRecords => self.on_node_timer(),
             Timer::Report => self.on_report_timer(),
         }
     }

@@ -12,7 +12,7 @@ use wire::net::{FlowId, Side, Transport};
 use wire::sip::{Essentials, HeaderName, Host, Message, Uri, Writer};
 
 use crate::Border;
-use crate::binding::{BindingId, Inside};
+use crate::binding::{Binding, BindingId, Inside};
 use crate::command::PbxHealth;
 use crate::config::{self, Authentication};
 use crate::decoy::{ChallengeShape, Sample};
@@ -322,14 +322,14 @@ impl Border {
     pub(crate) fn on_query_response(
         &mut self,
         pbx: usize,
-        entry: EntryId,
+        (entry, sent): (EntryId, Instant),
         message: &Message<'_>,
         status: u16,
     ) {
         match status {
             200..=299 => {
                 self.pbxs[pbx].query_auth.succeeded();
-                self.compare_contacts(pbx, entry, message);
+                self.compare_contacts((pbx, entry), sent, message);
             }
             401 | 407 if self.entries.entry(entry).config.authentication != Authentication::Digest => {
                 let mut auth = std::mem::take(&mut self.pbxs[pbx].query_auth);
@@ -339,22 +339,25 @@ impl Border {
                     self.send_query_for(pbx, entry);
                 }
             }
-            404 | 481 => self.compare_contacts(pbx, entry, message),
+            404 | 481 => self.compare_contacts((pbx, entry), sent, message),
             _ => {}
         }
     }
 
-    fn compare_contacts(&mut self, pbx: usize, entry: EntryId, message: &Message<'_>) {
+    /// A list that has nothing of ours comes from a PBX that has forgotten all; one that lacks some may come
+    /// from a PBX that keeps fewer.
+    fn compare_contacts(&mut self, (pbx, entry): (usize, EntryId), sent: Instant, message: &Message<'_>) {
         let listed = listed_contacts(message, Duration::ZERO);
-        let lost = self.bindings.of_entry(entry).any(|(_, binding)| {
-            binding.pbx == pbx
-                && !binding.pass_through
-                && binding.is_registered()
-                && !listed.iter().any(|(token, _)| *token == binding.token)
-        });
-        // A PBX of one contact has lost nothing: the newest device displaced the others.
-        let displaced = self.entries.entry(entry).single_contact_reported && !listed.is_empty();
-        if lost && !displaced {
+        let ours = |binding: &Binding| binding.pbx == pbx && !binding.pass_through && binding.is_registered();
+        let is_listed = |binding: &Binding| listed.iter().any(|(token, _)| *token == binding.token);
+        let (mut known, mut lost) = (false, false);
+        for (_, binding) in self.bindings.of_entry(entry).filter(|(_, binding)| ours(binding)) {
+            known |= is_listed(binding);
+            lost |= !is_listed(binding);
+        }
+        if known {
+            self.judge_contacts((entry, pbx), None, sent, &listed);
+        } else if lost {
             self.pbx_lost_bindings(pbx);
         }
     }

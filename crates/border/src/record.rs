@@ -17,16 +17,13 @@ use crate::command::Answer;
 use crate::digest::AuthState;
 use crate::event::Code;
 use crate::interface::{Output, Record, Table};
+use crate::node::{CSEQ, SECRET};
 use crate::report::About;
 use crate::timers::{Deadline, Timer};
 
 const VERSION: u8 = 1;
-/// CSeqs that are reserved at once.
-const CSEQ_BLOCK: u32 = 1_000;
 /// The longest an answer waits for the disk.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
-const SECRET: &[u8] = b"secret";
-const CSEQ: &[u8] = b"cseq";
 
 /// What is done when a record is on disk, or could not be put there in time.
 #[derive(Debug)]
@@ -44,21 +41,16 @@ pub(crate) enum Then {
     Nothing,
 }
 
-/// Writes under way, and the CSeqs that are ours.
+/// Writes under way.
+#[derive(Default)]
 pub(crate) struct Writes {
     pending: BTreeMap<u64, (Then, Instant)>,
     next_ticket: u64,
-    cseq: u32,
-    reserved: u32,
+    /// The last that was heard of the disk is that it failed.
     failing: bool,
 }
 
 impl Writes {
-    /// `reserved`: up to where CSeqs may have been used before the restart.
-    pub(crate) fn new(reserved: u32) -> Self {
-        Self { pending: BTreeMap::new(), next_ticket: 1, cseq: reserved, reserved, failing: false }
-    }
-
     /// Writes that somebody waits for.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
@@ -229,12 +221,8 @@ fn read_binding(token: String, fields: &mut Fields<'_>) -> Option<KeptBinding> {
 
 impl Border {
     /// Takes up what was kept. Nothing is answered before its phone is back; nothing is registered twice.
-    pub(crate) fn restore(&mut self, kept: Kept, secret: &[u8; 32]) {
+    pub(crate) fn restore(&mut self, kept: Kept) {
         self.allow_configured();
-        if kept.secret.is_none() {
-            let value = FieldWriter::new().raw(secret).done();
-            self.persist(Table::Node, SECRET.to_vec(), Some(value), Then::Nothing);
-        }
         self.reserve_cseqs();
         if kept.unreadable > 0 {
             self.outputs.push_back(Output::Fault(
@@ -320,22 +308,7 @@ impl Border {
         });
     }
 
-    /// The next CSeq of our own requests; reserved on disk before it is used (contract section 5).
-    pub(crate) fn next_cseq(&mut self) -> u32 {
-        self.writes.cseq = self.writes.cseq.wrapping_add(1) & 0x7fff_ffff;
-        if self.writes.reserved.wrapping_sub(self.writes.cseq) < CSEQ_BLOCK / 2 {
-            self.reserve_cseqs();
-        }
-        self.writes.cseq
-    }
-
-    fn reserve_cseqs(&mut self) {
-        self.writes.reserved = self.writes.cseq.wrapping_add(CSEQ_BLOCK) & 0x7fff_ffff;
-        let value = FieldWriter::new().number(u64::from(self.writes.reserved)).done();
-        self.persist(Table::Node, CSEQ.to_vec(), Some(value), Then::Nothing);
-    }
-
-    fn persist(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, then: Then) {
+    pub(crate) fn persist(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, then: Then) -> u64 {
         let ticket = self.writes.next_ticket;
         self.writes.next_ticket += 1;
         let until = self.now.mono + STORE_PATIENCE;
@@ -344,6 +317,7 @@ impl Border {
             self.writes.pending.insert(ticket, (then, until));
         }
         self.outputs.push_back(Output::Persist { ticket, record: Record { table, key, value } });
+        ticket
     }
 
     pub(crate) fn persist_binding(&mut self, id: BindingId, then: Then) {
@@ -408,12 +382,20 @@ impl Border {
     pub(crate) fn on_stored(&mut self, ticket: u64, ok: bool) {
         if ok {
             self.writes.failing = false;
-        } else if !std::mem::replace(&mut self.writes.failing, true) {
-            self.report_store_failure("it could not be written");
+        } else {
+            self.store_failed("it could not be written");
         }
+        self.on_node_record_stored(ticket, ok);
         if let Some((then, until)) = self.writes.pending.remove(&ticket) {
             self.timers.disarm(until, Timer::Store(ticket));
             self.carry_out(then);
+        }
+    }
+
+    /// Said once, until the disk works again.
+    pub(crate) fn store_failed(&mut self, why: &'static str) {
+        if !std::mem::replace(&mut self.writes.failing, true) {
+            self.report_store_failure(why);
         }
     }
 
@@ -482,16 +464,16 @@ impl<'a> Fields<'a> {
 }
 
 /// Writes fields.
-struct FieldWriter {
+pub(crate) struct FieldWriter {
     bytes: Vec<u8>,
 }
 
 impl FieldWriter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: vec![VERSION] }
     }
 
-    fn raw(mut self, field: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, field: &[u8]) -> Self {
         self.bytes.extend_from_slice(&u32::try_from(field.len()).unwrap_or(0).to_be_bytes());
         self.bytes.extend_from_slice(field);
         self
@@ -501,11 +483,11 @@ impl FieldWriter {
         self.raw(field.as_bytes())
     }
 
-    fn number(self, field: u64) -> Self {
+    pub(crate) fn number(self, field: u64) -> Self {
         self.raw(&field.to_be_bytes())
     }
 
-    fn done(self) -> Vec<u8> {
+    pub(crate) fn done(self) -> Vec<u8> {
         self.bytes
     }
 }

@@ -98,7 +98,7 @@ impl Border {
                 if is_final {
                     self.clients.remove(&client);
                     self.registrar_heard(Some(pbx), sent, message);
-                    self.on_query_response(pbx, entry, message, code);
+                    self.on_query_response(pbx, (entry, sent), message, code);
                 }
             }
             ClientUse::Sample { pbx, sent } => {

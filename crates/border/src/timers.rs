@@ -28,6 +28,8 @@ pub(crate) enum Timer {
     Store(u64),
     /// A call rings too long, or ends too slowly.
     Call(CallId),
+    /// A write of the node's own records was not confirmed.
+    NodeRecords,
     /// Suppressed events are summed up.
     Report,
 }

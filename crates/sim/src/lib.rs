@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod pbx;
 pub mod phone;
 mod proxy;
+mod requests;
 pub mod rng;
 mod run;
 pub mod scanner;

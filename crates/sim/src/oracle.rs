@@ -9,6 +9,7 @@ use guard::CallRule;
 use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
 
+use crate::requests::Requests;
 use crate::scenery::{self, INSIDE_CANARY, PBX_HOST, PHONE_CANARY, SCANNER_CANARY};
 use crate::text::{Text, uri_of, user_of};
 
@@ -60,6 +61,7 @@ pub struct Oracles {
     /// When calls began that the PBX saw, by extension, each From tag once.
     started: BTreeMap<String, Vec<Instant>>,
     counted: BTreeSet<String>,
+    requests: Requests,
     blocked: PrefixSet,
     spared: BTreeSet<FlowId>,
     closed: BTreeSet<FlowId>,
@@ -92,6 +94,10 @@ impl Oracles {
     /// A message reached the border.
     pub fn on_arrival(&mut self, side: Side, flow: FlowId, from: SocketAddr, bytes: &[u8], now: Instant) {
         let Some(text) = Text::parse(bytes).filter(|text| text.code().is_none()) else { return };
+        let of_phone = scenery::is_phone(from.ip()) && !self.blocked.contains(from.ip());
+        if side == Side::Outside && of_phone && !self.closed.contains(&flow) {
+            self.requests.on_arrival(flow, from, &text, now);
+        }
         if text.method() != "INVITE" {
             return;
         }
@@ -109,11 +115,13 @@ impl Oracles {
     /// A connection is gone: nobody waits there any more.
     pub fn on_closed(&mut self, flow: FlowId) {
         self.closed.insert(flow);
+        self.requests.on_closed(flow);
     }
 
     /// The block list changed.
     pub fn on_lists(&mut self, blocked: &PrefixSet, spared: &[FlowId]) {
         self.blocked = blocked.clone();
+        self.requests.on_lists(blocked);
         self.spared = spared.iter().copied().collect();
     }
 
@@ -134,6 +142,7 @@ impl Oracles {
         let Some(text) = Text::parse(sent.bytes) else { return Ok(()) };
         self.note_dialog(&text);
         self.one_final_answer(sent, &text)?;
+        self.requests.on_sent(sent, &text)?;
         if sent.side == Side::Inside {
             pbx_sees_no_stranger(&text)?;
             self.calls_within_the_rules(&text, sent.now)?;
@@ -196,6 +205,11 @@ impl Oracles {
             }
         }
         Ok(())
+    }
+
+    /// Every rule about what does not happen for too long.
+    pub fn nobody_waits(&self, now: Instant) -> Result<(), Violation> {
+        self.requests.nobody_waits(now)
     }
 
     /// (2) What was opened and not closed is what is there.
@@ -286,6 +300,7 @@ impl Oracles {
 
     /// The border begins anew: its transactions are over.
     pub fn on_restart(&mut self) {
+        self.requests.on_restart();
         self.invites.clear();
         // the counts of calls are not kept: a restart takes the window with it
         self.started.clear();

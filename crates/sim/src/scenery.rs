@@ -63,6 +63,11 @@ pub fn phone_ip(number: u8) -> IpAddr {
     IpAddr::from([198, 51, 100, number])
 }
 
+/// Whether a phone is there.
+pub fn is_phone(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if v4.octets()[..3] == [198, 51, 100])
+}
+
 /// The address of a scanner.
 pub fn scanner_ip(number: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, number])

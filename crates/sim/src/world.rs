@@ -429,6 +429,10 @@ impl World {
                 *self.tally.events.entry(event.code.as_str()).or_default() += 1;
                 let words = format!("{:.3} {event:?}", self.now.since(Instant::ZERO).as_secs_f64());
                 self.oracles.on_words(&words)?;
+                // this PBX restarts, but it keeps as many contacts as come
+                if event.code == Code::PbxSingleContact {
+                    return Err(Violation::new("no PBX is blamed wrongly", words));
+                }
             }
             Output::Lists { blocked, spared, .. } => {
                 self.blocked = (*blocked).clone();
@@ -461,6 +465,7 @@ impl World {
         self.input(Input::Command { id: STATUS, command: Command::Status });
         self.drain()?;
         self.oracles.relays_balance(&self.status, self.media.len(), false)?;
+        self.oracles.nobody_waits(self.now)?;
         let agents = self.phones.iter().map(|phone| &phone.agent).chain([&self.pbx.agent]);
         for agent in agents {
             if let Some(foreign) = &agent.foreign_audio {

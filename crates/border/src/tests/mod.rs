@@ -4,6 +4,7 @@
 mod calls;
 mod hiding;
 mod registering;
+mod restarts;
 mod strangers;
 
 use std::collections::BTreeMap;
@@ -167,16 +168,16 @@ fn pbx_address(index: usize) -> SocketAddr {
 impl Bench {
     /// A border whose PBXs were looked up and not heard yet.
     fn new(config: Config) -> Self {
-        Self::restored(config, Vec::new(), Instant::ZERO)
+        Self::started(config, Vec::new(), Instant::ZERO, Disk::Good)
     }
 
-    fn restored(config: Config, records: Vec<Record>, now: Instant) -> Self {
+    fn started(config: Config, records: Vec<Record>, now: Instant, disk: Disk) -> Self {
         let pbxs = config.pbx.len();
         let border = Border::new(config, [7; 32], records, wall(now));
         let mut bench = Self {
             border,
             now,
-            disk: Disk::Good,
+            disk,
             stored: BTreeMap::new(),
             writes: 0,
             sent: Vec::new(),

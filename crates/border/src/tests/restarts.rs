@@ -1,0 +1,106 @@
+//! What outlives a restart of ours, and what a restart of the PBX is taken for.
+
+use super::*;
+
+fn cseq(sent: &Sent) -> u32 {
+    sent.read(|_, essentials| essentials.cseq.number)
+}
+
+fn node_records(bench: &Bench) -> Vec<&[u8]> {
+    bench.stored.keys().filter(|(table, _)| *table == Table::Node).map(|(_, key)| key.as_slice()).collect()
+}
+
+/// Two devices of 1001: one is registered, and the REGISTER of the other is on its way.
+fn two_devices(bench: &mut Bench) {
+    bench.registered(100);
+    let second = bench.connect(101, Some(OTHER_DEVICE));
+    let text = register("1001", 1).replace("reg-1001", "reg-other").replace("z9hG4bKr", "z9hG4bKo");
+    bench.phone_says(second, &text);
+}
+
+#[test]
+fn the_secret_and_the_cseqs_are_written_until_they_are_on_disk() {
+    for disk in [Disk::Full, Disk::Hangs] {
+        let mut bench = Bench::started(config(), Vec::new(), Instant::ZERO, disk);
+        bench.pass(Duration::from_secs(60));
+        let tries = bench.writes;
+        assert!((8..=14).contains(&tries), "two records, after 1, 2, 4, … s: {tries}");
+        let told = bench.events.iter().filter(|event| event.code == Code::StoreFailed).count();
+        assert_eq!((told, node_records(&bench).len()), (1, 0), "{disk:?}");
+        bench.disk = Disk::Good;
+        bench.pass(Duration::from_secs(65));
+        assert_eq!(node_records(&bench), [&b"cseq"[..], b"secret"]);
+        let written = bench.writes;
+        bench.pass(Duration::from_secs(600));
+        assert_eq!(bench.writes, written, "what is on disk is not written again");
+    }
+}
+
+#[test]
+fn a_cseq_never_goes_back_whether_the_disk_works_or_not() {
+    for disk in [Disk::Good, Disk::Full] {
+        let mut bench = Bench::with_pbx_up(config());
+        let kept = bench.records();
+        bench.disk = disk;
+        let mut last = 0;
+        for cseq_of_phone in 1..=30 {
+            let flow = bench.connect(100, Some(DEVICE));
+            bench.phone_says(flow, &register("1001", cseq_of_phone));
+            let asked = bench.take("REGISTER");
+            assert!(cseq(&asked) > last);
+            last = cseq(&asked);
+            bench.pbx_says(&asked.registered(&[]));
+            let leave = register("1001", 1_000 + cseq_of_phone).replace("expires=120", "expires=0");
+            bench.phone_says(flow, &leave);
+            bench.pass(Duration::from_secs(2));
+            bench.put(Input::FlowClosed { flow });
+            bench.sent.clear();
+        }
+        let records = if disk == Disk::Good { bench.records() } else { kept };
+        let mut again = Bench::started(config(), records, bench.now, Disk::Good);
+        let options = again.take("OPTIONS");
+        again.pbx_says(&options.answer(200, "o", ""));
+        let query = again.take("REGISTER");
+        assert!(cseq(&query) > last, "{} after {last}, {disk:?}", cseq(&query));
+    }
+}
+
+#[test]
+fn a_pbx_that_restarted_is_not_said_to_keep_one_contact() {
+    let mut bench = Bench::with_pbx_up(config());
+    two_devices(&mut bench);
+    // The PBX restarted a moment after it had confirmed the first device: its list has the second alone.
+    let second = bench.take("REGISTER");
+    bench.pbx_says(&second.registered(&[]));
+    let first = bench.take("REGISTER");
+    assert_ne!(first.header(HeaderName::Contact), second.header(HeaderName::Contact), "it is made again");
+    bench.pbx_says(&first.registered(&[&second.header(HeaderName::Contact)]));
+    bench.pass(Duration::from_secs(5));
+    assert!(!bench.has_event(Code::PbxSingleContact) && !bench.has_event(Code::PbxLostBindings));
+    assert!(bench.try_take("REGISTER").is_none(), "nothing is left to be repaired");
+}
+
+#[test]
+fn devices_that_displace_each_other_name_the_pbx_and_the_newest_stays() {
+    let mut bench = Bench::with_pbx_up(config());
+    two_devices(&mut bench);
+    let newest = bench.take("REGISTER");
+    bench.pbx_says(&newest.registered(&[]));
+    let older = bench.take("REGISTER");
+    bench.pbx_says(&older.registered(&[]));
+    assert!(!bench.has_event(Code::PbxSingleContact), "it could still have restarted twice");
+    let again = bench.take("REGISTER");
+    assert_eq!(again.header(HeaderName::Contact), newest.header(HeaderName::Contact));
+    bench.pbx_says(&again.registered(&[]));
+    assert!(bench.has_event(Code::PbxSingleContact));
+    assert!(bench.try_take("REGISTER").is_none(), "and they are left in peace");
+    bench.pass(Duration::from_secs(10));
+    while let Some(options) = bench.try_take("OPTIONS") {
+        bench.pbx_says(&options.answer(200, "o", ""));
+    }
+    let query = bench.take("REGISTER");
+    let kept = format!("Contact: {}", newest.header(HeaderName::Contact));
+    bench.pbx_says(&query.answer(200, "q", &kept));
+    assert!(bench.try_take("REGISTER").is_none() && !bench.has_event(Code::PbxLostBindings));
+    assert_eq!(bench.events.iter().filter(|event| event.code == Code::PbxSingleContact).count(), 1);
+}
