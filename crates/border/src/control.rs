@@ -6,6 +6,7 @@ use guard::{AllowEntry, BlockEntry, GuardError};
 use wire::net::Prefix;
 
 use crate::Border;
+use crate::binding::Inside;
 use crate::command::{AllowView, Answer, BlockView, CallView, Command, RegistrationView, StatusView};
 use crate::event::Code;
 use crate::interface::Output;
@@ -225,8 +226,8 @@ impl Border {
             .iter()
             .map(|(_, binding)| {
                 let pbx_expires = match binding.inside {
-                    crate::binding::Inside::Registered { expires, .. } => expires - now,
-                    _ => Duration::ZERO,
+                    Inside::Registered { expires, .. } => expires - now,
+                    Inside::Waiting { .. } | Inside::Registering => Duration::ZERO,
                 };
                 let seen = binding.last_seen_at;
                 RegistrationView {

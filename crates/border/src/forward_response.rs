@@ -396,7 +396,7 @@ impl Border {
             Kind::InDialog { dialog } if status == 408 && changes_session => {
                 self.terminate_call(dialog.call, status, "the other side does not answer any more");
             }
-            _ => {}
+            Kind::Invite { .. } | Kind::InDialog { .. } | Kind::Single(_) => {}
         }
         self.drop_forward(id);
     }

@@ -316,22 +316,19 @@ impl Border {
         {
             return true;
         }
-        match method {
-            Method::Invite => {
-                // Before the offence is counted: the one that leads to the block is still answered.
-                self.refuse_stranger(hop, message, essentials);
-                let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
-                let about = About::default().extension(name);
-                self.offence(hop, false, Code::FlowNotRegistered, about, || {
-                    (
-                        "a call from a flow on which no phone is registered".into(),
-                        "nothing to do where it is a scanner; a phone of yours must register first".into(),
-                    )
-                });
-                false
-            }
-            _ => false,
+        if method == Method::Invite {
+            // Before the offence is counted: the one that leads to the block is still answered.
+            self.refuse_stranger(hop, message, essentials);
+            let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
+            let about = About::default().extension(name);
+            self.offence(hop, false, Code::FlowNotRegistered, about, || {
+                (
+                    "a call from a flow on which no phone is registered".into(),
+                    "nothing to do where it is a scanner; a phone of yours must register first".into(),
+                )
+            });
         }
+        false
     }
 
     /// 403 without a transaction (RFC 3261 §8.2.7): a forged UDP source must not get it again and again.

@@ -55,7 +55,9 @@ impl Border {
         match &mut binding.inside {
             // It stays registered while it waits for its refresh.
             Inside::Registered { refresh, .. } => *refresh = None,
-            other => *other = Inside::Waiting { until: None },
+            other @ (Inside::Waiting { .. } | Inside::Registering) => {
+                *other = Inside::Waiting { until: None }
+            }
         }
         let pbx = binding.pbx;
         self.pbxs[pbx].queue.push_back(id);
@@ -229,7 +231,9 @@ impl Border {
         let known = binding.was_registered;
         match &mut binding.inside {
             Inside::Registered { expires, refresh } if *expires > now => *refresh = Some(now + retry),
-            other => *other = Inside::Waiting { until: Some(now + retry) },
+            other @ (Inside::Waiting { .. } | Inside::Registering | Inside::Registered { .. }) => {
+                *other = Inside::Waiting { until: Some(now + retry) };
+            }
         }
         for ask in asks {
             self.answer(&ask, status, |writer| {
@@ -301,7 +305,9 @@ impl Border {
         let authority = self.authority(side, hop.transport);
         match hop.transport {
             wire::net::Transport::Udp => format!("<sip:{user}@{authority}>"),
-            other => format!("<sip:{user}@{authority};transport={other}>"),
+            stream @ (wire::net::Transport::Tcp | wire::net::Transport::Tls) => {
+                format!("<sip:{user}@{authority};transport={stream}>")
+            }
         }
     }
 }

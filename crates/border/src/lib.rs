@@ -14,6 +14,7 @@
 //! Start reading at `ingress.rs`, then `registrar.rs` for a REGISTER and `call.rs` for an INVITE.
 //! RFC 3261, 3264, 3581, 5626, 7616.
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
 
 mod answer;
 mod binding;

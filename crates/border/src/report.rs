@@ -103,7 +103,25 @@ impl Code {
             | Self::StoreFailed
             | Self::RealmChanged
             | Self::PbxLostBindings => Severity::Error,
-            _ => Severity::Warning,
+            Self::CertUntrusted
+            | Self::CertExpired
+            | Self::CertNotYetValid
+            | Self::CertPurpose
+            | Self::CertMissing
+            | Self::CertAmbiguous
+            | Self::HwidUnknown
+            | Self::CnMismatch
+            | Self::NameUnknown
+            | Self::DigestFailed
+            | Self::FlowNotRegistered
+            | Self::Malformed
+            | Self::Flood
+            | Self::Detected
+            | Self::Blocked
+            | Self::CallLimited
+            | Self::PbxSingleContact
+            | Self::InsideStranger
+            | Self::SourceLimited => Severity::Warning,
         }
     }
 }

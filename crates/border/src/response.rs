@@ -162,7 +162,15 @@ impl Border {
                 self.registrar_heard(Some(passed.pbx), passed.sent, message);
                 self.on_passed_register_response(*passed, message, code);
             }
-            _ => {}
+            Some(
+                ClientUse::Registration { .. }
+                | ClientUse::Query { .. }
+                | ClientUse::Options { .. }
+                | ClientUse::Sample { .. }
+                | ClientUse::Forward(_)
+                | ClientUse::Ending,
+            )
+            | None => {}
         }
     }
 

@@ -78,10 +78,9 @@ mod tests {
                 ));
                 let message = Message::parse(&text).unwrap();
                 let essentials = message.essentials().unwrap();
-                match layer.receive_request(hop(1), &message, &essentials, Instant::ZERO) {
-                    RequestOutcome::New(server) => server,
-                    other => panic!("{other:?}"),
-                }
+                let outcome = layer.receive_request(hop(1), &message, &essentials, Instant::ZERO);
+                let RequestOutcome::New(server) = outcome else { panic!("{outcome:?}") };
+                server
             })
             .collect()
     }

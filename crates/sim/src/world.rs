@@ -164,6 +164,10 @@ impl World {
         world.perform(Who::Pbx, first);
         world.at(Duration::from_secs(3), Happening::Operator);
         world.at(Duration::from_secs(8), Happening::Chaos);
+        // some borders start before their PBX
+        if world.rng.chance(150) {
+            world.crash_pbx();
+        }
         world
     }
 

@@ -241,7 +241,13 @@ impl Bench {
                     self.border.handle_input(Input::Media(event), wall(self.now));
                 }
                 Output::Fault(fault) => panic!("{fault}"),
-                _ => {}
+                Output::OpenFlow { .. }
+                | Output::CloseFlow { .. }
+                | Output::Registered { .. }
+                | Output::Unregistered { .. }
+                | Output::Media(media::Order::Update { .. } | media::Order::Close { .. })
+                | Output::Lists { .. }
+                | Output::Answer { .. } => {}
             }
         }
     }
