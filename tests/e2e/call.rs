@@ -331,3 +331,17 @@ fn strangers_on_the_inside_are_dropped() {
     never_within("a call begins", Duration::from_secs(1), || !lab.portcullis.rows(&["calls"]).is_empty());
     drop(phone);
 }
+
+#[test]
+fn a_phone_that_came_back_may_hang_up_before_it_registers() {
+    let Ends { lab, phone, mut desk, outside, inside } = ends();
+    let mut phone = phone;
+    let mut call = call_desk(&mut phone, &mut desk, [&outside, &inside]);
+    drop(phone);
+    let mut other = lab.tls_phone(2, &lab.pki.device(DEVICE_1002));
+    other.send(&call.caller.request("BYE"));
+    assert_eq!(other.receive_final(SOON).status(), 481, "not its call");
+    let mut again = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
+    hang_up(&mut again, &mut call.caller, &mut desk);
+    wait_idle(&lab);
+}

@@ -58,6 +58,22 @@ fn while_the_pbx_is_down_known_phones_stay_and_new_ones_wait() {
 }
 
 #[test]
+fn a_pbx_that_was_never_there_keeps_no_phone_waiting() {
+    let mut lab = Lab::start();
+    lab.pbx.crash();
+    lab.portcullis.kill();
+    lab.restart();
+    let mut phone = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
+    let refused = phone.register("1001", DOMAIN);
+    assert_eq!(refused.status(), 503, "{refused:?}");
+    assert!(refused.value("Retry-After").parse::<u32>().is_ok());
+    lab.portcullis.wait_event("pbx_down", |_| true);
+    lab.pbx.start_again(None);
+    lab.portcullis.wait_event("pbx_up", |_| true);
+    assert_eq!(phone.register("1001", DOMAIN).status(), 200);
+}
+
+#[test]
 fn another_realm_is_never_answered() {
     let mut lab = Lab::start();
     let _phone = lab.registered_phone(1);
