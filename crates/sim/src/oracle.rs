@@ -46,6 +46,8 @@ struct Invite {
     flow: FlowIdOrNone,
     source: Option<IpAddr>,
     provisional: bool,
+    /// It was refused without a transaction, for its phone was not registered (RFC 3261 §8.2.7).
+    stateless: bool,
 }
 
 type FlowIdOrNone = Option<FlowId>;
@@ -173,6 +175,10 @@ impl Oracles {
         }
         let tag = if code < 300 { text.to_tag().to_owned() } else { String::new() };
         let fail = |seen: String| Err(Violation::of("one final answer", seen, text));
+        // once its phone has registered, a repetition of what was refused so is a new INVITE
+        if std::mem::replace(&mut invite.stateless, code == 403 && !invite.provisional) {
+            invite.finals.clear();
+        }
         if let Some(before) = invite.finals.get(&tag) {
             return match before == sent.bytes {
                 true => Ok(()),
