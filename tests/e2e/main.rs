@@ -23,3 +23,4 @@ mod smuggling;
 mod support;
 mod transports;
 mod two_pbxs;
+mod torture;
