@@ -57,6 +57,7 @@ const LAYERS: &[Layer] = &[
         foreign: None,
     },
     Layer { name: "sim", ours: &["wire", "guard", "sip", "media", "border"], foreign: None },
+    Layer { name: "fuzz", ours: &["wire", "guard", "media", "border"], foreign: None },
     Layer { name: "xtask", ours: &[], foreign: None },
 ];
 
@@ -85,9 +86,10 @@ fn dependencies_point_down() {
         let name = manifest.name();
         seen.insert(name.clone());
         faults.extend(layer_faults(&name, &manifest.dependencies("dependencies")));
-        let shipped = !["sim", "portcullis-tests", "benches"].contains(&name.as_str());
-        if shipped && manifest.dependencies("dependencies").contains("sim") {
-            faults.push(format!("{name} may not depend on sim: it is for tests"));
+        let shipped = !["sim", "fuzz", "portcullis-tests", "benches"].contains(&name.as_str());
+        let of_tests = ["sim", "fuzz"].into_iter().filter(|_| shipped);
+        for tests in of_tests.filter(|tests| manifest.dependencies("dependencies").contains(*tests)) {
+            faults.push(format!("{name} may not depend on {tests}: it is for tests"));
         }
     }
     for layer in LAYERS {
@@ -141,7 +143,7 @@ fn some_crates_stay_out_of_ours() {
     let banned: &[(&str, &[&str])] = &[
         ("lazy_static", &[]),
         ("once_cell", &[]),
-        ("rsip", &["portcullis", "sim", "portcullis-tests", "portcullis-benches"]),
+        ("rsip", &["portcullis", "sim", "fuzz", "portcullis-tests", "portcullis-benches"]),
         ("webrtc-ice", &["portcullis", "portcullis-tests"]),
     ];
     let mut faults = Vec::new();
@@ -279,7 +281,7 @@ fn a_chain_is_called_verified_in_one_place() {
     let places: Vec<String> = sources()
         .iter()
         .filter(|source| source.path.starts_with("crates/") && source.path.contains("/src/"))
-        .filter(|source| !source.is_shipped_by("sim") && !source.is_test())
+        .filter(|source| !source.is_shipped_by("sim") && !source.is_shipped_by("fuzz") && !source.is_test())
         .flat_map(|source| {
             let calls = source.code().filter(|(_, line)| line.contains(call)).map(|(number, _)| number);
             calls.map(|number| format!("{}:{number}", source.path)).collect::<Vec<_>>()
@@ -497,8 +499,8 @@ impl Source {
 
     /// What of it is test code.
     fn test_text(&self) -> &str {
-        let is_simulation = self.path.starts_with("crates/sim/");
-        if self.is_test() || is_simulation { &self.text } else { &self.text[self.tests_begin()..] }
+        let is_for_tests = ["crates/sim/", "crates/fuzz/"].iter().any(|folder| self.path.starts_with(folder));
+        if self.is_test() || is_for_tests { &self.text } else { &self.text[self.tests_begin()..] }
     }
 
     fn tests_begin(&self) -> usize {

@@ -21,6 +21,6 @@ mod registration;
 mod restart;
 mod smuggling;
 mod support;
+mod torture;
 mod transports;
 mod two_pbxs;
-mod torture;

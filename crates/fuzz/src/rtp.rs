@@ -1,0 +1,120 @@
+//! A relay under datagrams of every kind from everybody: each is passed on or counted, and nothing is sent to
+//! who was neither advertised nor heard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use media::{
+    Action, LatchPolicy, LegSpec, Order, Payload, RelayId, RelaySpec, RelayTable, SOCKETS_PER_RELAY,
+    TableConfig, Verdict,
+};
+use wire::clock::Instant;
+use wire::net::{Prefix, PrefixSet, Side};
+use wire::rtp::{Datagram, RtpHeader};
+
+const FACES: [[u8; 4]; 2] = [[203, 0, 113, 10], [10, 77, 0, 1]];
+/// Where both peers say that they are.
+const ADVERTISED: [([u8; 4], u16); 2] = [([198, 51, 100, 7], 40_000), ([10, 77, 0, 2], 30_000)];
+const BLOCKED: [u8; 4] = [192, 0, 2, 66];
+
+/// Who may send: the peers, a NAT's other port, strangers, a blocked one, ourselves.
+fn sources() -> [SocketAddr; 8] {
+    let at = |ip: [u8; 4], port: u16| SocketAddr::new(IpAddr::from(ip), port);
+    let [(phone, phone_port), (pbx, pbx_port)] = ADVERTISED;
+    [
+        at(phone, phone_port),
+        at(phone, phone_port + 1),
+        at(phone, 50_001),
+        at(pbx, pbx_port),
+        at(pbx, pbx_port + 1),
+        at([192, 0, 2, 9], 9),
+        at(BLOCKED, 6),
+        at(FACES[0], 10_000),
+    ]
+}
+
+/// The first byte chooses the kind of relay; then a head of two bytes (who sends where and when, and how much)
+/// and the datagram, over and over.
+pub(crate) fn run(bytes: &[u8]) {
+    let Some((kind, mut rest)) = bytes.split_first() else { return };
+    let payload = if kind & 1 == 0 { Payload::Rtp } else { Payload::Datagram };
+    let mut now = Instant::ZERO + Duration::from_secs(1);
+    let mut table = open(payload, kind & 2 != 0, now);
+    let blocks = PrefixSet::from_prefixes([Prefix::single(IpAddr::from(BLOCKED))]);
+    let mut heard: Vec<SocketAddr> = Vec::new();
+    let (mut passed, mut all) = (0, 0);
+    while let [head, length, after @ ..] = rest {
+        let (datagram, next) = after.split_at_checked(usize::from(*length)).unwrap_or((after, &[]));
+        rest = next;
+        now += Duration::from_millis(1 << (head >> 5 << 1));
+        let from = sources()[usize::from(head >> 2 & 7)];
+        let socket = usize::from(head & 3);
+        all += 1;
+        heard.push(from);
+        if let Verdict::Forward { socket: out, to } = table.on_datagram(socket, from, datagram, &blocks, now)
+        {
+            passed += 1;
+            judge(payload, (socket, out), (from, to), datagram, &heard);
+        }
+        if table.poll_timeout().is_some_and(|at| at <= now) {
+            table.handle_timeout(now);
+            assert!(table.poll_timeout().is_none_or(|at| at > now), "the next timeout lies ahead");
+        }
+        while table.poll_event().is_some() {}
+    }
+    assert_eq!(table.drops().total() + passed, all, "each datagram is passed on or counted");
+}
+
+fn judge(
+    payload: Payload,
+    sockets: (usize, usize),
+    (from, to): (SocketAddr, SocketAddr),
+    datagram: &[u8],
+    heard: &[SocketAddr],
+) {
+    let class = Datagram::classify(datagram);
+    assert!(class != Datagram::Stun && !datagram.is_empty());
+    if payload == Payload::Rtp {
+        assert_ne!(class, Datagram::Other);
+        assert!(class != Datagram::Rtp || datagram.len() >= RtpHeader::LEN_MIN);
+    }
+    assert_ne!(sockets.0 / 2, sockets.1 / 2, "to the other side");
+    assert_ne!(from.ip(), IpAddr::from(BLOCKED), "a blocked source is not learned");
+    let inside = sockets.1 / 2 == Side::Inside.index();
+    let (ip, port) = ADVERTISED[usize::from(inside)];
+    let advertised = to.ip() == IpAddr::from(ip) && (to.port() == port || to.port() == port + 1);
+    assert!(advertised || (!inside && heard.contains(&to)), "{to} was neither advertised nor heard");
+    assert!(!FACES.iter().any(|face| to.ip() == IpAddr::from(*face)), "nothing is sent to ourselves");
+}
+
+fn open(payload: Payload, mux: bool, now: Instant) -> RelayTable {
+    let mut table = RelayTable::new(TableConfig {
+        faces: FACES.map(IpAddr::from),
+        ports: [10_000..=10_019, 20_000..=20_019],
+        forbidden: [PrefixSet::default(), PrefixSet::default()],
+        seed: 1,
+    });
+    let leg = |(ip, port): ([u8; 4], u16), signalling: bool| LegSpec {
+        advertised_rtp: Some(SocketAddr::new(IpAddr::from(ip), port)),
+        advertised_rtcp: None,
+        rtcp_mux: mux,
+        signalling_source: signalling.then(|| IpAddr::from(ip)),
+        latch: if signalling { LatchPolicy::Ranked } else { LatchPolicy::Advertised },
+        send: true,
+        relatch: 0,
+    };
+    let spec = RelaySpec {
+        legs: [leg(ADVERTISED[0], true), leg(ADVERTISED[1], false)],
+        payload,
+        idle: Duration::from_secs(30),
+        generation: 1,
+    };
+    table.handle_order(Order::Open { relay: RelayId(1), spec }, now);
+    while let Some(action) = table.poll_action() {
+        if let Action::Bind { slot, side, port } = action {
+            assert!(slot < SOCKETS_PER_RELAY);
+            table.on_bind(slot, side, port, Ok(()), now);
+        }
+    }
+    table
+}
