@@ -18,6 +18,9 @@ use crate::scene::{self, INSIDE_UDP, INSIDE_WORDS, PASSWORD, PBX, PHONE_WORDS, P
 /// Enough for a call with all that belongs to it; more makes runs slow, not deep.
 const STEPS_MAX: usize = 64;
 
+/// How long a run may last on the border's own clock, for the same reason: it outlasts a phone's binding.
+const TIME_MAX: Duration = Duration::from_secs(150);
+
 /// What an edit puts into a message. None of it has a word that must be hidden.
 const VALUES: [&str; 32] = [
     "",
@@ -368,7 +371,7 @@ impl Play {
 
     /// Lets time pass, and the border do what is due meanwhile.
     fn wait(&mut self, time: Duration) {
-        let until = self.now + time;
+        let until = (self.now + time).min(Instant::ZERO + TIME_MAX);
         while let Some(at) = self.border.poll_timeout().filter(|at| *at <= until) {
             self.now = at.max(self.now);
             self.border.handle_timeout(clock(self.now));
@@ -376,7 +379,7 @@ impl Play {
             assert!(next.is_none_or(|next| next > self.now), "the next timeout lies ahead");
             self.drain();
         }
-        self.now = until;
+        self.now = until.max(self.now);
     }
 
     // ---- messages -----------------------------------------------------------------------------------------

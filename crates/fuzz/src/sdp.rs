@@ -33,7 +33,9 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         assert!(old.port != 0 || new.port == 0, "what was refused stays refused: {}", shown());
     }
-    assert_eq!(again.rewritten(OURS, &ports), written, "{}", shown());
+    // A line that had our address from the beginning is one of the writer's own the second time.
+    let had_ours = bytes.windows(9).any(|window| window == OURS.to_string().as_bytes());
+    assert!(had_ours || again.rewritten(OURS, &ports) == written, "{}", shown());
     hides(&session, &written);
 }
 
