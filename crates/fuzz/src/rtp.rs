@@ -81,10 +81,19 @@ fn judge(
     assert_ne!(sockets.0 / 2, sockets.1 / 2, "to the other side");
     assert_ne!(from.ip(), IpAddr::from(BLOCKED), "a blocked source is not learned");
     let inside = sockets.1 / 2 == Side::Inside.index();
-    let (ip, port) = ADVERTISED[usize::from(inside)];
-    let advertised = to.ip() == IpAddr::from(ip) && (to.port() == port || to.port() == port + 1);
-    assert!(advertised || (!inside && heard.contains(&to)), "{to} was neither advertised nor heard");
+    assert!(inside || is_advertised(Side::Inside, from), "{from} inside was not advertised");
+    let known = match inside {
+        true => is_advertised(Side::Inside, to),
+        false => is_advertised(Side::Outside, to) || heard.contains(&to),
+    };
+    assert!(known, "{to} was neither advertised nor heard");
     assert!(!FACES.iter().any(|face| to.ip() == IpAddr::from(*face)), "nothing is sent to ourselves");
+}
+
+/// Whether the peer of that side said that it is there, for RTP or for RTCP.
+fn is_advertised(side: Side, address: SocketAddr) -> bool {
+    let (ip, port) = ADVERTISED[side.index()];
+    address.ip() == IpAddr::from(ip) && (address.port() == port || address.port() == port + 1)
 }
 
 fn open(payload: Payload, mux: bool, now: Instant) -> RelayTable {

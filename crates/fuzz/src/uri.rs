@@ -21,7 +21,13 @@ pub(crate) fn run(bytes: &[u8]) {
     let written = uri.to_string();
     assert_eq!(Uri::parse(&written), Ok(uri), "{text:?} is written {written:?}");
     assert!(written.eq_ignore_ascii_case(text) || matches!(uri.host, Host::Ip(_)) || uri.port.is_some());
+    assert!(text.split('%').skip(1).all(is_escape), "a % that begins no escape: {text:?}");
     compare(text, &uri);
+}
+
+/// Whether what stands after a `%` begins with two hexadecimal digits.
+fn is_escape(after: &str) -> bool {
+    matches!(after.as_bytes(), [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
 fn compare(text: &str, ours: &Uri<'_>) {

@@ -2,6 +2,7 @@
 //! is written and read again the same.
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test ends where its own ground gives way"
 )]
