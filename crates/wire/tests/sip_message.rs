@@ -253,3 +253,14 @@ fn written_messages_parse_and_keep_to_their_lines() {
     assert_eq!(message.start(), StartLine::Status { code: 200, reason: "OK    X" });
     assert_eq!(message.value(HeaderName::ContentLength), Some("0"));
 }
+
+#[test]
+fn a_reason_phrase_has_no_control_character_in_quotes_either() {
+    let refused = |reason: &str| {
+        let text = format!("SIP/2.0 401 {reason}\r\nl: 0\r\n\r\n");
+        Message::parse(text.as_bytes()).map(drop).map_err(|fault| fault.kind)
+    };
+    assert_eq!(refused("Un\"a\\\u{7}\""), Err(ParseErrorKind::ControlCharacter));
+    assert_eq!(refused("Un\"a\\\0\""), Err(ParseErrorKind::ControlCharacter));
+    assert_eq!(refused("Un\"a\"\tb"), Ok(()));
+}

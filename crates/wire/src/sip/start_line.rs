@@ -157,6 +157,11 @@ impl<'a> StartLine<'a> {
         let number = if code.len() == 3 { grammar::number(code, 699) } else { None };
         let code = number.and_then(|number| u16::try_from(number).ok()).filter(|&code| code >= 100);
         let code = code.ok_or(ParseError::new(ParseErrorKind::StatusCode, VERSION.len() + 1))?;
+        // No quotes stand in a reason phrase that could make one legal.
+        if let Some(at) = reason.bytes().position(|byte| byte.is_ascii_control() && byte != b'\t') {
+            let offset = line.len() - reason.len() + at;
+            return Err(ParseError::new(ParseErrorKind::ControlCharacter, offset));
+        }
         Ok(Self::Status { code, reason })
     }
 }
