@@ -46,7 +46,13 @@ impl Border {
     fn refusal(&self, error: &GuardError) -> String {
         match error {
             GuardError::NotBlocked(prefix) => self.not_listed(prefix),
-            _ => error.to_string(),
+            GuardError::Allowed { .. }
+            | GuardError::NoTime
+            | GuardError::BadName
+            | GuardError::NameTaken(_)
+            | GuardError::NoSuchName(_)
+            | GuardError::FromConfig(_)
+            | GuardError::ListFull => error.to_string(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use border::{Border, Command, Input, Output, ResolvedName, Target};
-use media::{Counters, Order, RelayEvent, RelayFault, RelayId};
+use media::{Order, RelayEvent, RelayFault, RelayId, Traffic};
 use wire::clock::{Instant, Now, WallTime};
 use wire::net::{ChainVerified, FiveTuple, FlowId, Prefix, Side, Transport, VerifiedDevice};
 use wire::sip::{HeaderName, Message, StartLine};
@@ -343,7 +343,7 @@ impl Play {
         let (kind, which) = (script.byte(), script.byte());
         let Some(relay) = self.relays.get(which % self.relays.len().max(1)).copied() else { return };
         let generation = u32::try_from(script.byte()).unwrap_or(0);
-        let received = [Counters::default(); 2];
+        let received = [Traffic::default(); 2];
         let event = match kind % 6 {
             0 | 1 => RelayEvent::Ready { relay, ports: [10_000, 20_000] },
             2 => RelayEvent::Failed { relay, fault: RelayFault::NoPorts },
@@ -361,7 +361,12 @@ impl Play {
             0 => Command::Status,
             1 => Command::Registrations,
             2 => Command::Calls,
-            3 => Command::BlockAdd { prefix, time: Some(Duration::from_secs(5)), why: "test".into() },
+            3 => Command::BlockAdd {
+                prefix,
+                time: Some(Duration::from_secs(5)),
+                why: "test".into(),
+                force: true,
+            },
             4 => Command::BlockRemove { prefixes: vec![prefix] },
             5 => Command::AllowAdd { prefix, name: "a".into(), description: String::new() },
             _ => Command::AllowRemove { name: "a".into() },
