@@ -335,8 +335,8 @@ impl Border {
         let branch = self.entropy.branch();
         let method = essentials.cseq.method;
         let mut writer = self.begin_request(&head, from.other(), method, &branch, essentials.max_forwards);
-        if let Some(rack) = message.value(HeaderName::RAck) {
-            writer.header("RAck", self.rack_towards(id, rack));
+        if let Some(rack) = message.value(HeaderName::RAck).and_then(|rack| self.rack_towards(id, rack)) {
+            writer.header("RAck", rack);
         }
         self.write_credentials(&mut writer, id, message, method, &head);
         let hiding = self.hiding(id, message, from);
@@ -495,18 +495,17 @@ impl Border {
     }
 
     /// RAck names the INVITE's CSeq, which differs on the other side once we repeated it (RFC 3262 §7.2).
-    fn rack_towards(&self, id: ForwardId, rack: &str) -> String {
+    /// None where it is none: its words would cross unread.
+    fn rack_towards(&self, id: ForwardId, rack: &str) -> Option<String> {
         let offset = self.forward(id).and_then(|forward| {
             let call = self.calls.call(self.call_of(id)?)?;
             Some(call.leg(forward.ask.side.other()).cseq_offset)
         });
         let mut words = rack.split_ascii_whitespace();
-        match (words.next(), words.next().and_then(|word| word.parse::<u32>().ok()), words.next()) {
-            (Some(response), Some(cseq), Some(method)) => {
-                format!("{response} {} {method}", cseq.wrapping_add(offset.unwrap_or(0)))
-            }
-            _ => rack.to_owned(),
-        }
+        let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
+        let (response, cseq) = (number()?, number()?);
+        let only_invite = words.next() == Some("INVITE") && words.next().is_none();
+        only_invite.then(|| format!("{response} {} INVITE", cseq.wrapping_add(offset.unwrap_or(0))))
     }
 
     /// The ACK of a 2xx: end to end, so it crosses us (RFC 3261 §13.2.2.4).

@@ -28,7 +28,7 @@ impl Alarm {
     pub fn set(&mut self, then: Instant) {
         if self.set_for.is_none_or(|set_for| then < set_for) {
             self.set_for = Some(then);
-            self.sleep.as_mut().reset(tokio::time::Instant::now() + self.clock.until(then));
+            self.sleep.as_mut().reset(self.clock.deadline(then));
         }
     }
 

@@ -35,9 +35,9 @@ impl Clock {
         Now { mono: self.mono(), wall: self.wall() }
     }
 
-    /// How long it is until `then`; zero where that has passed.
-    pub fn until(self, then: Instant) -> Duration {
-        then.since(self.mono())
+    /// The same moment for a timer of tokio.
+    pub fn deadline(self, then: Instant) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started + Duration::from_nanos(then.as_nanos()))
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
         let (first, second) = (clock.mono(), copy.mono());
         assert!(first <= second);
         assert!(first < Instant::ZERO + Duration::from_secs(60));
-        assert_eq!(clock.until(Instant::ZERO), Duration::ZERO);
+        assert_eq!(clock.deadline(Instant::ZERO).into_std(), clock.started);
     }
 
     #[test]
