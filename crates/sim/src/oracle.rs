@@ -176,7 +176,8 @@ impl Oracles {
         let tag = if code < 300 { text.to_tag().to_owned() } else { String::new() };
         let fail = |seen: String| Err(Violation::of("one final answer", seen, text));
         // once its phone has registered, a repetition of what was refused so is a new INVITE
-        if std::mem::replace(&mut invite.stateless, code == 403 && !invite.provisional) {
+        let was_stateless = std::mem::replace(&mut invite.stateless, code == 403 && !invite.provisional);
+        if was_stateless && !invite.stateless {
             invite.finals.clear();
         }
         if let Some(before) = invite.finals.get(&tag) {
