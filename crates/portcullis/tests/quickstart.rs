@@ -122,7 +122,7 @@ fn without_once_it_says_how_to_go_on_and_stays_until_it_is_ended() {
         let line = lines.next().unwrap_or_else(|| panic!("it ended:\n{shown}")).unwrap();
         shown.extend([&line, "\n"]);
     }
-    for wanted in ["[[pbx]]", "sip_certificate", "client_cert_chain", "009033010204.pem", "127.0.0.2:"] {
+    for wanted in ["[[pbx]]", "baresip -f baresip", "009033010204.pem", "127.0.0.2:"] {
         assert!(shown.contains(wanted), "{wanted} is not in:\n{shown}");
     }
 
