@@ -8,7 +8,9 @@
 //! - without any header it reads on in the body up to an empty line there, so such messages are left out;
 //! - it reads the methods that it knows in any case (RFC 3261 §7.1 says that case counts);
 //! - it takes `user` for the host in `sip:user;par=u%40example.net@example.com` (RFC 4475 §3.1.1.9);
-//! - it writes the scheme of a foreign URI with `//`, so only sip and sips are compared.
+//! - it writes the scheme of a foreign URI with `//`, so only sip and sips are compared;
+//! - it lets such a Request-URI go on over line ends, up to a later ` SIP/2.0`, and the headers between are
+//!   part of it, so what it reads so is left out.
 
 use rsip::SipMessage;
 use rsip::message::HasHeaders;
@@ -19,6 +21,9 @@ pub(crate) fn compare(bytes: &[u8]) -> Option<(Message<'_>, SipMessage)> {
     let ours = Message::parse(bytes).ok()?;
     ours.headers().next()?;
     let theirs = SipMessage::try_from(bytes).ok()?;
+    if matches!(&theirs, SipMessage::Request(theirs) if theirs.uri().to_string().contains(['\r', '\n'])) {
+        return None;
+    }
     let shown = bytes.escape_ascii();
     match (&theirs, ours.start()) {
         (SipMessage::Request(theirs), StartLine::Request { method, .. }) => {
