@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sip::{Hop, ServerId};
+use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{Message, Writer};
 
@@ -14,6 +15,8 @@ pub(crate) struct Ask {
     pub(crate) hop: Hop,
     pub(crate) side: Side,
     pub(crate) bytes: Bytes,
+    /// When it came.
+    pub(crate) came: Instant,
 }
 
 /// The reason phrases of RFC 3261 §21 and its extensions; what we never send has none.

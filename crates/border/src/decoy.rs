@@ -20,7 +20,6 @@ use crate::digest::{self, AuthState};
 use crate::entropy::Entropy;
 use crate::entry::EntryId;
 use crate::inside_registration::Registration;
-use crate::registrar::REGISTER_PATIENCE;
 use crate::response::ClientUse;
 use crate::timers::{Deadline, Timer};
 use crate::topology::Topology;
@@ -101,7 +100,7 @@ impl Border {
     /// Answers later, as if the PBX had been asked about this very name. While the PBX hangs, the stranger
     /// waits as long as a phone would.
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
-        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(&ask) };
+        let Some(pbx) = self.pbx_for_stranger(&ask) else { return };
         let now = self.now.mono;
         let mut decoy = Decoy {
             earliest: now + self.pbxs[pbx].answer_time(&mut self.entropy),
@@ -129,7 +128,7 @@ impl Border {
         let at = match decoy.sample {
             Some(_) => {
                 self.decoys.held.insert(server);
-                now + REGISTER_PATIENCE
+                decoy.ask.patience_ends()
             }
             None => decoy.earliest,
         };

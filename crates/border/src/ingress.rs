@@ -261,11 +261,12 @@ impl Border {
         if stranger && !self.strangers.has_room(&hop, bytes.len()) {
             return self.on_no_room(&hop);
         }
-        let outcome = self.transactions.receive_request(hop, message, essentials, self.now.mono);
+        let came = self.now.mono;
+        let outcome = self.transactions.receive_request(hop, message, essentials, came);
         let server = match outcome {
             RequestOutcome::New(server) => server,
             RequestOutcome::Cancel { cancel, invite } => {
-                let ask = Ask { server: cancel, hop, side, bytes };
+                let ask = Ask { server: cancel, hop, side, bytes, came };
                 return self.on_cancel(&ask, invite);
             }
             RequestOutcome::Ack2xx => return self.on_ack(&hop, side, message, essentials),
@@ -275,7 +276,7 @@ impl Border {
         if stranger {
             self.strangers.began(server, &hop, bytes.len());
         }
-        let ask = Ask { server, hop, side, bytes };
+        let ask = Ask { server, hop, side, bytes, came };
         if essentials.max_forwards == Some(0) && method != Method::Options {
             return self.refuse(&ask, 483);
         }

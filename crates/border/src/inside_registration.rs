@@ -16,12 +16,13 @@ use crate::binding::{Binding, BindingId, Inside};
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
+use crate::pbx::PbxState;
 use crate::record::Then;
 use crate::report::About;
 use crate::response::{ClientUse, Prepared};
 
 /// How long we wait before we ask a PBX again that refused a registration it had accepted before.
-const REFUSED_RETRY: Duration = Duration::from_secs(60);
+pub(crate) const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
 /// A registration that ends: the binding is gone already.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(crate) struct Leaving {
     pub(crate) key: String,
     pub(crate) pbx: usize,
     pub(crate) token: String,
-    auth: AuthState,
+    pub(crate) auth: AuthState,
 }
 
 /// One REGISTER of ours.
@@ -67,18 +68,30 @@ impl Border {
     /// Sends as many as the pace of the PBX allows now.
     pub(crate) fn pump_registrations(&mut self, pbx: usize) {
         while self.pbxs[pbx].is_usable() {
-            let Some(id) = self.pbxs[pbx].queue.pop_front() else { return };
-            let Some(binding) = self.bindings.binding_mut(id).filter(|binding| binding.queued) else {
-                continue;
-            };
+            let Some((id, returns)) = self.next_in_turn(pbx) else { return };
             if let Err(wait) = self.pbxs[pbx].pacing.admit(self.now.mono) {
-                self.pbxs[pbx].queue.push_front(id);
+                let PbxState { queue, returning, .. } = &mut self.pbxs[pbx];
+                if returns { returning } else { queue }.push_front(id);
                 self.timers.arm(self.now.mono + wait.retry_after, crate::timers::Timer::Pacing(pbx));
                 return;
             }
-            binding.queued = false;
-            self.send_registration(id);
+            if returns {
+                self.return_binding(id, pbx);
+            } else if let Some(binding) = self.bindings.binding_mut(id) {
+                binding.queued = false;
+                self.send_registration(id);
+            }
         }
+    }
+
+    /// Whose turn it is at a PBX, and whether that is a return from another.
+    fn next_in_turn(&mut self, pbx: usize) -> Option<(BindingId, bool)> {
+        while let Some(id) = self.pbxs[pbx].queue.pop_front() {
+            if self.bindings.binding(id).is_some_and(|binding| binding.queued && binding.pbx == pbx) {
+                return Some((id, false));
+            }
+        }
+        self.next_return(pbx).map(|id| (id, true))
     }
 
     fn send_registration(&mut self, id: BindingId) {
@@ -101,7 +114,7 @@ impl Border {
         if let Some(binding) = self.bindings.binding_mut(id) {
             binding.auth = auth;
         }
-        let using = ClientUse::Registration { binding: id, sent: self.now.mono };
+        let using = ClientUse::Registration { binding: id, pbx, sent: self.now.mono };
         if prepared.and_then(|prepared| self.send_request(prepared, using)).is_none() {
             self.on_registration_failed(id, "it cannot be reached");
         }
@@ -173,7 +186,7 @@ impl Border {
         }
     }
 
-    fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
+    pub(crate) fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
         let asked = self.config.registration.pbx_expires;
         let Some(binding) = self.bindings.binding(id) else { return };
         let (entry, pbx) = (binding.entry, binding.pbx);
@@ -203,17 +216,22 @@ impl Border {
     /// The PBX said no: a new phone is refused, a known one is tried again later.
     fn on_registration_refused(&mut self, id: BindingId, status: u16, why: &str) {
         let Some(binding) = self.bindings.binding(id) else { return };
+        self.report_refused(id, binding.pbx, status, why);
+        self.give_up_registration(id, 503, REFUSED_RETRY);
+    }
+
+    pub(crate) fn report_refused(&mut self, id: BindingId, pbx: usize, status: u16, why: &str) {
+        let Some(binding) = self.bindings.binding(id) else { return };
         let name = self.entries.name(binding.entry).to_owned();
         let about = About { source: binding.last_seen_at.map(|hop| hop.remote), ..About::default() };
         let (pbx, code) =
-            (self.pbx_name(binding.pbx), if status == 404 { Code::NameUnknown } else { Code::DigestFailed });
+            (self.pbx_name(pbx), if status == 404 { Code::NameUnknown } else { Code::DigestFailed });
         self.event(code, about.extension(name), || {
             (
                 format!("PBX {pbx} refused the registration: {why}"),
                 "compare pbx_user and password of the extension with the PBX's".into(),
             )
         });
-        self.give_up_registration(id, 503, REFUSED_RETRY);
     }
 
     /// There was no answer, or none that decides anything.
@@ -254,7 +272,7 @@ impl Border {
         let Binding { entry, key, pbx, token, auth, .. } = binding;
         let leaving = Leaving { entry, key, pbx, token, auth };
         if under_way {
-            let of_binding = |using: &&mut ClientUse| matches!(using, ClientUse::Registration { binding, .. } if *binding == id);
+            let of_binding = |using: &&mut ClientUse| matches!(using, ClientUse::Registration { binding, pbx: at, .. } if (*binding, *at) == (id, pbx));
             if let Some(using) = self.clients.values_mut().find(of_binding) {
                 *using = ClientUse::Abandoned(Box::new(leaving));
             }

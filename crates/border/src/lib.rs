@@ -30,6 +30,7 @@ mod digest;
 mod entropy;
 mod entry;
 pub mod event;
+mod failover;
 mod flow;
 mod forward;
 mod forward_response;
@@ -88,6 +89,7 @@ pub struct Border {
     entries: entry::Entries,
     bindings: binding::BindingTable,
     pbxs: Vec<pbx::PbxState>,
+    held: failover::Held,
     forwards: forward::Forwards,
     calls: call::CallTable,
     dialogs: dialog_map::DialogMap,
@@ -120,6 +122,7 @@ impl Border {
             topology: topology::Topology::new(&config),
             entries: entry::Entries::new(&config.extensions),
             pbxs: config.pbx.iter().map(pbx::PbxState::new).collect(),
+            held: failover::Held::new(now.mono),
             guard: Guard::new(config.block),
             now,
             outputs: VecDeque::new(),
@@ -205,7 +208,7 @@ impl Border {
 
     /// How many entries are in the tables that are empty while no message is under way, by name. For the
     /// simulation, which waits for all of them to drain.
-    pub fn unfinished(&self) -> [(&'static str, usize); 8] {
+    pub fn unfinished(&self) -> [(&'static str, usize); 9] {
         [
             ("transactions", self.transactions.len()),
             ("client uses", self.clients.len()),
@@ -213,6 +216,7 @@ impl Border {
             ("calls", self.calls.len()),
             ("dialogs", self.dialogs.len()),
             ("decoys", self.decoys.len()),
+            ("held registrations", self.held.len()),
             ("writes", self.writes.len()),
             ("connections being opened", self.opening.len()),
         ]
@@ -224,6 +228,7 @@ impl Border {
             Timer::Binding(binding) => self.on_binding_timer(binding),
             Timer::HealthCheck(pbx) => self.on_health_check(pbx),
             Timer::Pacing(pbx) => self.pump_registrations(pbx),
+            Timer::FirstWord => self.release_held(),
             Timer::Decoy(server) => self.on_decoy_timer(server),
             Timer::PassedRegister(client) => self.on_passed_register_timer(client),
             Timer::Store(ticket) => self.on_store_timer(ticket),

@@ -23,7 +23,7 @@ use crate::event::Code;
 use crate::inside_registration::listed_contacts;
 use crate::keys::OpenedOpaque;
 use crate::record::Then;
-use crate::registrar::{OWNER, Phone, REGISTER_PATIENCE, Wish, WishedContact};
+use crate::registrar::{OWNER, Phone, Wish, WishedContact};
 use crate::report::About;
 use crate::response::{ClientUse, Prepared};
 use crate::timers::Timer;
@@ -31,7 +31,7 @@ use crate::timers::Timer;
 /// A phone's REGISTER on its way to the PBX.
 #[derive(Debug)]
 pub(crate) struct PassedRegister {
-    ask: Ask,
+    pub(crate) ask: Ask,
     entry: EntryId,
     pub(crate) pbx: usize,
     pub(crate) sent: Instant,
@@ -65,7 +65,7 @@ impl Border {
         hardware_id: Option<HardwareId>,
     ) {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
-        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(ask) };
+        let Some(pbx) = self.pbx_for_phone(ask) else { return };
         let opened = self.returned_opaque(ask.hop.remote.ip(), message);
         let passed = PassedRegister {
             ask: ask.clone(),
@@ -84,7 +84,7 @@ impl Border {
         let Some(prepared) = self.build_passed_register(&passed, message) else {
             return self.refuse_for_now(ask);
         };
-        let until = passed.patience_ends();
+        let until = passed.ask.patience_ends();
         match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
             Some(client) => self.timers.arm(until, Timer::PassedRegister(client)),
             None => self.refuse_for_now(ask),
@@ -312,15 +312,8 @@ impl Border {
     }
 
     pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
-        self.timers.disarm(passed.patience_ends(), Timer::PassedRegister(client));
+        self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
         self.refuse_for_now(&passed.ask);
-    }
-}
-
-impl PassedRegister {
-    /// Until when its phone waits for the PBX.
-    pub(crate) fn patience_ends(&self) -> Instant {
-        self.sent + REGISTER_PATIENCE
     }
 }
 

@@ -31,6 +31,14 @@ const ANSWER_TIMES: usize = 16;
 /// one is enough: phones wait for it.
 const MISSES_DOWN: u32 = 2;
 
+/// How long after the loss of a connection its PBX is asked: 0.1 s, then 0.5, 1, 2, 4 s, and so on.
+fn ask_again_after(lost_before: u32) -> Duration {
+    match lost_before.checked_sub(1) {
+        None => Duration::from_millis(100),
+        Some(doublings) => Duration::from_millis(500u64.saturating_mul(1 << doublings.min(30))),
+    }
+}
+
 /// A PBX as it is now.
 pub(crate) struct PbxState {
     pub(crate) targets: Vec<Target>,
@@ -39,9 +47,17 @@ pub(crate) struct PbxState {
     health: PbxHealth,
     misses: u32,
     watched: bool,
+    /// How often its connection was lost since it was last found up.
+    lost_flows: u32,
     /// Registrations that wait for their turn.
     pub(crate) queue: VecDeque<BindingId>,
     pub(crate) pacing: CallLimit,
+    /// Registrations at PBXs that come after this one, which go back to it after those that wait.
+    pub(crate) returning: VecDeque<BindingId>,
+    /// Health checks in a row that found it up, with no answer owed.
+    pub(crate) steady_checks: u32,
+    /// It refused to take one back: until when nobody else tries.
+    pub(crate) no_returns_until: Option<Instant>,
     /// The realm that may be answered: configured, or the first one seen.
     pub(crate) realm: Option<String>,
     /// What its last challenges looked like, for decoys; the newest last.
@@ -62,8 +78,12 @@ impl PbxState {
             health: PbxHealth::Unknown,
             misses: 0,
             watched: false,
+            lost_flows: 0,
             queue: VecDeque::new(),
             pacing: CallLimit::new(vec![config.registrations]),
+            returning: VecDeque::new(),
+            steady_checks: 0,
+            no_returns_until: None,
             realm: config.realm.clone(),
             shapes: VecDeque::new(),
             answer_times: VecDeque::new(),
@@ -116,13 +136,6 @@ impl Border {
         self.config.pbx.get(pbx).map_or_else(String::new, |pbx| pbx.name.clone())
     }
 
-    /// The PBX that new registrations go to: the first by priority that answers, or may answer.
-    pub(crate) fn preferred_pbx(&self) -> Option<usize> {
-        (0..self.pbxs.len())
-            .filter(|pbx| self.pbxs[*pbx].is_usable() && !self.pbxs[*pbx].targets.is_empty())
-            .min_by_key(|pbx| (!self.pbxs[*pbx].is_up(), self.config.pbx[*pbx].priority, *pbx))
-    }
-
     pub(crate) fn on_resolved(&mut self, name: ResolvedName, targets: &[Target]) {
         if targets.is_empty() {
             return;
@@ -143,6 +156,7 @@ impl Border {
                 if !std::mem::replace(&mut self.pbxs[pbx].watched, true) {
                     self.on_health_check(pbx);
                 }
+                self.release_held();
             }
             ResolvedName::Pbx(_) => {}
         }
@@ -228,16 +242,22 @@ impl Border {
         self.opening.remove(&flow);
     }
 
-    /// A connection to a PBX that ends may mean that it restarted: ask it at once.
+    /// A connection to a PBX that ends, or cannot be made, may mean that it restarts: it is asked soon, and if
+    /// that fails the same way, again after longer and longer times, until the next health check is as near.
     pub(crate) fn on_pbx_flow_lost(&mut self, flow: FlowId) {
         self.opening.remove(&flow);
         for pbx in 0..self.pbxs.len() {
-            if self.pbxs[pbx].connection.is_some_and(|(connection, _)| connection == flow) {
-                self.pbxs[pbx].connection = None;
-                if self.pbxs[pbx].is_up() {
-                    self.timers.arm(self.now.mono + Duration::from_millis(100), Timer::HealthCheck(pbx));
-                }
+            let state = &mut self.pbxs[pbx];
+            if state.connection.is_none_or(|(connection, _)| connection != flow) {
+                continue;
             }
+            state.connection = None;
+            let wait = ask_again_after(state.lost_flows);
+            state.lost_flows = state.lost_flows.saturating_add(1);
+            if wait < self.config.pbx[pbx].health_check {
+                self.timers.arm(self.now.mono + wait, Timer::HealthCheck(pbx));
+            }
+            self.on_unsteady(pbx);
         }
     }
 
@@ -246,6 +266,14 @@ impl Border {
         if self.health_checks.get(&pbx).is_none_or(|at| *at <= self.now.mono) {
             self.health_checks.insert(pbx, next);
             self.timers.arm(next, Timer::HealthCheck(pbx));
+            if self.pbxs[pbx].is_up() {
+                self.pbxs[pbx].lost_flows = 0;
+            }
+            if self.pbxs[pbx].is_up() && self.pbxs[pbx].misses == 0 {
+                self.on_steady(pbx);
+            } else {
+                self.on_unsteady(pbx);
+            }
         }
         self.send_options(pbx);
         if self.pbxs[pbx].is_up() {
@@ -405,6 +433,7 @@ impl Border {
         self.requeue_after_return(pbx, before == PbxHealth::Down);
         self.send_query(pbx);
         self.pump_registrations(pbx);
+        self.release_held();
     }
 
     fn requeue_after_return(&mut self, pbx: usize, was_down: bool) {
@@ -441,10 +470,12 @@ impl Border {
                 "look whether the PBX runs and can be reached from the inside address".into(),
             )
         });
+        self.on_unsteady(pbx);
         match self.preferred_pbx() {
             Some(other) => self.move_bindings(pbx, other),
             None => self.answer_waiting_at(pbx),
         }
+        self.release_held();
     }
 
     /// Nobody is left who could answer them: known phones stay registered, new ones come again.
@@ -457,25 +488,6 @@ impl Border {
             .collect();
         for id in waiting {
             self.answer_waiting(id);
-        }
-    }
-
-    /// The standby takes over what the other had.
-    fn move_bindings(&mut self, from: usize, to: usize) {
-        let moving: Vec<BindingId> = self
-            .bindings
-            .iter()
-            .filter(|(_, binding)| binding.pbx == from && !binding.pass_through)
-            .map(|(id, _)| id)
-            .collect();
-        for id in moving {
-            if let Some(binding) = self.bindings.binding_mut(id) {
-                binding.pbx = to;
-                binding.queued = false;
-                binding.inside = Inside::Waiting { until: None };
-                binding.auth = AuthState::default();
-            }
-            self.queue_registration(id);
         }
     }
 

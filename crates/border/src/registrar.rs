@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use guard::HardwareId;
 use sip::Hop;
+use wire::clock::Instant;
 use wire::net::FlowId;
 use wire::sip::{Essentials, HeaderName, Message, NameAddr, Scheme, StartLine, Uri, Writer, split_list};
 
@@ -261,9 +262,9 @@ impl Border {
             });
             return self.refuse(ask, 403);
         }
-        let Some(pbx) = self.preferred_pbx() else { return self.refuse_for_now(ask) };
+        let Some(pbx) = self.pbx_for_phone(ask) else { return };
         let mut binding = self.make_binding(entry, pbx, &ask.hop, phone, false);
-        binding.waiting.push_back((self.now.mono + REGISTER_PATIENCE, ask.clone()));
+        binding.waiting.push_back((ask.patience_ends(), ask.clone()));
         let id = self.insert_binding(binding);
         self.queue_registration(id);
     }
@@ -367,7 +368,7 @@ impl Border {
             return;
         }
         let Some(binding) = self.bindings.binding_mut(id) else { return };
-        binding.waiting.push_back((now + REGISTER_PATIENCE, ask.clone()));
+        binding.waiting.push_back((ask.patience_ends(), ask.clone()));
         let oldest = if binding.waiting.len() > WAITING_MAX { binding.waiting.pop_front() } else { None };
         if let Some((_, oldest)) = oldest {
             self.refuse(&oldest, 500);
@@ -539,6 +540,13 @@ pub(crate) struct Phone {
     pub(crate) user_agent: Option<String>,
     pub(crate) hardware_id: Option<HardwareId>,
     pub(crate) granted: Duration,
+}
+
+impl Ask {
+    /// Until when a REGISTER waits for the PBX.
+    pub(crate) fn patience_ends(&self) -> Instant {
+        self.came + REGISTER_PATIENCE
+    }
 }
 
 impl Binding {

@@ -9,6 +9,7 @@ use wire::sip::{Essentials, Message, Method};
 use crate::Border;
 use crate::binding::BindingId;
 use crate::entry::EntryId;
+use crate::failover::Returning;
 use crate::forward::ForwardId;
 use crate::inside_registration::Leaving;
 use crate::interface::Output;
@@ -52,7 +53,9 @@ impl Lost {
 #[derive(Debug)]
 pub(crate) enum ClientUse {
     /// The inside registration of a binding.
-    Registration { binding: BindingId, sent: Instant },
+    Registration { binding: BindingId, pbx: usize, sent: Instant },
+    /// One that comes back from a standby.
+    Return(Box<Returning>),
     /// One whose binding has gone before the answer.
     Abandoned(Box<Leaving>),
     /// The end of one.
@@ -85,19 +88,21 @@ impl Border {
         let is_final = code >= 200;
         let Some(using) = self.clients.get(&client) else { return };
         match using {
-            ClientUse::Registration { binding, sent } => {
-                let (binding, sent) = (*binding, *sent);
+            ClientUse::Registration { binding, pbx, sent } => {
+                let (binding, pbx, sent) = (*binding, *pbx, *sent);
                 if is_final {
                     self.clients.remove(&client);
-                    self.registrar_heard(self.bindings.binding(binding).map(|b| b.pbx), sent, message);
-                    self.on_registration_response(binding, sent, message, code);
+                    self.registrar_heard(pbx, sent, message);
+                    if self.is_at(binding, pbx) {
+                        self.on_registration_response(binding, sent, message, code);
+                    }
                 }
             }
             ClientUse::Query { pbx, entry, sent } => {
                 let (pbx, entry, sent) = (*pbx, *entry, *sent);
                 if is_final {
                     self.clients.remove(&client);
-                    self.registrar_heard(Some(pbx), sent, message);
+                    self.registrar_heard(pbx, sent, message);
                     self.on_query_response(pbx, (entry, sent), message, code);
                 }
             }
@@ -106,7 +111,7 @@ impl Border {
                 if is_final {
                     self.clients.remove(&client);
                     self.on_sample_answered(pbx, sent);
-                    self.registrar_heard(Some(pbx), sent, message);
+                    self.registrar_heard(pbx, sent, message);
                 }
             }
             ClientUse::Options { pbx } => {
@@ -117,12 +122,16 @@ impl Border {
                 let forward = *forward;
                 self.on_forward_response(forward, reply);
             }
-            ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::PassedRegister(_)
+            ClientUse::Return(_)
+            | ClientUse::Abandoned(_)
+            | ClientUse::Deregistration(_)
+            | ClientUse::PassedRegister(_)
                 if is_final =>
             {
                 self.on_last_response(client, message, code);
             }
-            ClientUse::Abandoned(_)
+            ClientUse::Return(_)
+            | ClientUse::Abandoned(_)
             | ClientUse::Deregistration(_)
             | ClientUse::PassedRegister(_)
             | ClientUse::Ending => {}
@@ -142,24 +151,32 @@ impl Border {
         }
     }
 
-    fn registrar_heard(&mut self, pbx: Option<usize>, sent: Instant, message: &Message<'_>) {
-        if let Some(pbx) = pbx {
-            self.learn_challenge(pbx, sent, message);
-            self.pbx_heard(pbx);
-            self.release_decoys(pbx);
-        }
+    /// Whether a binding is still at the PBX that a REGISTER for it was sent to: what the one that it has left
+    /// says of it does not matter any more.
+    fn is_at(&self, binding: BindingId, pbx: usize) -> bool {
+        self.bindings.binding(binding).is_some_and(|binding| binding.pbx == pbx)
+    }
+
+    fn registrar_heard(&mut self, pbx: usize, sent: Instant, message: &Message<'_>) {
+        self.learn_challenge(pbx, sent, message);
+        self.pbx_heard(pbx);
+        self.release_decoys(pbx);
     }
 
     /// The final response of a use that is consumed by it.
     fn on_last_response(&mut self, client: ClientId, message: &Message<'_>, code: u16) {
         match self.clients.remove(&client) {
+            Some(ClientUse::Return(returning)) => {
+                self.registrar_heard(returning.place.pbx, returning.sent, message);
+                self.on_return_response(*returning, message, code);
+            }
             Some(ClientUse::Abandoned(leaving)) => self.on_abandoned_response(*leaving, code),
             Some(ClientUse::Deregistration(leaving)) => {
                 self.on_deregistration_response(*leaving, message, code)
             }
             Some(ClientUse::PassedRegister(passed)) => {
-                self.timers.disarm(passed.patience_ends(), Timer::PassedRegister(client));
-                self.registrar_heard(Some(passed.pbx), passed.sent, message);
+                self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
+                self.registrar_heard(passed.pbx, passed.sent, message);
                 self.on_passed_register_response(*passed, message, code);
             }
             Some(
@@ -192,7 +209,11 @@ impl Border {
     fn on_no_response(&mut self, client: ClientId, lost: Lost) {
         let why = lost.as_str();
         match self.clients.remove(&client) {
-            Some(ClientUse::Registration { binding, .. }) => self.on_registration_failed(binding, why),
+            Some(ClientUse::Registration { binding, pbx, .. }) if self.is_at(binding, pbx) => {
+                self.on_registration_failed(binding, why);
+            }
+            Some(ClientUse::Registration { pbx, .. }) => self.pbx_missed(pbx, why),
+            Some(ClientUse::Return(returning)) => self.on_return_failed(returning.place.pbx, why),
             Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(client, &passed),
             Some(ClientUse::Sample { pbx, sent }) => self.on_sample_lost(pbx, sent, why),

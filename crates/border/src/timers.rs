@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     HealthCheck(usize),
     /// More registrations may be sent to a PBX.
     Pacing(usize),
+    /// PBXs that were not heard since the start are waited for no longer.
+    FirstWord,
     /// A delayed answer to a stranger.
     Decoy(ServerId),
     /// A phone has waited long enough for the PBX's word on its REGISTER.

@@ -5,6 +5,7 @@ mod calls;
 mod hiding;
 mod registering;
 mod restarts;
+mod standby;
 mod strangers;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ struct Bench {
     writes: usize,
     sent: Vec<Sent>,
     events: Vec<Event>,
+    /// The connections that it asked for.
+    opening: Vec<FlowId>,
     ports: u16,
 }
 
@@ -182,6 +185,7 @@ impl Bench {
             writes: 0,
             sent: Vec::new(),
             events: Vec::new(),
+            opening: Vec::new(),
             ports: 40_000,
         };
         for (flow, side, transport, local) in [
@@ -241,8 +245,8 @@ impl Bench {
                     self.border.handle_input(Input::Media(event), wall(self.now));
                 }
                 Output::Fault(fault) => panic!("{fault}"),
-                Output::OpenFlow { .. }
-                | Output::CloseFlow { .. }
+                Output::OpenFlow { flow, .. } => self.opening.push(flow),
+                Output::CloseFlow { .. }
                 | Output::Registered { .. }
                 | Output::Unregistered { .. }
                 | Output::Media(media::Order::Update { .. } | media::Order::Close { .. })
@@ -287,7 +291,11 @@ impl Bench {
     }
 
     fn pbx_says(&mut self, text: &str) {
-        self.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: text.as_bytes() });
+        self.pbx_says_from(0, text);
+    }
+
+    fn pbx_says_from(&mut self, pbx: usize, text: &str) {
+        self.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(pbx), bytes: text.as_bytes() });
     }
 
     /// Takes the first message that is a request of this method, or an answer to one.
