@@ -12,6 +12,7 @@ use portcullis_tests::raw_phone::{RawPhone, Silence};
 use portcullis_tests::rtp::RtpEnd;
 use portcullis_tests::sipp::Scenario;
 use portcullis_tests::tls_pipe::TlsPipe;
+use serde_json::Value;
 
 use crate::support::{
     Established, SOON, call_desk, call_phone, hang_up, invite, media_address, number, talk, text, wait_idle,
@@ -343,5 +344,27 @@ fn a_phone_that_came_back_may_hang_up_before_it_registers() {
     assert_eq!(other.receive_final(SOON).status(), 481, "not its call");
     let mut again = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
     hang_up(&mut again, &mut call.caller, &mut desk);
+    wait_idle(&lab);
+}
+
+#[test]
+fn media_from_our_own_outside_address_are_not_heard_and_the_operator_is_told_why() {
+    let Ends { lab, mut phone, mut desk, outside, inside } = ends();
+    let Established { mut caller, answered, .. } = call_desk(&mut phone, &mut desk, [&outside, &inside]);
+    // What a router makes of them that puts our address in the place of the phone's.
+    let mut translated = RtpEnd::open(lab.addresses.outside(), None);
+    let source = translated.local.to_string();
+    translated.send_tone(media_address(&answered), 440);
+    let event = lab.portcullis.wait_event("media_refused", |event| text(event, "source") == source);
+    assert_eq!((text(&event, "extension"), text(&event, "rule")), ("1001", "media forbidden_source"));
+    assert!(text(&event, "next_step").contains("NAT"), "{event}");
+    assert_eq!(inside.tenths_heard(440), 0);
+    let dropped = lab.portcullis.ask(&["status"]);
+    let reasons = dropped.get("media_dropped").and_then(Value::as_array).expect("the reasons");
+    assert!(reasons.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with("forbidden_source "))));
+    never_within("it is told again", Duration::from_millis(2_500), || {
+        lab.portcullis.events("media_refused").len() > 1
+    });
+    hang_up(&mut phone, &mut caller, &mut desk);
     wait_idle(&lab);
 }

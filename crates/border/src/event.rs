@@ -110,6 +110,8 @@ codes! {
     CallLimited = "call_limited",
     /// A call that failed for another reason than the called party's wish.
     CallFailed = "call_failed",
+    /// Media that are not let through, for the address that they come from or should go to.
+    MediaRefused = "media_refused",
     /// A PBX does not answer.
     PbxDown = "pbx_down",
     /// A PBX answers again.

@@ -43,6 +43,7 @@ mod node;
 mod pass_through;
 mod pbx;
 mod record;
+mod refused_media;
 mod registrar;
 mod report;
 mod response;

@@ -19,6 +19,7 @@ use crate::call::{CallId, CallState};
 use crate::entry::EntryId;
 use crate::forward::ForwardId;
 use crate::interface::Output;
+use crate::refused_media::Refusals;
 use crate::response::Reply;
 
 /// The media of a call, by m-line.
@@ -41,6 +42,8 @@ pub(crate) struct Line {
     packets: [u64; 2],
     /// Nothing came for its idle time.
     silent: bool,
+    /// What was not let through.
+    pub(crate) refusals: Refusals,
 }
 
 /// A message that waits for ports.
@@ -267,7 +270,10 @@ impl Border {
                 self.count_packets(relay, [received[0].packets, received[1].packets]);
                 self.calls.relays.remove(&relay);
             }
-            RelayEvent::Updated { .. } | RelayEvent::Learned { .. } | RelayEvent::Strangers { .. } => {}
+            RelayEvent::Refused { relay, side, reason, sample, .. } => {
+                self.on_media_refused(relay, side, reason, sample);
+            }
+            RelayEvent::Updated { .. } | RelayEvent::Learned { .. } => {}
         }
     }
 
@@ -386,8 +392,15 @@ impl Line {
         };
         let legs = [leg(Side::Outside), leg(Side::Inside)];
         let spec = RelaySpec { legs, payload, idle, generation: 0 };
-        let mut line =
-            Self { relay, ports: None, settled: spec.clone(), spec, packets: [0; 2], silent: false };
+        let mut line = Self {
+            relay,
+            ports: None,
+            settled: spec.clone(),
+            spec,
+            packets: [0; 2],
+            silent: false,
+            refusals: Refusals::default(),
+        };
         line.advertise(from, wish, idle, false);
         line
     }

@@ -76,7 +76,8 @@ impl Code {
             | Self::Flood
             | Self::InsideStranger
             | Self::SourceLimited
-            | Self::CallLimited => true,
+            | Self::CallLimited
+            | Self::MediaRefused => true,
             Self::Registered
             | Self::Deregistered
             | Self::Reregistered
@@ -119,6 +120,7 @@ impl Code {
             | Self::Detected
             | Self::Blocked
             | Self::CallLimited
+            | Self::MediaRefused
             | Self::PbxSingleContact
             | Self::InsideStranger
             | Self::SourceLimited => Severity::Warning,

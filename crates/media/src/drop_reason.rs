@@ -56,6 +56,11 @@ impl DropReason {
         Self::SendFailed,
     ];
 
+    /// Those for which an address is to blame, not a packet or the state of the relay: whoever is refused so sends
+    /// what he should, and is not heard. [`RelayEvent::Refused`](crate::RelayEvent::Refused) tells them.
+    pub const OF_ADDRESSES: [Self; 5] =
+        [Self::Blocked, Self::Unproven, Self::Stranger, Self::ForbiddenSource, Self::ForbiddenDestination];
+
     /// The name that operators see.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,6 +96,11 @@ impl DropCounts {
     /// The count of one reason.
     pub fn of(&self, reason: DropReason) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// The reasons that came up, each with its count.
+    pub fn present(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|(_, count)| *count > 0)
     }
 
     /// All reasons together.

@@ -129,6 +129,11 @@ impl Leg {
         })
     }
 
+    /// Where the peer says that it receives RTP.
+    pub(crate) fn advertised(&self) -> Option<SocketAddr> {
+        self.rtp.advertised
+    }
+
     /// The port and the address by which a packet of `channel` reaches this leg's peer.
     #[inline]
     pub(crate) fn way_out(&self, channel: Channel) -> Result<(Channel, SocketAddr), DropReason> {

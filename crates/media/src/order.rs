@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wire::net::Side;
 
+use crate::DropReason;
+
 /// One m-line's path through us; never used twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RelayId(pub u64);
@@ -160,15 +162,18 @@ pub enum RelayEvent {
         /// For how long.
         idle: Duration,
     },
-    /// Packets from elsewhere came to a locked leg; at most one of these a second and leg.
-    Strangers {
+    /// Datagrams were not let through for the sake of an address; at most one of these a second for each leg and
+    /// reason ([`DropReason::OF_ADDRESSES`]).
+    Refused {
         /// The relay.
         relay: RelayId,
-        /// The leg.
+        /// The leg whose address it is.
         side: Side,
+        /// Why.
+        reason: DropReason,
         /// How many since the last report.
         count: u64,
-        /// One of them.
+        /// The address of one of them: where it came from, or where it should have gone to.
         sample: SocketAddr,
     },
     /// Where the counters stand, once a second while they change.

@@ -24,7 +24,7 @@ use crate::{
 pub const SOCKETS_PER_RELAY: usize = 4;
 /// How many pairs of ports are tried on one side before the relay fails.
 const TRIES: u8 = 64;
-/// How often counters and strangers are reported.
+/// How often counters and refused addresses are reported.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What a table must know from the start.
@@ -229,11 +229,8 @@ impl RelayTable {
                 Verdict::Forward { socket: socket_index(slot, side.other(), channel), to }
             }
             Err(reason) => {
-                let leg = relay.leg(side);
-                leg.tally.dropped();
-                if reason == DropReason::Stranger {
-                    leg.tally.stranger(from);
-                }
+                relay.leg(side).tally.dropped();
+                relay.note_refused(side, reason, from);
                 self.drops.add(reason);
                 Verdict::Drop(reason)
             }
@@ -389,9 +386,14 @@ impl RelayTable {
                 self.events.push_back(RelayEvent::Stats { relay: id, received });
             }
             for (side, leg) in [(Side::Outside, outside), (Side::Inside, inside)] {
-                if let Some((count, sample)) = leg.tally.take_strangers() {
-                    self.events.push_back(RelayEvent::Strangers { relay: id, side, count, sample });
-                }
+                let refused = leg.tally.take_refused();
+                self.events.extend(refused.map(|(reason, count, sample)| RelayEvent::Refused {
+                    relay: id,
+                    side,
+                    reason,
+                    count,
+                    sample,
+                }));
             }
         }
     }
@@ -464,6 +466,20 @@ impl Relay {
         match side {
             Side::Outside => outside,
             Side::Inside => inside,
+        }
+    }
+
+    /// A datagram that came on `side` was not let through: for the sake of the address it came from, or of the one
+    /// that the other side wants it at.
+    #[cold]
+    fn note_refused(&mut self, side: Side, reason: DropReason, from: SocketAddr) {
+        if reason == DropReason::ForbiddenDestination {
+            let leg = self.leg(side.other());
+            if let Some(advertised) = leg.advertised() {
+                leg.tally.refused(reason, advertised);
+            }
+        } else {
+            self.leg(side).tally.refused(reason, from);
         }
     }
 

@@ -3,14 +3,20 @@
 
 use std::net::SocketAddr;
 
-use crate::Traffic;
+use crate::{DropReason, Traffic};
 
 /// The counters of one leg, by arrival.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     received: Traffic,
     reported: Traffic,
-    strangers: u64,
+    refused: [Refused; DropReason::OF_ADDRESSES.len()],
+}
+
+/// What was refused for one reason since the last report.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    count: u64,
     sample: Option<SocketAddr>,
 }
 
@@ -31,9 +37,13 @@ impl Tally {
         self.received.dropped += 1;
     }
 
-    pub(crate) fn stranger(&mut self, from: SocketAddr) {
-        self.strangers += 1;
-        self.sample = Some(from);
+    /// Notes an address that a datagram was not let through for, where that is the reason.
+    pub(crate) fn refused(&mut self, reason: DropReason, address: SocketAddr) {
+        let place = DropReason::OF_ADDRESSES.iter().position(|it| *it == reason);
+        if let Some(refused) = place.and_then(|place| self.refused.get_mut(place)) {
+            refused.count += 1;
+            refused.sample = Some(address);
+        }
     }
 
     pub(crate) fn received(&self) -> Traffic {
@@ -47,10 +57,12 @@ impl Tally {
         changed
     }
 
-    /// How many strangers since the last call, and the last of them.
-    pub(crate) fn take_strangers(&mut self) -> Option<(u64, SocketAddr)> {
-        let sample = self.sample.take()?;
-        Some((std::mem::take(&mut self.strangers), sample))
+    /// How many were refused since the last call, and the last address, by reason.
+    pub(crate) fn take_refused(&mut self) -> impl Iterator<Item = (DropReason, u64, SocketAddr)> + '_ {
+        DropReason::OF_ADDRESSES.into_iter().zip(&mut self.refused).filter_map(|(reason, refused)| {
+            let Refused { count, sample } = std::mem::take(refused);
+            Some((reason, count, sample?))
+        })
     }
 }
 
@@ -70,10 +82,13 @@ mod tests {
         assert!(tally.take_changed());
         assert!(!tally.take_changed());
         let (a, b) = ("192.0.2.1:1".parse().expect("a"), "192.0.2.1:2".parse().expect("b"));
-        assert_eq!(tally.take_strangers(), None);
-        tally.stranger(a);
-        tally.stranger(b);
-        assert_eq!(tally.take_strangers(), Some((2, b)));
-        assert_eq!(tally.take_strangers(), None);
+        assert_eq!(tally.take_refused().count(), 0);
+        tally.refused(DropReason::Stranger, a);
+        tally.refused(DropReason::Stranger, b);
+        tally.refused(DropReason::Blocked, a);
+        tally.refused(DropReason::TooShort, a);
+        let told: Vec<_> = tally.take_refused().collect();
+        assert_eq!(told, [(DropReason::Blocked, 1, a), (DropReason::Stranger, 2, b)]);
+        assert_eq!(tally.take_refused().count(), 0);
     }
 }

@@ -206,8 +206,13 @@ pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let (admin, admin_lanes) = server::lanes();
     let core_lanes = Arc::clone(&to_core);
     let submit = move |id, command| core_lanes.try_push_internal(ShellEvent::Command { id, command }).is_ok();
-    server::start(&socket, admin_lanes, ServerConfig { clock, listeners }, Box::new(submit))
-        .map_err(system("serve the admin socket"))?;
+    server::start(
+        &socket,
+        admin_lanes,
+        ServerConfig { clock, listeners, media: shard.counts() },
+        Box::new(submit),
+    )
+    .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
     let log = EventLog::new(admin.clone(), settings.node.log_format);
     let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
@@ -330,7 +335,7 @@ fn start_shard(
 ) -> Result<Shard, RunError> {
     let events = move |event: RelayEvent| match event {
         // Another of these follows within a second; the relay must not wait for the core to say it.
-        RelayEvent::Stats { .. } | RelayEvent::Strangers { .. } => {
+        RelayEvent::Stats { .. } | RelayEvent::Refused { .. } => {
             if to_core.try_push_internal(ShellEvent::Media(event)).is_err() {
                 tracing::debug!("the core is busy: a report of the media plane is left out");
             }

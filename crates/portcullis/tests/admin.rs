@@ -41,7 +41,8 @@ fn server(name: &str) -> Server {
     let clock = Clock::start();
     let (feed, admin_lanes) = lanes();
     let (asks, asked) = mpsc::channel();
-    let config = ServerConfig { clock, listeners: vec!["tls 127.0.0.2:5061".to_owned()] };
+    let config =
+        ServerConfig { clock, listeners: vec!["tls 127.0.0.2:5061".to_owned()], media: Default::default() };
     let submit = Box::new(move |id, command| asks.send((id, command)).is_ok());
     start(&socket, admin_lanes, config, submit).unwrap();
     Server { _socket: socket, path, feed, clock, asked }

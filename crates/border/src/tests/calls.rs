@@ -106,3 +106,44 @@ fn the_400_for_what_cannot_be_read_has_a_tag() {
         "a repetition is the same"
     );
 }
+
+#[test]
+fn refused_media_are_told_once_for_each_leg_and_reason() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let refused = |side, reason, from: &str| {
+        let sample = from.parse().unwrap();
+        Input::Media(media::RelayEvent::Refused { relay: media::RelayId(1), side, reason, count: 50, sample })
+    };
+    for _ in 0..10 {
+        bench.put(refused(Side::Outside, media::DropReason::ForbiddenSource, "203.0.113.10:4000"));
+        bench.put(refused(Side::Inside, media::DropReason::ForbiddenSource, "10.0.0.1:4000"));
+    }
+    let told: Vec<_> = bench.events.iter().filter(|event| event.code == Code::MediaRefused).collect();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    let first = told[0];
+    assert_eq!(first.source, Some("203.0.113.10:4000".parse().unwrap()));
+    assert_eq!(
+        (first.extension.as_deref(), first.rule.as_deref()),
+        (Some("1001"), Some("media forbidden_source"))
+    );
+    assert!(
+        first.text.contains("our own outside address") && first.next_step.contains("hairpin"),
+        "{first:?}"
+    );
+    // What comes in good calls as well is told when it goes on.
+    for second in 1..=10 {
+        bench.put(refused(Side::Outside, media::DropReason::Stranger, "198.51.100.9:4000"));
+        let told = bench.events.iter().filter(|event| event.code == Code::MediaRefused).count();
+        assert_eq!(told, if second < 4 { 2 } else { 3 });
+    }
+    bench.put(Input::Media(media::RelayEvent::Refused {
+        relay: media::RelayId(77),
+        side: Side::Outside,
+        reason: media::DropReason::Blocked,
+        count: 1,
+        sample: "198.51.100.9:4000".parse().unwrap(),
+    }));
+    assert_eq!(bench.events.iter().filter(|event| event.code == Code::MediaRefused).count(), 3);
+}

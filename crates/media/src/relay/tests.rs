@@ -310,8 +310,18 @@ fn forbidden_addresses_get_nothing_and_teach_nothing() {
         let drop = Verdict::Drop(DropReason::ForbiddenDestination);
         assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 1), drop, "{bad}");
         assert_eq!(rig.send(OUT_RTP, bad, &rtp(1), 1), Verdict::Drop(DropReason::ForbiddenSource), "{bad}");
-        rig.update(spec(), 2);
-        assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 3), forward(OUT_RTP, PHONE), "{bad}");
+        let told = |reason| RelayEvent::Refused {
+            relay: RelayId(1),
+            side: Side::Outside,
+            reason,
+            count: 1,
+            sample: socket(bad),
+        };
+        let events: Vec<_> = rig.run_to(1_000).into_iter().map(|(_, event)| event).collect();
+        assert!(events.contains(&told(DropReason::ForbiddenSource)), "{bad}: {events:?}");
+        assert!(events.contains(&told(DropReason::ForbiddenDestination)), "{bad}: {events:?}");
+        rig.update(spec(), 1_002);
+        assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 1_003), forward(OUT_RTP, PHONE), "{bad}");
     }
     // a call between two of our phones: our own inside port, on the inside
     let mut legs = spec().legs;
@@ -462,7 +472,7 @@ fn silence_is_told_once_and_exactly() {
 }
 
 #[test]
-fn counters_and_strangers_are_told_once_a_second_while_they_change() {
+fn counters_and_refused_addresses_are_told_once_a_second_while_they_change() {
     let mut rig = Rig::open(spec());
     for ms in 0..50 {
         rig.send(OUT_RTP, PHONE, &rtp(1), ms * 20);
@@ -476,9 +486,10 @@ fn counters_and_strangers_are_told_once_a_second_while_they_change() {
             (1_000, RelayEvent::Stats { relay: RelayId(1), received }),
             (
                 1_000,
-                RelayEvent::Strangers {
+                RelayEvent::Refused {
                     relay: RelayId(1),
                     side: Side::Outside,
+                    reason: DropReason::Stranger,
                     count: 50,
                     sample: socket(STRANGER)
                 }

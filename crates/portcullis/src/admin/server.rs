@@ -25,6 +25,7 @@ use super::socket::AdminSocket;
 use super::view::{self, ProcessFacts};
 use super::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
 use crate::clock::Clock;
+use crate::media_shard::CountsReader;
 
 /// Events that are remembered.
 pub const EVENTS_MAX: usize = 10_000;
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     pub clock: Clock,
     /// `tls 127.0.0.2:5061`, …
     pub listeners: Vec<String>,
+    /// What the media plane counts.
+    pub media: CountsReader,
 }
 
 /// The core's end: where its answers and events go.
@@ -243,7 +246,8 @@ impl Server {
     fn respond(&self, answer: &Answer) -> Response {
         let uptime = Duration::from_nanos(self.config.clock.mono().as_nanos());
         let listeners = &self.config.listeners;
-        view::response(answer, ProcessFacts { uptime, listeners, memory_bytes: resident_bytes() })
+        let media = self.config.media.read();
+        view::response(answer, ProcessFacts { uptime, listeners, media, memory_bytes: resident_bytes() })
     }
 
     fn recorded(&self, query: EventQuery) -> Vec<Value> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use wire::clock::WallTime;
 
 use super::protocol::Response;
+use crate::media_shard::ShardCounts;
 
 /// What only the process knows, for `status`.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub struct ProcessFacts<'a> {
     pub uptime: Duration,
     /// `tls 127.0.0.2:5061`, …
     pub listeners: &'a [String],
+    /// What the media plane has counted.
+    pub media: ShardCounts,
     /// Resident memory.
     pub memory_bytes: u64,
 }
@@ -94,6 +97,7 @@ struct Status<'a> {
     calls: usize,
     blocks: usize,
     relays: usize,
+    media_dropped: Vec<String>,
     memory_bytes: u64,
 }
 
@@ -197,8 +201,14 @@ fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
         calls: view.calls,
         blocks: view.blocks,
         relays: view.relays,
+        media_dropped: media_dropped(&facts.media),
         memory_bytes: facts.memory_bytes,
     })
+}
+
+fn media_dropped(counts: &ShardCounts) -> Vec<String> {
+    let errors = (counts.socket_errors > 0).then(|| format!("socket_error {}", counts.socket_errors));
+    counts.drops.present().map(|(reason, count)| format!("{reason} {count}")).chain(errors).collect()
 }
 
 #[cfg(test)]
@@ -211,8 +221,10 @@ mod tests {
 
     use super::*;
 
-    const FACTS: ProcessFacts<'_> =
-        ProcessFacts { uptime: Duration::from_secs(61), listeners: &[], memory_bytes: 5 };
+    fn facts() -> ProcessFacts<'static> {
+        let media = ShardCounts { socket_errors: 3, ..ShardCounts::default() };
+        ProcessFacts { uptime: Duration::from_secs(61), listeners: &[], media, memory_bytes: 5 }
+    }
 
     fn keys(value: &Value) -> Vec<&str> {
         let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -309,9 +321,11 @@ mod tests {
         assert_eq!((&event["code"], &event["severity"]), (&"cert_untrusted".into(), &"warning".into()));
 
         let view = StatusView { pbx: vec![("main".to_owned(), PbxHealth::Unknown)], ..StatusView::default() };
-        let status = status(&view, FACTS);
-        let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, memory_bytes";
+        let status = status(&view, facts());
+        let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, media_dropped, \
+                     memory_bytes";
         assert_eq!(keys(&status), sorted(names));
+        assert_eq!(status["media_dropped"][0], "socket_error 3");
         assert_eq!(status["pbx"][0], "main unknown");
     }
 }

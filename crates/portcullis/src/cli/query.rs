@@ -194,6 +194,7 @@ fn status_for_people(status: &Value) -> String {
         ("registrations", number("registrations").to_string()),
         ("calls", calls),
         ("relays", number("relays").to_string()),
+        ("media dropped", list("media_dropped")),
         ("blocks", number("blocks").to_string()),
         ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
     ];
@@ -259,14 +260,18 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
             "pbx": ["main up"], "registrations": 2, "calls": 1, "blocks": 0, "relays": 3,
-            "memory_bytes": 20_971_520,
+            "media_dropped": ["not_rtp 4", "stranger 7"], "memory_bytes": 20_971_520,
         });
         let shown = status_for_people(&status);
-        for expected in
-            ["1m 1s", "  tls 127.0.0.2:5061\n               udp 127.0.0.2:5060\n", "main up", "20 MiB"]
-        {
+        for expected in [
+            "media dropped  not_rtp 4\n               stranger 7\n",
+            "1m 1s",
+            "  tls 127.0.0.2:5061\n               udp 127.0.0.2:5060\n",
+            "main up",
+            "20 MiB",
+        ] {
             assert!(shown.contains(expected), "{expected} in {shown}");
         }
-        assert_eq!(shown.lines().count(), 10);
+        assert_eq!(shown.lines().count(), 12);
     }
 }

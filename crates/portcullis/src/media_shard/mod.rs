@@ -53,6 +53,17 @@ pub struct ShardCounts {
     pub socket_errors: u64,
 }
 
+/// Reads what a shard has counted, as long as one likes.
+#[derive(Clone, Debug, Default)]
+pub struct CountsReader(Arc<Mutex<ShardCounts>>);
+
+impl CountsReader {
+    /// What it has counted by now.
+    pub fn read(&self) -> ShardCounts {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Why an order was not taken; it is handed back.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefused {
@@ -115,9 +126,9 @@ impl Shard {
         Ok(())
     }
 
-    /// What the shard has counted.
-    pub fn counts(&self) -> ShardCounts {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where what the shard has counted can be read by another thread.
+    pub fn counts(&self) -> CountsReader {
+        CountsReader(Arc::clone(&self.counts))
     }
 }
 

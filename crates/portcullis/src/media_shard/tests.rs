@@ -235,7 +235,7 @@ fn the_block_list_in_force_decides_who_is_learned() {
     let seen = rig.next();
     let RelayEvent::Stats { received, .. } = seen else { panic!("{seen:?}") };
     assert_eq!((received[0].packets, received[0].dropped), (0, 1));
-    assert_eq!(rig.shard.counts().drops.of(media::DropReason::Blocked), 1);
+    assert_eq!(rig.shard.counts().read().drops.of(media::DropReason::Blocked), 1);
     blocks.store(Arc::default());
     phone.send_to(&rtp(2), (net.host(2), outside)).expect("send");
     assert_eq!(receive(&pbx), (rtp(2), SocketAddr::new(net.host(3), inside)));
