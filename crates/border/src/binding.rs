@@ -83,9 +83,14 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
+    /// When it ends unless the phone refreshes it, or comes back.
+    pub(crate) fn end(&self) -> Instant {
+        self.grace.map_or(self.expires, |grace| grace.min(self.expires))
+    }
+
     /// When something has to be done about it next.
     pub(crate) fn next_deadline(&self) -> Instant {
-        let end = self.grace.map_or(self.expires, |grace| grace.min(self.expires));
+        let end = self.end();
         let end = self.waiting.front().map_or(end, |(until, _)| end.min(*until));
         match self.inside {
             Inside::Registered { refresh: Some(at), .. } | Inside::Waiting { until: Some(at) } => end.min(at),

@@ -86,7 +86,7 @@ pub struct RegistrationView {
     pub source: String,
     /// How it is connected.
     pub transport: Transport,
-    /// Until the phone must refresh.
+    /// Until the phone must refresh, or be back where its connection is lost.
     pub expires: Duration,
     /// The PBX's name.
     pub pbx: String,

@@ -241,7 +241,7 @@ impl Border {
                     hardware_id: binding.hardware_id.map(|id| id.to_string()),
                     source: seen.map(|hop| hop.remote.to_string()).unwrap_or_default(),
                     transport: seen.map_or(wire::net::Transport::Tls, |hop| hop.transport),
-                    expires: binding.expires - now,
+                    expires: binding.end() - now,
                     pbx: self.pbx_name(binding.pbx),
                     pbx_state: binding.state(),
                     pbx_expires,

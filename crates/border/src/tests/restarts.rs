@@ -1,6 +1,7 @@
 //! What outlives a restart of ours, and what a restart of the PBX is taken for.
 
 use super::*;
+use crate::command::{Answer, Command, RegistrationView};
 
 fn cseq(sent: &Sent) -> u32 {
     sent.read(|_, essentials| essentials.cseq.number)
@@ -103,4 +104,30 @@ fn devices_that_displace_each_other_name_the_pbx_and_the_newest_stays() {
     bench.pbx_says(&query.answer(200, "q", &kept));
     assert!(bench.try_take("REGISTER").is_none() && !bench.has_event(Code::PbxLostBindings));
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::PbxSingleContact).count(), 1);
+}
+
+#[test]
+fn after_a_restart_a_registration_is_shown_with_the_time_that_its_phone_has_to_come_back() {
+    let mut bench = Bench::with_pbx_up(config());
+    bench.registered(100);
+    let mut again = Bench::started(config(), bench.records(), bench.now, Disk::Good);
+    again.pass(Duration::from_secs(10));
+    let row = registration(&mut again);
+    assert_eq!((row.pbx_state, row.expires), ("grace", Duration::from_secs(20)));
+    let flow = again.connect(101, Some(DEVICE));
+    again.phone_says(flow, &register("1001", 2));
+    let row = registration(&mut again);
+    assert_eq!((row.pbx_state, row.expires), ("registered", Duration::from_secs(120)));
+}
+
+fn registration(bench: &mut Bench) -> RegistrationView {
+    bench.border.handle_input(Input::Command { id: 1, command: Command::Registrations }, wall(bench.now));
+    let mut rows = Vec::new();
+    while let Some(output) = bench.border.poll_output() {
+        if let Output::Answer { answer: Answer::Registrations(found), .. } = output {
+            rows = found;
+        }
+    }
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
 }
