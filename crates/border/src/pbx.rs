@@ -27,8 +27,8 @@ use crate::timers::Timer;
 
 /// Answer times that are remembered, for the delay of decoys.
 const ANSWER_TIMES: usize = 16;
-/// Health checks without any answer after which a PBX that was heard is down. For one that was not heard yet,
-/// one is enough: phones wait for it.
+/// Health checks in a row without any answer after which a PBX that was heard is down. For one that was not
+/// heard yet, one is enough, and so is whatever else it was asked: phones wait for it.
 const MISSES_DOWN: u32 = 2;
 
 /// How long after the loss of a connection its PBX is asked: 0.1 s, then 0.5, 1, 2, 4 s, and so on.
@@ -45,6 +45,8 @@ pub(crate) struct PbxState {
     /// Our connection to it, where it is reached by TCP.
     connection: Option<(FlowId, SocketAddr)>,
     health: PbxHealth,
+    /// When the last health check was sent, while it is neither answered nor counted as missed.
+    check: Option<Instant>,
     misses: u32,
     watched: bool,
     /// How often its connection was lost since it was last found up.
@@ -76,6 +78,7 @@ impl PbxState {
             targets: Vec::new(),
             connection: None,
             health: PbxHealth::Unknown,
+            check: None,
             misses: 0,
             watched: false,
             lost_flows: 0,
@@ -95,13 +98,6 @@ impl PbxState {
 
     pub(crate) fn health(&self) -> PbxHealth {
         self.health
-    }
-
-    fn misses_down(&self) -> u32 {
-        match self.health {
-            PbxHealth::Unknown => 1,
-            PbxHealth::Up | PbxHealth::Down => MISSES_DOWN,
-        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -282,8 +278,9 @@ impl Border {
     }
 
     fn send_options(&mut self, pbx: usize) {
-        if self.pbxs[pbx].misses >= self.pbxs[pbx].misses_down() {
-            self.pbx_down(pbx, "it does not answer");
+        // It had until now to answer the one before.
+        if let Some(before) = self.pbxs[pbx].check {
+            self.on_check_missed(pbx, before, "it does not answer");
         }
         let Some(hop) = self.hop_to_pbx(pbx) else { return };
         let domain = self.config.pbx[pbx].domain.clone();
@@ -301,13 +298,11 @@ impl Border {
         writer.header("Contact", format_args!("<sip:{}>", self.authority(Side::Inside, hop.transport)));
         writer.header("Accept", "application/sdp");
         let bytes = Bytes::from(writer.finish(b""));
+        let sent = self.now.mono;
+        let using = ClientUse::Options { pbx, sent };
+        let client = self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, using);
         // What could not be sent says nothing about the PBX.
-        if self
-            .send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, ClientUse::Options { pbx })
-            .is_some()
-        {
-            self.pbxs[pbx].misses += 1;
-        }
+        self.pbxs[pbx].check = client.map(|_| sent);
     }
 
     /// Asks the PBX which contacts it has for one extension, in turn. Without any that we registered, it is
@@ -419,6 +414,7 @@ impl Border {
 
     /// The PBX answered something: it is there.
     pub(crate) fn pbx_heard(&mut self, pbx: usize) {
+        self.pbxs[pbx].check = None;
         self.pbxs[pbx].misses = 0;
         let before = std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Up);
         if before == PbxHealth::Up {
@@ -449,12 +445,23 @@ impl Border {
         }
     }
 
-    /// A request was not answered, or could not be sent.
-    pub(crate) fn pbx_missed(&mut self, pbx: usize, why: &str) {
+    /// A health check was not answered: by its time-out or the next one, whichever comes first, once.
+    pub(crate) fn on_check_missed(&mut self, pbx: usize, sent: Instant, why: &str) {
+        if self.pbxs[pbx].check != Some(sent) {
+            return;
+        }
+        self.pbxs[pbx].check = None;
+        self.pbxs[pbx].misses += 1;
         if self.pbxs[pbx].misses >= MISSES_DOWN || !self.pbxs[pbx].is_up() {
             self.pbx_down(pbx, why);
-        } else {
-            self.pbxs[pbx].misses += 1;
+        }
+    }
+
+    /// Another request was not answered, or could not be sent. One that was heard before is judged by its
+    /// health checks alone.
+    pub(crate) fn pbx_missed(&mut self, pbx: usize, why: &str) {
+        if !self.pbxs[pbx].is_up() {
+            self.pbx_down(pbx, why);
         }
     }
 

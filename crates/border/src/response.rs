@@ -63,7 +63,7 @@ pub(crate) enum ClientUse {
     /// The question which contacts a PBX has for an extension.
     Query { pbx: usize, entry: EntryId, sent: Instant },
     /// The health check.
-    Options { pbx: usize },
+    Options { pbx: usize, sent: Instant },
     /// The question that is asked in the place of strangers.
     Sample { pbx: usize, sent: Instant },
     /// A phone's REGISTER whose challenge is the PBX's matter.
@@ -114,7 +114,7 @@ impl Border {
                     self.registrar_heard(pbx, sent, message);
                 }
             }
-            ClientUse::Options { pbx } => {
+            ClientUse::Options { pbx, .. } => {
                 let pbx = *pbx;
                 self.pbx_heard(pbx);
             }
@@ -214,7 +214,8 @@ impl Border {
             }
             Some(ClientUse::Registration { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::Return(returning)) => self.on_return_failed(returning.place.pbx, why),
-            Some(ClientUse::Query { pbx, .. } | ClientUse::Options { pbx, .. }) => self.pbx_missed(pbx, why),
+            Some(ClientUse::Query { pbx, .. }) => self.pbx_missed(pbx, why),
+            Some(ClientUse::Options { pbx, sent }) => self.on_check_missed(pbx, sent, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(client, &passed),
             Some(ClientUse::Sample { pbx, sent }) => self.on_sample_lost(pbx, sent, why),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),

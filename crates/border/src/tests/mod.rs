@@ -3,6 +3,7 @@
 
 mod calls;
 mod hiding;
+mod pbx_watch;
 mod registering;
 mod restarts;
 mod standby;
