@@ -6,6 +6,8 @@ use std::time::Duration;
 use wire::clock::WallTime;
 use wire::net::{Prefix, Transport};
 
+use crate::drop_reason::DropCounts;
+
 /// A question or an order of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -192,4 +194,6 @@ pub struct StatusView {
     pub blocks: usize,
     /// Open relays.
     pub relays: usize,
+    /// What went no further, and why.
+    pub drops: DropCounts,
 }

@@ -277,6 +277,7 @@ impl Border {
             calls: self.calls.len(),
             blocks: self.guard.blocks().count(),
             relays: self.calls.relays.len(),
+            drops: self.drops,
         }
     }
 

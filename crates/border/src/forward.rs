@@ -17,6 +17,7 @@ use crate::call::{CallId, CallState};
 use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
+use crate::drop_reason::DropReason;
 use crate::media_plan::{Hiding, Paused, Plan};
 use crate::response::{ClientUse, Reply};
 use crate::topology::Topology;
@@ -517,7 +518,9 @@ impl Border {
         essentials: &Essentials<'_>,
     ) {
         let found = DialogKey::of(side, essentials).and_then(|key| self.dialogs.find(&key));
-        let Some(dialog) = found.filter(|dialog| self.belongs(hop, side, dialog.call)) else { return };
+        let Some(dialog) = found.filter(|dialog| self.belongs(hop, side, dialog.call)) else {
+            return self.dropped(DropReason::StrayAck);
+        };
         let Some(head) = self.dialog_head(dialog, side.other(), essentials.cseq.number) else { return };
         let hiding = Hiding { from: side, pbx: head.pbx, private: Vec::new() };
         let planned = self.plan_body(Some(dialog.call), &hiding, message, Method::Ack);

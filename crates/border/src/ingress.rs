@@ -10,6 +10,7 @@ use wire::sip::{Essentials, Frame, HeaderName, Message, Method, StartLine, Uri};
 
 use crate::Border;
 use crate::answer::Ask;
+use crate::drop_reason::DropReason;
 use crate::event::Code;
 use crate::interface::Output;
 use crate::report::About;
@@ -25,7 +26,7 @@ impl Border {
     ) {
         if side == Side::Outside && self.is_blocked(flow, tuple.remote) {
             self.outputs.push_back(Output::CloseFlow { flow });
-            return;
+            return self.dropped(DropReason::Blocked);
         }
         self.flows.opened(flow, side, tuple, device, (self.now.mono, &mut self.timers));
         if side == Side::Inside {
@@ -106,7 +107,7 @@ impl Border {
 
     pub(crate) fn on_bytes(&mut self, flow: FlowId, from: SocketAddr, bytes: &[u8]) {
         if self.flows.side(flow) == Some(Side::Outside) && self.is_blocked(flow, from) {
-            return;
+            return self.dropped(DropReason::Blocked);
         }
         if let Some(listener) = self.flows.udp(flow) {
             let hop = Hop { flow, remote: from, transport: Transport::Udp };
@@ -128,13 +129,14 @@ impl Border {
             return;
         }
         if side == Side::Outside && bytes.len() > crate::strangers::DATAGRAM_MAX && self.is_stranger(&hop) {
-            return self.on_malformed(&hop, side, "a datagram larger than any that a stranger needs to send");
+            self.on_malformed(&hop, side, "a datagram larger than any that a stranger needs to send");
+            return self.dropped(DropReason::Malformed);
         }
         self.on_message(hop, side, Bytes::copy_from_slice(bytes));
     }
 
     fn on_stream(&mut self, id: FlowId, bytes: &[u8]) {
-        let Some(flow) = self.flows.flow_mut(id) else { return };
+        let Some(flow) = self.flows.flow_mut(id) else { return self.dropped(DropReason::FlowClosed) };
         let (hop, side) = (flow.hop(id), flow.side);
         let mut framer = std::mem::take(&mut flow.framer);
         let mut fault = framer.push(bytes).err();
@@ -159,7 +161,7 @@ impl Border {
         if let Some(error) = fault {
             self.on_malformed(&hop, side, &error.to_string());
             self.close_flow(id);
-            return;
+            return self.dropped(DropReason::Malformed);
         }
         let Some(flow) = self.flows.flow_mut(id) else { return };
         flow.framer = framer;
@@ -202,14 +204,14 @@ impl Border {
             StartLine::Request { method, uri } => {
                 if side == Side::Inside && !self.inside_source_known(&hop, &essentials) {
                     self.on_inside_stranger(&hop, method);
-                    return;
+                    return self.dropped(DropReason::InsideStranger);
                 }
                 self.on_request(hop, side, bytes, (&message, &essentials, method, uri));
             }
             StartLine::Status { code, .. } => {
                 // A response with a Via below ours is for somebody else (RFC 3261 §8.1.3.3).
                 if message.values(HeaderName::Via).flat_map(wire::sip::split_list).count() != 1 {
-                    return;
+                    return self.dropped(DropReason::ForeignVia);
                 }
                 let outcome = self.transactions.receive_response(hop, &message, &essentials, self.now.mono);
                 match outcome {
@@ -218,7 +220,8 @@ impl Border {
                             Reply { message: &message, essentials: &essentials, bytes: &bytes, status: code };
                         self.on_response(client, reply);
                     }
-                    ResponseOutcome::Absorbed | ResponseOutcome::Stray => {}
+                    ResponseOutcome::Absorbed => {}
+                    ResponseOutcome::Stray => self.dropped(DropReason::StrayResponse),
                 }
             }
         }
@@ -232,19 +235,20 @@ impl Border {
             if hop.transport.is_reliable() {
                 self.close_flow(hop.flow);
             }
-            return;
+            return self.dropped(DropReason::Malformed);
         }
-        let Ok(message) = Message::parse(bytes) else { return };
+        let Ok(message) = Message::parse(bytes) else { return self.dropped(DropReason::Malformed) };
         let answerable = matches!(message.start(), StartLine::Request { method, .. } if method != Method::Ack)
             && message.value(HeaderName::Via).is_some()
             && message.value(HeaderName::CSeq).is_some();
-        if answerable {
-            let call_id = message.value(HeaderName::CallId).unwrap_or_default();
-            let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
-            let reason = crate::answer::reason_phrase(400);
-            let writer = sip::response::response(&message, hop.remote, 400, reason, Some(&tag));
-            self.send(&hop, Bytes::from(writer.finish(b"")));
+        if !answerable {
+            return self.dropped(DropReason::Malformed);
         }
+        let call_id = message.value(HeaderName::CallId).unwrap_or_default();
+        let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
+        let reason = crate::answer::reason_phrase(400);
+        let writer = sip::response::response(&message, hop.remote, 400, reason, Some(&tag));
+        self.send(&hop, Bytes::from(writer.finish(b"")));
     }
 
     fn on_request(
@@ -328,6 +332,8 @@ impl Border {
                     "nothing to do where it is a scanner; a phone of yours must register first".into(),
                 )
             });
+        } else {
+            self.dropped(DropReason::FlowNotRegistered);
         }
         false
     }
@@ -364,6 +370,7 @@ impl Border {
     }
 
     fn on_no_room(&mut self, hop: &Hop) {
+        self.dropped(DropReason::NoRoom);
         self.event(Code::SourceLimited, About::source(hop.remote), || {
             (
                 "a request was dropped: as many are under way as may be".into(),

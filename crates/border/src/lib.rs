@@ -27,6 +27,7 @@ mod control;
 mod decoy;
 mod dialog_map;
 mod digest;
+pub mod drop_reason;
 mod entropy;
 mod entry;
 pub mod event;
@@ -64,6 +65,7 @@ use wire::net::FlowId;
 
 pub use command::{Answer, Command};
 pub use config::Config;
+pub use drop_reason::{DropCounts, DropReason};
 pub use event::{Code, Event, Severity};
 pub use interface::{Input, Output, Record, ResolvedName, Table, Target};
 pub use record::{UnreadableRecord, check_records};
@@ -99,6 +101,7 @@ pub struct Border {
     writes: record::Writes,
     node: node::NodeRecords,
     reports: report::Reports,
+    drops: DropCounts,
     topology: topology::Topology,
     /// Connections that we asked for and that are not open yet.
     opening: BTreeMap<FlowId, SocketAddr>,
@@ -143,6 +146,7 @@ impl Border {
             writes: record::Writes::default(),
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
+            drops: DropCounts::default(),
             opening: BTreeMap::new(),
             health_checks: BTreeMap::new(),
             inside_strangers_until: None,

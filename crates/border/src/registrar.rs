@@ -13,6 +13,7 @@ use crate::Border;
 use crate::answer::Ask;
 use crate::binding::{Binding, BindingId, Inside};
 use crate::digest::AuthState;
+use crate::drop_reason::DropReason;
 use crate::entry::{Admission, EntryId, Identity};
 use crate::event::Code;
 use crate::interface::Output;
@@ -198,6 +199,7 @@ impl Border {
             return;
         }
         if self.is_blocked(ask.hop.flow, ask.hop.remote) {
+            self.dropped(DropReason::Blocked);
             self.abandon(ask);
         } else {
             self.answer_with_decoy(ask.clone());

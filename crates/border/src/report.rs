@@ -11,6 +11,7 @@ use wire::clock::Instant;
 use wire::net::{FlowId, Side, Transport};
 
 use crate::Border;
+use crate::drop_reason::DropReason;
 use crate::event::{Code, Event, Severity};
 use crate::interface::Output;
 use crate::timers::{Deadline, Timer};
@@ -166,6 +167,11 @@ impl Border {
             text: printable(text),
             next_step,
         }));
+    }
+
+    /// Something goes no further and nobody is answered: it is counted.
+    pub(crate) fn dropped(&mut self, reason: DropReason) {
+        self.drops.add(reason);
     }
 
     pub(crate) fn on_report_timer(&mut self) {

@@ -8,6 +8,7 @@ use wire::sip::{Essentials, Message, Method};
 
 use crate::Border;
 use crate::binding::BindingId;
+use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::failover::Returning;
 use crate::forward::ForwardId;
@@ -146,9 +147,10 @@ impl Border {
             Some(Side::Inside) => true,
             None => self.opening.contains_key(&hop.flow),
         };
-        if may {
-            self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
+        if !may {
+            return self.dropped(DropReason::Unsendable);
         }
+        self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
     }
 
     /// Whether a binding is still at the PBX that a REGISTER for it was sent to: what the one that it has left

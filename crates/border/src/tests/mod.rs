@@ -2,6 +2,7 @@
 //! until the test moves it.
 
 mod calls;
+mod drops;
 mod hiding;
 mod pbx_watch;
 mod registering;
@@ -18,6 +19,7 @@ use wire::clock::{Instant, Now, WallTime};
 use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
 use wire::sip::{Essentials, HeaderName, Message};
 
+use crate::command::{Answer, Command, StatusView};
 use crate::config::{Authentication, Config, Extension, Inside, Outside, Pbx, Registration, Secret};
 use crate::{Border, Code, Event, Input, Output, Record, ResolvedName, Table, Target};
 
@@ -337,6 +339,17 @@ impl Bench {
         assert_eq!(self.final_answer(flow).and_then(|answer| answer.status()), Some(200));
         self.sent.clear();
         flow
+    }
+
+    fn status(&mut self) -> StatusView {
+        self.border.handle_input(Input::Command { id: 1, command: Command::Status }, wall(self.now));
+        let mut view = None;
+        while let Some(output) = self.border.poll_output() {
+            if let Output::Answer { answer: Answer::Status(status), .. } = output {
+                view = Some(status);
+            }
+        }
+        view.unwrap()
     }
 
     fn has_event(&self, code: Code) -> bool {

@@ -1,17 +1,10 @@
 //! How long a phone waits for the PBX, and what it is told.
 
 use super::*;
-use crate::command::{Answer, Command, PbxHealth};
+use crate::command::PbxHealth;
 
 fn health(bench: &mut Bench) -> PbxHealth {
-    bench.border.handle_input(Input::Command { id: 1, command: Command::Status }, wall(bench.now));
-    let mut health = None;
-    while let Some(output) = bench.border.poll_output() {
-        if let Output::Answer { answer: Answer::Status(status), .. } = output {
-            health = Some(status.pbx[0].1);
-        }
-    }
-    health.unwrap()
+    bench.status().pbx[0].1
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! Nothing is dropped without a count: each silent way out, driven once or more.
+
+use super::*;
+use crate::{DropCounts, DropReason};
+use DropReason::*;
+
+impl Bench {
+    /// What was dropped since `before`.
+    fn dropped_since(&mut self, before: &DropCounts) -> Vec<(DropReason, u64)> {
+        let after = self.status().drops;
+        let more = after.iter().map(|(reason, count)| (reason, count - before.of(reason)));
+        more.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn udp_says(&mut self, flow: FlowId, from: &str, text: &str) {
+        self.put(Input::Bytes { flow, from: from.parse().unwrap(), bytes: text.as_bytes() });
+    }
+}
+
+#[test]
+fn what_strangers_send_leaves_no_answer_and_no_event_but_a_count() {
+    let mut bench = Bench::with_pbx_up(config());
+    let before = bench.status().drops;
+    let flow = bench.connect(100, None);
+    bench.events.clear();
+    for number in 1..=50 {
+        bench.phone_says(flow, &request("OPTIONS", number, None, "", ""));
+        bench.phone_says(flow, &request("MESSAGE", number, None, "text/plain", "x"));
+    }
+    assert_eq!((bench.sent.len(), bench.events.len()), (0, 0));
+    assert_eq!(bench.dropped_since(&before), [(FlowNotRegistered, 100)]);
+    // A call is answered, not dropped.
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(403));
+    assert_eq!(bench.dropped_since(&before), [(FlowNotRegistered, 100)]);
+}
+
+#[test]
+fn each_silent_way_out_has_its_own_count() {
+    let mut bench = Bench::with_pbx_up(config());
+    let known = bench.registered(100);
+    let mut before = bench.status().drops;
+    let mut expect = |bench: &mut Bench, reason: DropReason, count: u64| {
+        assert_eq!(bench.dropped_since(&before), [(reason, count)]);
+        assert!(bench.sent.is_empty(), "{reason}: {:#?}", bench.sent);
+        before = bench.status().drops;
+    };
+
+    bench.udp_says(INSIDE_UDP, "10.0.9.9:5060", &request("OPTIONS", 1, None, "", ""));
+    bench.udp_says(INSIDE_UDP, "10.0.9.9:5060", &request("OPTIONS", 2, None, "", ""));
+    expect(&mut bench, InsideStranger, 2);
+
+    bench.phone_says(known, &request("ACK", 9, Some("nobody"), "", ""));
+    expect(&mut bench, StrayAck, 1);
+
+    let response = "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKours\r\nFrom: <sip:a@b>;tag=1\r\n\
+                    To: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    bench.pbx_says(response);
+    expect(&mut bench, StrayResponse, 1);
+    bench
+        .pbx_says(&response.replace("\r\nFrom", "\r\nVia: SIP/2.0/UDP 10.0.7.7;branch=z9hG4bKbelow\r\nFrom"));
+    expect(&mut bench, ForeignVia, 1);
+
+    bench.udp_says(OUTSIDE_UDP, "192.0.2.1:5060", "no SIP at all\r\n\r\n");
+    bench.udp_says(OUTSIDE_UDP, "192.0.2.1:5060", &"x".repeat(5_000));
+    let stream = bench.connect(101, None);
+    bench.phone_says(stream, "no SIP at all\r\n\r\n");
+    expect(&mut bench, Malformed, 3);
+    bench.phone_says(stream, "more of it");
+    expect(&mut bench, FlowClosed, 1);
+}
+
+#[test]
+fn what_a_blocked_source_still_tries_is_counted() {
+    let mut bench = Bench::with_pbx_up(config());
+    let old = bench.registered(100);
+    let before = bench.status().drops;
+    let prefix = wire::net::Prefix::single(phone_address(old).ip());
+    let command = Command::BlockAdd { prefix, time: None, why: String::new(), force: false };
+    bench.put(Input::Command { id: 2, command });
+    // Its connection is closed; it tries another, and UDP.
+    bench.phone_says(old, &register("1001", 2));
+    bench.connect(100, Some(DEVICE));
+    let from = phone_address(old).to_string();
+    bench.udp_says(OUTSIDE_UDP, &from, &register("1003", 1));
+    assert_eq!(bench.dropped_since(&before), [(Blocked, 2), (FlowClosed, 1)]);
+}
+
+#[test]
+fn an_answer_that_comes_when_its_source_is_blocked_is_not_sent() {
+    let mut bench = Bench::with_pbx_up(config());
+    let from = "192.0.2.1:5060";
+    bench.udp_says(OUTSIDE_UDP, from, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    let prefix = "192.0.2.1".parse().unwrap();
+    let command = Command::BlockAdd { prefix, time: None, why: String::new(), force: false };
+    bench.put(Input::Command { id: 2, command });
+    let before = bench.status().drops;
+    bench.pbx_says(&asked.answer(401, "q", CHALLENGE));
+    assert!(bench.take_answer(OUTSIDE_UDP).is_none());
+    assert_eq!(bench.dropped_since(&before), [(Unsendable, 1)]);
+}
+
+#[test]
+fn a_stranger_who_fills_his_share_is_counted() {
+    let mut bench = Bench::with_pbx_up(config());
+    let before = bench.status().drops;
+    for number in 0..1_005 {
+        bench.udp_says(OUTSIDE_UDP, "192.0.2.1:5060", &register(&format!("47{number}"), 1));
+    }
+    assert_eq!(bench.dropped_since(&before), [(NoRoom, 5)]);
+}
