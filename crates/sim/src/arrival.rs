@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use border::{Code, Input};
+use bytes::Bytes;
 use wire::clock::WallTime;
 use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
 
@@ -12,12 +13,12 @@ use crate::scenery::{self, PBX_SIP};
 use crate::world::{Happening, World, listeners};
 
 impl World {
-    pub(crate) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
         let border = listeners()
             .into_iter()
             .find(|(_, _, transport, local)| *transport == Transport::Udp && *local == to);
         if let Some((flow, side, _, _)) = border {
-            self.note_arrival(flow, side, from, to, bytes);
+            self.note_arrival(flow, side, from, bytes);
             return self.input(Input::Bytes { flow, from, bytes });
         }
         if to == PBX_SIP {
@@ -80,13 +81,13 @@ impl World {
 
     pub(crate) fn on_chunk(&mut self, flow: FlowId, inward: bool, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&flow) else { return };
-        let (who, side, from, to) = (connection.who, connection.side, connection.remote, connection.local);
+        let (who, side, from) = (connection.who, connection.side, connection.remote);
         if inward {
             if !connection.at_border {
                 return;
             }
             for message in connection.arrived(bytes.len()) {
-                self.note_arrival(flow, side, from, to, &message);
+                self.note_arrival(flow, side, from, &message);
             }
             return self.input(Input::Bytes { flow, from, bytes });
         }
@@ -134,6 +135,8 @@ impl World {
     pub(crate) fn on_audio(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if to.ip() == scenery::OUTSIDE_IP || to.ip() == scenery::INSIDE_IP {
             let passed = self.media.on_datagram(from, to, bytes, &self.blocked, self.now);
+            self.trace.debug(&(self.now.as_nanos(), from, to, passed));
+            self.trace.bytes(bytes);
             if let Some((from, to)) = passed {
                 let delay = self.rng.millis(1, self.weather.delay);
                 self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });

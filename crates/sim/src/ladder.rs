@@ -1,84 +1,186 @@
-//! What was said, kept as short lines, and printed as a ladder for one call.
+//! What was said, kept as it travelled, and drawn as a ladder for one call: phone, border, PBX.
 
-use std::fmt::Write;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use wire::clock::Instant;
+use wire::net::Side;
 
-use crate::text::{Text, tag_of};
+use crate::scenery;
+use crate::text::Text;
 
-/// One message.
+/// Messages that are kept, and bytes of them.
+const RUNGS_MAX: usize = 60_000;
+const BYTES_MAX: usize = 16 << 20;
+/// Messages that are drawn of one call, and where no call is known.
+const DRAWN_MAX: usize = 160;
+const LAST_SHOWN: usize = 60;
+/// Characters between two lines of the ladder.
+const WIDTH: usize = 38;
+
+/// One message, as the border heard or said it.
 #[derive(Clone, Debug)]
 struct Rung {
     step: u64,
     at: Instant,
-    from: String,
-    to: String,
-    line: String,
-    /// Tags and Call-ID, to find the call by: tags cross the border unchanged.
-    names: [String; 3],
-    bytes: Vec<u8>,
+    side: Side,
+    sent: bool,
+    peer: SocketAddr,
+    bytes: Bytes,
 }
 
 /// The newest messages of a run.
 #[derive(Debug, Default)]
 pub struct Ladder {
-    rungs: Vec<Rung>,
+    rungs: VecDeque<Rung>,
+    bytes: usize,
 }
-
-/// Messages that are kept.
-const KEPT: usize = 60_000;
 
 impl Ladder {
-    /// Keeps a message.
-    pub fn note(&mut self, step: u64, at: Instant, from: &str, to: SocketAddr, bytes: &[u8]) {
-        if self.rungs.len() >= KEPT {
-            self.rungs.drain(..KEPT / 2);
+    /// Keeps a message that came from a peer of the border, or was sent to it.
+    pub(crate) fn note(
+        &mut self,
+        step: u64,
+        at: Instant,
+        (side, sent): (Side, bool),
+        peer: SocketAddr,
+        bytes: &Bytes,
+    ) {
+        self.bytes += bytes.len();
+        self.rungs.push_back(Rung { step, at, side, sent, peer, bytes: bytes.clone() });
+        while self.rungs.len() > RUNGS_MAX || self.bytes > BYTES_MAX {
+            let oldest = self.rungs.pop_front();
+            self.bytes -= oldest.map_or(0, |rung| rung.bytes.len());
         }
-        let text = Text::parse(bytes);
-        let line = text.as_ref().map_or_else(
-            || format!("({} bytes)", bytes.len()),
-            |text| format!("{} | CSeq {} | {}", text.start, text.header("CSeq"), text.branch()),
-        );
-        let tag = |name| text.as_ref().and_then(|text| tag_of(text.header(name)).map(str::to_owned));
-        let names = [
-            tag("From").unwrap_or_default(),
-            tag("To").unwrap_or_default(),
-            text.as_ref().map(|text| text.header("Call-ID").to_owned()).unwrap_or_default(),
-        ];
-        let to = place(to);
-        self.rungs.push(Rung { step, at, from: from.to_owned(), to, line, names, bytes: bytes.to_vec() });
     }
 
-    /// The messages that bear a name (a tag, or a Call-ID); all of the last ones for an empty name.
+    /// The messages of the call that a tag or a Call-ID belongs to; the last ones for an empty name.
     pub fn print(&self, name: &str) -> String {
-        let chosen: Vec<&Rung> = if name.is_empty() {
-            self.rungs.iter().skip(self.rungs.len().saturating_sub(60)).collect()
+        let read: Vec<(&Rung, Option<Text>)> =
+            self.rungs.iter().map(|rung| (rung, Text::parse(&rung.bytes))).collect();
+        let mut drawn: Vec<_> = if name.is_empty() {
+            read.iter().collect()
         } else {
-            self.rungs.iter().filter(|rung| rung.names.iter().any(|own| own == name)).collect()
+            // Tags cross the border unchanged, Call-IDs do not.
+            let own = read.iter().filter_map(|(_, text)| text.as_ref().filter(|text| bears(text, name)));
+            let tags: BTreeSet<&str> = own.map(Text::from_tag).filter(|tag| !tag.is_empty()).collect();
+            let of_call = |text: &Text| {
+                bears(text, name) || tags.contains(text.from_tag()) || tags.contains(text.to_tag())
+            };
+            read.iter().filter(|(_, text)| text.as_ref().is_some_and(of_call)).collect()
         };
-        let mut out = String::new();
-        for rung in chosen.iter().skip(chosen.len().saturating_sub(120)) {
-            let Rung { step, from, to, line, .. } = rung;
-            let secs = rung.at.since(Instant::ZERO).as_secs_f64();
-            writeln!(out, "{step:>7} {secs:>10.3}  {from:<22} -> {to:<22} {line}").unwrap_or_default();
-        }
-        if let Some(last) = chosen.last() {
-            writeln!(out, "\nthe last of them:\n{}", String::from_utf8_lossy(&last.bytes))
-                .unwrap_or_default();
-        }
-        out
+        let shown = if name.is_empty() { LAST_SHOWN } else { DRAWN_MAX };
+        let left_out = drawn.len().saturating_sub(shown);
+        drawn.drain(..left_out);
+        draw(&drawn, left_out)
     }
 }
 
-/// An address as the ladder names it.
-pub fn place(address: SocketAddr) -> String {
-    let side = match address.ip() {
-        ip if ip == crate::scenery::PBX_IP => "pbx",
-        ip if ip == crate::scenery::INSIDE_IP => "inside",
-        ip if ip == crate::scenery::OUTSIDE_IP => "outside",
-        ip if ip.to_string().starts_with("192.0.2.") => "scanner",
-        _ => "phone",
+fn bears(text: &Text, name: &str) -> bool {
+    [text.from_tag(), text.to_tag(), text.header("Call-ID")].contains(&name)
+}
+
+fn draw(drawn: &[&(&Rung, Option<Text>)], left_out: usize) -> String {
+    let mut out =
+        format!("{:>7} {:>10}  {:<12}{:<WIDTH$}  border{:WIDTH$}PBX\n", "step", "seconds", "peer", "", "");
+    if left_out > 0 {
+        out.push_str(&format!("{:20}({left_out} earlier messages)\n", ""));
+    }
+    let mut before = BTreeSet::new();
+    for (rung, text) in drawn {
+        let again = !before.insert((rung.side, rung.sent, &rung.bytes));
+        let blank = " ".repeat(WIDTH);
+        let arrow = arrow(&words(rung, text.as_ref(), again), rung.sent == (rung.side == Side::Inside));
+        let (left, right) = match rung.side {
+            Side::Outside => (arrow, blank),
+            Side::Inside => (blank, arrow),
+        };
+        let seconds = rung.at.since(Instant::ZERO).as_secs_f64();
+        let line = format!("{:>7} {seconds:>10.3}  {:<12}│{left}│{right}│", rung.step, peer(rung));
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    if let Some((rung, _)) = drawn.last() {
+        out.push_str(&format!("\nthe last of them:\n{}\n", String::from_utf8_lossy(&rung.bytes)));
+    }
+    out
+}
+
+/// What stands on an arrow: method and target, or status and method; then the number of the CSeq.
+fn words(rung: &Rung, text: Option<&Text>, again: bool) -> String {
+    let Some(text) = text else { return format!("({} bytes)", rung.bytes.len()) };
+    let what = match text.code() {
+        Some(code) => format!("{code} {}", text.method()),
+        None => format!("{} {}", text.method(), text.uri().trim_start_matches("sip:")),
     };
-    format!("{side} {address}")
+    let number = format!(" #{}{}", text.cseq(), if again { " again" } else { "" });
+    let room = WIDTH - 5 - number.chars().count().min(WIDTH - 5);
+    what.chars().take(room).chain(number.chars()).collect()
+}
+
+/// `── INVITE ────▶`, as wide as the ladder.
+fn arrow(words: &str, to_the_right: bool) -> String {
+    let rest = "─".repeat(WIDTH.saturating_sub(words.chars().count() + 4));
+    if to_the_right { format!("─ {words} {rest}▶") } else { format!("◀{rest} {words} ─") }
+}
+
+fn peer(rung: &Rung) -> String {
+    let ip = rung.peer.ip();
+    let last = ip.to_string().rsplit('.').next().unwrap_or_default().to_owned();
+    match ip {
+        ip if rung.side == Side::Inside && ip == scenery::PBX_IP => String::new(),
+        ip if scenery::is_phone(ip) => format!("phone {last}"),
+        ip if scenery::is_scanner(ip) => format!("scanner {last}"),
+        ip => ip.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scenery::{PBX_SIP, phone_ip};
+
+    fn invite(call_id: &str, tag: &str) -> Bytes {
+        let text = Text::request("INVITE", "sip:2001@voice.example")
+            .with("From", format!("<sip:1001@voice.example>;tag={tag}"))
+            .with("To", "<sip:2001@voice.example>")
+            .with("Call-ID", call_id)
+            .with("CSeq", "7 INVITE");
+        text.render().into()
+    }
+
+    #[test]
+    fn both_legs_of_a_call_are_drawn_and_nothing_else() {
+        let mut ladder = Ladder::default();
+        let (phone, at) = (SocketAddr::new(phone_ip(11), 5070), Instant::ZERO + Duration::from_secs(2));
+        ladder.note(5, at, (Side::Outside, false), phone, &invite("outer", "a"));
+        ladder.note(5, at, (Side::Inside, true), PBX_SIP, &invite("inner", "a"));
+        ladder.note(6, at, (Side::Outside, false), phone, &invite("other", "b"));
+        ladder.note(9, at, (Side::Outside, false), phone, &invite("outer", "a"));
+        let drawn = ladder.print("outer");
+        let lines: Vec<&str> = drawn.lines().skip(1).take(4).collect();
+        assert_eq!(
+            lines,
+            [
+                "      5      2.000  phone 11    │─ INVITE 2001@voice.example #7 ──────▶│                                      │",
+                "      5      2.000              │                                      │─ INVITE 2001@voice.example #7 ──────▶│",
+                "      9      2.000  phone 11    │─ INVITE 2001@voice.exampl #7 again ─▶│                                      │",
+                "",
+            ]
+        );
+        assert!(ladder.print("").contains("      6 "));
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let mut ladder = Ladder::default();
+        let (phone, bytes) = (SocketAddr::new(phone_ip(11), 5070), Bytes::from(vec![b'x'; BYTES_MAX / 4]));
+        for step in 0..9 {
+            ladder.note(step, Instant::ZERO, (Side::Outside, false), phone, &bytes);
+        }
+        assert_eq!(ladder.rungs.iter().map(|rung| rung.step).collect::<Vec<_>>(), [5, 6, 7, 8]);
+    }
 }

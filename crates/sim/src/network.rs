@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use wire::clock::Instant;
 use wire::net::{FlowId, Side};
 
@@ -79,7 +80,7 @@ pub struct Connection {
     inward_until: Instant,
     outward_until: Instant,
     /// Ends of messages that were sent inward, to tell when the border has one whole.
-    marks: VecDeque<(u64, Vec<u8>)>,
+    marks: VecDeque<(u64, Bytes)>,
     sent: u64,
     arrived: u64,
 }
@@ -105,15 +106,15 @@ impl Connection {
     /// Cuts bytes into pieces with their times of arrival, in order.
     pub fn cut(
         &mut self,
-        bytes: &[u8],
+        bytes: Bytes,
         inward: bool,
         now: Instant,
         delay: u64,
         rng: &mut Rng,
-    ) -> Vec<(Instant, Vec<u8>)> {
+    ) -> Vec<(Instant, Bytes)> {
         if inward {
             self.sent += bytes.len() as u64;
-            self.marks.push_back((self.sent, bytes.to_vec()));
+            self.marks.push_back((self.sent, bytes.clone()));
         }
         let until = if inward { &mut self.inward_until } else { &mut self.outward_until };
         let whole = rng.chance(500);
@@ -121,10 +122,9 @@ impl Connection {
         let mut pieces = Vec::new();
         while !rest.is_empty() {
             let most = if whole { rest.len() } else { rest.len().min(rng.between(1, 700) as usize) };
-            let (piece, left) = rest.split_at(most);
+            let piece = rest.split_to(most);
             *until = (*until).max(now + rng.millis(1, delay));
-            pieces.push((*until, piece.to_vec()));
-            rest = left;
+            pieces.push((*until, piece));
         }
         pieces
     }
@@ -135,7 +135,7 @@ impl Connection {
     }
 
     /// So many bytes more have reached the border; the messages that are whole now.
-    pub fn arrived(&mut self, bytes: usize) -> Vec<Vec<u8>> {
+    pub fn arrived(&mut self, bytes: usize) -> Vec<Bytes> {
         self.arrived += bytes as u64;
         let mut whole = Vec::new();
         while self.marks.front().is_some_and(|(end, _)| *end <= self.arrived) {

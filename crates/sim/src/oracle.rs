@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use border::command::StatusView;
 use guard::CallRule;
+use memchr::memmem;
 use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
 
@@ -71,6 +72,8 @@ pub struct Oracles {
     /// From tags of INVITEs that were accepted and whose dialog nobody has ended yet, to find a call by.
     talking: BTreeSet<String>,
     recent: VecDeque<String>,
+    /// Room for the message that is looked at.
+    lowercase: Vec<u8>,
 }
 
 /// One message that the border sent.
@@ -139,8 +142,8 @@ impl Oracles {
     /// Every rule about one message that the border sends.
     pub fn on_sent(&mut self, sent: &Sent<'_>) -> Result<(), Violation> {
         self.blocked_source_is_silent(sent)?;
-        nothing_of_the_other_side(sent)?;
-        no_password(&String::from_utf8_lossy(sent.bytes))?;
+        nothing_of_the_other_side(sent, &mut self.lowercase)?;
+        no_password(sent.bytes)?;
         let Some(text) = Text::parse(sent.bytes) else { return Ok(()) };
         self.note_dialog(&text);
         self.one_final_answer(sent, &text)?;
@@ -297,7 +300,7 @@ impl Oracles {
         if self.recent.len() > 40 {
             self.recent.pop_front();
         }
-        no_password(words)
+        no_password(words.as_bytes())
     }
 
     /// The last events, for a failure's report.
@@ -327,30 +330,34 @@ pub fn next_timeout_is_later(next: Option<Instant>, now: Instant) -> Result<(), 
     }
 }
 
-/// (4) No byte of one side on the other.
-fn nothing_of_the_other_side(sent: &Sent<'_>) -> Result<(), Violation> {
-    let text = String::from_utf8_lossy(sent.bytes).to_ascii_lowercase();
+/// (4) No byte of one side on the other, however it is written.
+fn nothing_of_the_other_side(sent: &Sent<'_>, lowercase: &mut Vec<u8>) -> Result<(), Violation> {
     let hidden: &[&str] = match sent.side {
         Side::Outside => &["10.77.0.", PBX_HOST, INSIDE_CANARY],
         Side::Inside => &["192.168.77.", "198.51.100.", "192.0.2.", "203.0.113.", PHONE_CANARY],
     };
-    for name in hidden {
-        // strangers may write what they like, and a decoy echoes it to them
-        if text.contains(name) {
-            return Err(Violation {
-                oracle: "topology is hidden",
-                seen: format!("{name} went {:?} to {}:\n{text}", sent.side, sent.to),
-                call: Text::parse(sent.bytes).map(|text| text.from_tag().to_owned()).unwrap_or_default(),
-            });
-        }
+    lowercase.clear();
+    lowercase.extend(sent.bytes.iter().map(u8::to_ascii_lowercase));
+    // strangers may write what they like, and a decoy echoes it to them
+    match hidden.iter().find(|name| memmem::find(lowercase, name.as_bytes()).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(Violation {
+            oracle: "topology is hidden",
+            seen: format!(
+                "{name} went {:?} to {}:\n{}",
+                sent.side,
+                sent.to,
+                String::from_utf8_lossy(sent.bytes)
+            ),
+            call: Text::parse(sent.bytes).map(|text| text.from_tag().to_owned()).unwrap_or_default(),
+        }),
     }
-    Ok(())
 }
 
-fn no_password(words: &str) -> Result<(), Violation> {
-    match words.contains("secret-of-") {
-        true => Err(Violation::new("no password", words.to_owned())),
-        false => Ok(()),
+fn no_password(words: &[u8]) -> Result<(), Violation> {
+    match memmem::find(words, b"secret-of-") {
+        Some(_) => Err(Violation::new("no password", String::from_utf8_lossy(words))),
+        None => Ok(()),
     }
 }
 

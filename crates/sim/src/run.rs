@@ -61,7 +61,7 @@ pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
     let violation = match outcome {
         Ok(Ok(())) => {
             world.tally.audio += world.media.forwarded;
-            return Ok(Report { trace: world.trace, steps: world.step, tally: world.tally });
+            return Ok(Report { trace: world.trace.value(), steps: world.step, tally: world.tally });
         }
         Ok(Err(violation)) => violation,
         Err(panic) => {

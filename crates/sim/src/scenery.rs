@@ -68,6 +68,11 @@ pub fn is_phone(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(v4) if v4.octets()[..3] == [198, 51, 100])
 }
 
+/// Whether a scanner is there.
+pub fn is_scanner(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if v4.octets()[..3] == [192, 0, 2])
+}
+
 /// The address of a scanner.
 pub fn scanner_ip(number: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, number])

@@ -1,17 +1,18 @@
-//! The world: a clock, a heap of happenings ordered by time and number, the real border, the real relay
-//! table, and everybody around them.
+//! The world: a clock, a schedule of happenings, the real border, the real relay table, and everybody around
+//! them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Table, Target};
+use bytes::Bytes;
 use media::{Order, RelayEvent};
 use wire::clock::{Instant, Now, WallTime};
 use wire::net::{FlowId, PrefixSet, Side, Transport};
 
 use crate::act::{Act, Path, Stage};
-use crate::ladder::{Ladder, place};
+use crate::ladder::Ladder;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Connections, Weather, Who};
 use crate::oracle::{Oracles, Sent, Violation, next_timeout_is_later};
@@ -20,24 +21,22 @@ use crate::phone::{Model, Phone};
 use crate::rng::Rng;
 use crate::scanner::Scanner;
 use crate::scenery::{self, PBX_SIP};
+use crate::schedule::{Schedule, Timer};
+use crate::trace::Trace;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// The border's timer.
-    Border,
-    /// An actor's timer.
-    Actor(Who),
-    /// The relay table's timer.
-    MediaTimer,
+    /// A timer.
+    Timer(Timer),
     /// A datagram of SIP arrives.
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
     /// A connection that an actor asked for is open at the border.
     Opened(FlowId),
     /// A connection that the border asked for reaches the PBX.
     Asked(FlowId),
     /// Bytes of a stream arrive.
-    Chunk { flow: FlowId, inward: bool, bytes: Vec<u8> },
+    Chunk { flow: FlowId, inward: bool, bytes: Bytes },
     /// An end of a connection learns that it is gone.
     Closed { flow: FlowId, inward: bool },
     /// An order reaches the media plane.
@@ -78,10 +77,11 @@ pub struct World {
     pub(crate) rng: Rng,
     pub(crate) now: Instant,
     pub(crate) step: u64,
-    sequence: u64,
-    heap: BTreeMap<(Instant, u64), Happening>,
-    armed: BTreeMap<Option<Who>, Instant>,
-    media_armed: Option<Instant>,
+    schedule: Schedule,
+    /// When the last order under way reaches the media plane: they arrive in order.
+    orders_until: Instant,
+    /// The border was called since the oracles last looked at it.
+    touched: bool,
     pub(crate) border: Border,
     /// How often the border was started.
     pub(crate) epoch: u64,
@@ -100,7 +100,7 @@ pub struct World {
     pub(crate) oracles: Oracles,
     pub(crate) ladder: Ladder,
     pub(crate) tally: Tally,
-    pub(crate) trace: u64,
+    pub(crate) trace: Trace,
     pub(crate) status: border::command::StatusView,
 }
 
@@ -136,10 +136,9 @@ impl World {
         let mut world = Self {
             now,
             step: 0,
-            sequence: 0,
-            heap: BTreeMap::new(),
-            armed: BTreeMap::new(),
-            media_armed: None,
+            schedule: Schedule::default(),
+            orders_until: now,
+            touched: true,
             border: start_border(&mut rng, now, Vec::new()),
             epoch: 0,
             weather,
@@ -157,7 +156,7 @@ impl World {
             oracles: Oracles::new(),
             ladder: Ladder::default(),
             tally: Tally::default(),
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::default(),
             status: Default::default(),
             rng,
         };
@@ -182,8 +181,7 @@ impl World {
     }
 
     fn at_instant(&mut self, at: Instant, happening: Happening) {
-        self.sequence += 1;
-        self.heap.insert((at.max(self.now), self.sequence), happening);
+        self.schedule.put(at.max(self.now), happening);
     }
 
     /// Lets an actor act, and carries out what it does.
@@ -207,29 +205,32 @@ impl World {
     }
 
     pub(crate) fn arm_actor(&mut self, who: Who) {
-        let next = match who {
-            Who::Phone(index) => self.phones.get(index).and_then(Phone::next),
-            Who::Scanner(index) => self.scanners.get(index).and_then(Scanner::next),
-            Who::Pbx => self.pbx.next(),
-        };
-        self.arm(Some(who), next);
+        self.arm(Timer::Actor(who));
     }
 
-    fn arm(&mut self, who: Option<Who>, next: Option<Instant>) {
-        let Some(at) = next else { return };
-        if self.armed.get(&who).is_none_or(|armed| *armed > at) {
-            self.armed.insert(who, at);
-            // a real shell is never quite on time
-            let late = if who.is_none() { self.rng.millis(0, 2) } else { Duration::ZERO };
-            self.at_instant(at + late, who.map_or(Happening::Border, Happening::Actor));
+    /// When a timer is wanted.
+    fn wanted(&self, timer: Timer) -> Option<Instant> {
+        match timer {
+            Timer::Border => self.border.poll_timeout(),
+            Timer::Media => self.media.next(),
+            Timer::Actor(Who::Phone(index)) => self.phones.get(index).and_then(Phone::next),
+            Timer::Actor(Who::Scanner(index)) => self.scanners.get(index).and_then(Scanner::next),
+            Timer::Actor(Who::Pbx) => self.pbx.next(),
         }
+    }
+
+    fn arm(&mut self, timer: Timer) {
+        let Some(at) = self.wanted(timer).filter(|at| self.schedule.is_late(timer, *at)) else { return };
+        // a real shell is never quite on time
+        let late = if timer == Timer::Border { self.rng.millis(0, 2) } else { Duration::ZERO };
+        self.schedule.arm(timer, at, (at + late).max(self.now));
     }
 
     fn perform(&mut self, who: Who, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::Send(Path::Udp(from, to), bytes) => self.send_datagram(from, to, bytes),
-                Act::Send(Path::Stream(flow), bytes) => self.send_stream(flow, true, &bytes),
+                Act::Send(Path::Udp(from, to), bytes) => self.send_datagram(from, to, bytes.into()),
+                Act::Send(Path::Stream(flow), bytes) => self.send_stream(flow, true, bytes.into()),
                 Act::Connect { flow, from, to } => self.connect(who, flow, from, to),
                 Act::Disconnect(flow) => self.disconnect(flow, true),
                 Act::Audio { from, to, bytes } => {
@@ -242,7 +243,7 @@ impl World {
         }
     }
 
-    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         for delay in self.weather.datagram(&mut self.rng) {
             self.at(delay, Happening::Datagram { from, to, bytes: bytes.clone() });
         }
@@ -255,7 +256,7 @@ impl World {
         self.at_instant(open, Happening::Opened(flow));
     }
 
-    fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: &[u8]) {
+    fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
         let (weather, now) = (self.weather, self.now);
         let Some(connection) = self.connections.get_mut(&flow) else { return };
         if !(connection.at_actor && connection.at_border) {
@@ -292,51 +293,41 @@ impl World {
 
     /// Runs until a moment, or until a number of steps is done.
     pub(crate) fn run_until(&mut self, until: Option<Instant>, steps: Option<u64>) -> Result<(), Violation> {
-        loop {
-            if steps.is_some_and(|steps| self.step >= steps) {
-                return Ok(());
-            }
-            let Some(((at, _), _)) = self.heap.first_key_value() else { return Ok(()) };
-            if until.is_some_and(|until| *at > until) {
+        while steps.is_none_or(|steps| self.step < steps) {
+            let Some((at, happening)) = self.schedule.pop(until) else {
                 self.now = until.unwrap_or(self.now).max(self.now);
                 return Ok(());
-            }
-            let Some(((at, _), happening)) = self.heap.pop_first() else { return Ok(()) };
+            };
             self.now = at.max(self.now);
-            self.step += 1;
-            self.happen(happening)?;
-            self.drain()?;
-            self.ask_status()?;
+            if self.is_due(&happening) {
+                self.step += 1;
+                self.happen(happening)?;
+                self.settle()?;
+            }
         }
+        Ok(())
+    }
+
+    /// A timer may have been moved later since it was armed; then it is armed again, and nothing happens.
+    fn is_due(&mut self, happening: &Happening) -> bool {
+        let Happening::Timer(timer) = happening else { return true };
+        let due = self.wanted(*timer).is_some_and(|at| at <= self.now);
+        if !due {
+            self.arm(*timer);
+        }
+        due
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
-            Happening::Border => {
-                self.armed.remove(&None);
-                if self.border.poll_timeout().is_some_and(|at| at <= self.now) {
-                    self.border.handle_timeout(self.now());
-                    next_timeout_is_later(self.border.poll_timeout(), self.now)?;
-                }
-            }
-            Happening::Actor(who) => {
-                self.armed.remove(&Some(who));
-                self.stage(who, |world, stage| match who {
-                    Who::Phone(index) => world.phones[index].on_timer(stage),
-                    Who::Scanner(index) => world.scanners[index].on_timer(stage),
-                    Who::Pbx => world.pbx.on_timer(stage),
-                });
-            }
-            Happening::MediaTimer => {
-                self.media_armed = None;
-                self.media.handle_timeout(self.now);
-            }
+            Happening::Timer(timer) => self.on_timer(timer)?,
             Happening::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
             Happening::Opened(flow) => self.on_opened(flow),
             Happening::Asked(flow) => self.on_asked(flow),
             Happening::Chunk { flow, inward, bytes } => self.on_chunk(flow, inward, &bytes),
             Happening::Closed { flow, inward } => self.on_closed(flow, inward),
             Happening::Order(epoch, order) if epoch == self.epoch => {
+                self.trace.number(self.now.as_nanos());
                 self.media.order(*order, self.now, &mut self.rng);
             }
             Happening::Event(epoch, event) if epoch == self.epoch => {
@@ -345,7 +336,10 @@ impl World {
                 }
                 self.input(Input::Media(*event));
             }
-            Happening::Audio { from, to, bytes } => self.on_audio(from, to, &bytes),
+            Happening::Audio { from, to, bytes } => {
+                self.on_audio(from, to, &bytes);
+                self.audio_is_not_foreign()?;
+            }
             Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
                 if ok {
                     self.write(*record);
@@ -360,8 +354,29 @@ impl World {
         Ok(())
     }
 
+    fn on_timer(&mut self, timer: Timer) -> Result<(), Violation> {
+        match timer {
+            Timer::Border => {
+                self.touched = true;
+                self.trace.number(self.now.as_nanos());
+                self.border.handle_timeout(self.now());
+                next_timeout_is_later(self.border.poll_timeout(), self.now)?;
+            }
+            Timer::Media => self.media.handle_timeout(self.now),
+            Timer::Actor(who) => self.stage(who, |world, stage| match who {
+                Who::Phone(index) => world.phones[index].on_timer(stage),
+                Who::Scanner(index) => world.scanners[index].on_timer(stage),
+                Who::Pbx => world.pbx.on_timer(stage),
+            }),
+        }
+        Ok(())
+    }
+
+    /// Hands the border something that happened.
     pub(crate) fn input(&mut self, input: Input<'_>) {
         let now = self.now();
+        self.touched = true;
+        self.trace_input(&input);
         self.border.handle_input(input, now);
     }
 
@@ -377,6 +392,17 @@ impl World {
         }
     }
 
+    /// Carries out all that border and media plane want, and looks whether every rule holds.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.drain()?;
+        // what does not change needs no second look
+        if std::mem::take(&mut self.touched) {
+            self.ask_status()?;
+            self.touched = false;
+        }
+        self.oracles.nobody_waits(self.now)
+    }
+
     /// Carries out all that the border wants, each thing judged first.
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
         while let Some(output) = self.border.poll_output() {
@@ -387,18 +413,14 @@ impl World {
             let delay = self.rng.millis(0, self.weather.delay.min(50));
             self.at(delay, Happening::Event(self.epoch, Box::new(event)));
         }
-        if let Some(at) = self.media.next().filter(|at| self.media_armed.is_none_or(|armed| armed > *at)) {
-            self.media_armed = Some(at);
-            self.at_instant(at, Happening::MediaTimer);
-        }
-        let next = self.border.poll_timeout();
-        self.arm(None, next);
+        self.arm(Timer::Media);
+        self.arm(Timer::Border);
         Ok(())
     }
 
     fn carry_out(&mut self, output: Output) -> Result<(), Violation> {
         match output {
-            Output::Send { flow, to, bytes } => self.on_border_sends(flow, to, &bytes)?,
+            Output::Send { flow, to, bytes } => self.on_border_sends(flow, to, bytes)?,
             Output::OpenFlow { flow, to, .. } => {
                 let open = self.now + self.rng.millis(1, self.weather.delay);
                 let local = SocketAddr::new(scenery::INSIDE_IP, 30_000);
@@ -415,10 +437,8 @@ impl World {
                     self.oracles.on_relay(true);
                 }
                 let delay = self.rng.millis(0, self.weather.delay.min(50));
-                // one lane: orders arrive in order
-                let after = self.heap.iter().rev().find(|(_, h)| matches!(h, Happening::Order(..)));
-                let at = after.map_or(self.now + delay, |((at, _), _)| (*at).max(self.now + delay));
-                self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
+                self.orders_until = self.orders_until.max(self.now + delay);
+                self.at_instant(self.orders_until, Happening::Order(self.epoch, Box::new(order)));
             }
             Output::Persist { ticket, record } => {
                 let ok = !self.rng.chance(self.disk_fails);
@@ -449,17 +469,17 @@ impl World {
         Ok(())
     }
 
-    fn on_border_sends(&mut self, flow: FlowId, to: SocketAddr, bytes: &[u8]) -> Result<(), Violation> {
+    fn on_border_sends(&mut self, flow: FlowId, to: SocketAddr, bytes: Bytes) -> Result<(), Violation> {
         let listener = listeners().into_iter().find(|(id, ..)| *id == flow);
         let side = match (&listener, self.connections.get(&flow)) {
             (Some((_, side, ..)), _) => *side,
             (None, Some(connection)) => connection.side,
             (None, None) => return Ok(()),
         };
-        self.ladder.note(self.step, self.now, "border", to, bytes);
-        self.oracles.on_sent(&Sent { side, flow, to, bytes, now: self.now })?;
+        self.ladder.note(self.step, self.now, (side, true), to, &bytes);
+        self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
         match listener {
-            Some((_, _, _, local)) => self.send_datagram(local, to, bytes.to_vec()),
+            Some((_, _, _, local)) => self.send_datagram(local, to, bytes),
             None => self.send_stream(flow, false, bytes),
         }
         Ok(())
@@ -468,15 +488,16 @@ impl World {
     fn ask_status(&mut self) -> Result<(), Violation> {
         self.input(Input::Command { id: STATUS, command: Command::Status });
         self.drain()?;
-        self.oracles.relays_balance(&self.status, self.media.len(), false)?;
-        self.oracles.nobody_waits(self.now)?;
+        self.oracles.relays_balance(&self.status, self.media.len(), false)
+    }
+
+    /// Every party hears the one that it speaks with.
+    fn audio_is_not_foreign(&self) -> Result<(), Violation> {
         let agents = self.phones.iter().map(|phone| &phone.agent).chain([&self.pbx.agent]);
-        for agent in agents {
-            if let Some(foreign) = &agent.foreign_audio {
-                return Err(Violation::new("audio reaches the other party", foreign.clone()));
-            }
+        match agents.filter_map(|agent| agent.foreign_audio.as_ref()).next() {
+            Some(foreign) => Err(Violation::new("audio reaches the other party", foreign.clone())),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The border is killed and started again with what is on disk.
@@ -495,7 +516,7 @@ impl World {
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart();
         // the new process numbers its connections anew: nothing of the old ones may arrive
-        self.heap.retain(|_, happening| {
+        self.schedule.retain(|happening| {
             !matches!(
                 happening,
                 Happening::Opened(_)
@@ -511,20 +532,26 @@ impl World {
         }
     }
 
+    fn trace_input(&mut self, input: &Input<'_>) {
+        self.trace.number(self.now.as_nanos());
+        match input {
+            Input::Command { id: STATUS, .. } => {}
+            Input::Bytes { flow, from, bytes } => {
+                self.trace.debug(&(flow, from));
+                self.trace.bytes(bytes);
+            }
+            other => self.trace.debug(other),
+        }
+    }
+
     fn trace_output(&mut self, output: &Output) {
         match output {
             Output::Answer { id: STATUS, .. } => {}
             Output::Send { flow, to, bytes } => {
-                self.hash(format!("{} {flow:?} {to}", self.now.as_nanos()).as_bytes());
-                self.hash(bytes);
+                self.trace.debug(&(flow, to));
+                self.trace.bytes(bytes);
             }
-            other => self.hash(format!("{} {other:?}", self.now.as_nanos()).as_bytes()),
-        }
-    }
-
-    fn hash(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            other => self.trace.debug(other),
         }
     }
 
@@ -533,15 +560,8 @@ impl World {
         self.tally.events.get(code.as_str()).copied().unwrap_or(0)
     }
 
-    pub(crate) fn note_arrival(
-        &mut self,
-        flow: FlowId,
-        side: Side,
-        from: SocketAddr,
-        to: SocketAddr,
-        bytes: &[u8],
-    ) {
-        self.ladder.note(self.step, self.now, &place(from), to, bytes);
+    pub(crate) fn note_arrival(&mut self, flow: FlowId, side: Side, from: SocketAddr, bytes: &Bytes) {
+        self.ladder.note(self.step, self.now, (side, false), from, bytes);
         self.oracles.on_arrival(side, flow, from, bytes, self.now);
     }
 }
