@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use wire::clock::Instant;
 use wire::net::FlowId;
 
+use crate::decision::{Decider, Decisions};
+use crate::network::Who;
 use crate::rng::Rng;
 use crate::text::Text;
 
@@ -55,8 +57,11 @@ pub enum Act {
 pub struct Stage<'a> {
     /// The time.
     pub now: Instant,
-    /// The chance.
+    /// Who acts.
+    pub(crate) who: Who,
+    /// The actor's own chance.
     pub rng: &'a mut Rng,
+    pub(crate) decisions: &'a mut Decisions,
     /// What it does.
     pub acts: Vec<Act>,
     /// The number of the next connection.
@@ -66,6 +71,23 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// A free decision, to be taken before its chance is drawn: whether it is carried out. Either way what
+    /// follows has the same chance.
+    #[must_use = "what was decided against is not done"]
+    pub fn decide(&mut self, what: &'static str) -> bool {
+        let by = Decider::Actor(self.who);
+        *self.rng = self.decisions.turn(by);
+        self.decisions.may(by, what)
+    }
+
+    /// A free decision that is taken in `permille` of a thousand cases.
+    #[must_use = "what was decided against is not done"]
+    pub fn decide_for(&mut self, permille: u64, what: &'static str) -> bool {
+        let by = Decider::Actor(self.who);
+        *self.rng = self.decisions.turn(by);
+        self.rng.chance(permille) && self.decisions.may(by, what)
+    }
+
     /// Sends a message.
     pub fn send(&mut self, path: Path, text: &Text) {
         self.acts.push(Act::Send(path, text.render().into_bytes()));

@@ -1,6 +1,7 @@
 //! What arrives, and to whom it goes.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use border::{Code, Input};
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use wire::clock::WallTime;
 use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
 
 use crate::act::Path;
+use crate::decision::Decider;
 use crate::network::Who;
 use crate::scenery::{self, PBX_SIP};
 use crate::world::{Happening, World, listeners};
@@ -138,7 +140,8 @@ impl World {
             self.trace.debug(&(self.now.as_nanos(), from, to, passed));
             self.trace.bytes(bytes);
             if let Some((from, to)) = passed {
-                let delay = self.rng.millis(1, self.weather.delay);
+                let delay =
+                    self.who(to.ip()).map_or(Duration::ZERO, |who| self.delay(Decider::Voice(who), 1));
                 self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });
             }
         } else if to.ip() == scenery::PBX_IP {

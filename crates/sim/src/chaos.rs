@@ -6,6 +6,7 @@ use std::time::Duration;
 use border::{Command, Input};
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Prefix, Transport};
 
+use crate::decision::Decider;
 use crate::network::Who;
 use crate::scenery;
 use crate::world::{Happening, World};
@@ -16,9 +17,22 @@ impl World {
         if !self.busy {
             return;
         }
+        self.turn(Decider::Chaos);
         let after = self.rng.millis(1_000, 25_000);
         self.at(after, Happening::Chaos);
-        match self.rng.below(10) {
+        let blow = self.rng.below(10);
+        let what = match blow {
+            0 | 1 => "the PBX crashes",
+            2..=4 => "a phone is unplugged",
+            5 => "a connection breaks",
+            6 => "the border is killed",
+            7 => "handshakes fail",
+            _ => return,
+        };
+        if !self.decisions.may(Decider::Chaos, what) {
+            return;
+        }
+        match blow {
             0 | 1 => self.crash_pbx(),
             2..=4 => {
                 let index = usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0);
@@ -31,8 +45,7 @@ impl World {
                 }
             }
             6 => self.restart_and_resolve(),
-            7 => self.fail_a_handshake(),
-            _ => {}
+            _ => self.fail_a_handshake(),
         }
     }
 
@@ -73,8 +86,12 @@ impl World {
         if !self.busy {
             return;
         }
+        self.turn(Decider::Operator);
         let after = self.rng.millis(2_000, 20_000);
         self.at(after, Happening::Operator);
+        if !self.decisions.may(Decider::Operator, "the operator commands") {
+            return;
+        }
         let command = match self.rng.below(6) {
             0 => Command::Registrations,
             1 => Command::Calls,

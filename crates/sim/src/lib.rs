@@ -5,7 +5,7 @@
 //! after every step. Never depended on by a shipped crate; never shares code with `sip`.
 //!
 //! ```text
-//! run(Plan { seed, steps }) -> Ok(Report { trace, .. }) | Err(Failure)   // Failure prints a SIP ladder
+//! run(&Plan::new(seed, steps)) -> Ok(Report { trace, .. }) | Err(Failure)   // Failure prints a SIP ladder
 //! ```
 //!
 //! Start reading at `world.rs`; `run.rs` has the phases, `oracle.rs` what must hold.
@@ -14,6 +14,7 @@
 pub mod act;
 mod arrival;
 mod chaos;
+pub mod decision;
 pub mod digest;
 pub mod ladder;
 pub mod media_plane;

@@ -7,7 +7,7 @@ use media::{Action, BindFault, Order, RelayEvent, RelayTable, SOCKETS_PER_RELAY,
 use wire::clock::Instant;
 use wire::net::{PrefixSet, Side};
 
-use crate::rng::Rng;
+use crate::decision::{Decider, Decisions};
 use crate::scenery;
 
 /// The relays of the false world.
@@ -36,18 +36,19 @@ impl MediaPlane {
     }
 
     /// An order of the border.
-    pub fn order(&mut self, order: Order, now: Instant, rng: &mut Rng) {
+    pub(crate) fn order(&mut self, order: Order, now: Instant, decisions: &mut Decisions) {
         self.table.handle_order(order, now);
-        self.carry_out(now, rng);
+        self.carry_out(now, decisions);
     }
 
-    fn carry_out(&mut self, now: Instant, rng: &mut Rng) {
+    fn carry_out(&mut self, now: Instant, decisions: &mut Decisions) {
         while let Some(action) = self.table.poll_action() {
             match action {
                 Action::Bind { slot, side, port } => {
-                    let outcome = if rng.chance(self.refused) {
+                    let (mut rng, by) = (decisions.turn(Decider::Media), Decider::Media);
+                    let outcome = if rng.chance(self.refused) && decisions.may(by, "has no sockets") {
                         Err(BindFault::System)
-                    } else if rng.chance(self.taken) {
+                    } else if rng.chance(self.taken) && decisions.may(by, "finds a port taken") {
                         Err(BindFault::Taken)
                     } else {
                         Ok(())

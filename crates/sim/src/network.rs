@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use wire::clock::Instant;
@@ -39,15 +38,6 @@ impl Weather {
     /// For the second half.
     pub fn calm() -> Self {
         Self { loss: 0, doubled: 0, delay: 5, broken: 0 }
-    }
-
-    /// After how long each copy of a datagram arrives.
-    pub fn datagram(&self, rng: &mut Rng) -> Vec<Duration> {
-        if rng.chance(self.loss) {
-            return Vec::new();
-        }
-        let copies = if rng.chance(self.doubled) { 2 } else { 1 };
-        (0..copies).map(|_| rng.millis(1, self.delay)).collect()
     }
 }
 

@@ -349,8 +349,9 @@ impl Pbx {
         }
         self.forget_forks();
         if self.call_at.is_some_and(|at| at <= stage.now) {
+            let calls = stage.busy && stage.decide("calls a phone");
             self.call_at = Some(stage.now + stage.rng.millis(2_000, 15_000));
-            if stage.busy && self.agent.legs.len() < 6 {
+            if calls && self.agent.legs.len() < 6 {
                 self.call_somebody(stage);
             }
         }

@@ -258,8 +258,9 @@ impl Phone {
             self.register(stage);
         }
         if self.call_at.is_some_and(|at| at <= stage.now) {
+            let calls = stage.busy && stage.decide("calls");
             self.call_at = Some(stage.now + stage.rng.millis(300, 12_000));
-            if stage.busy && self.is_registered(stage.now) && self.agent.legs.len() < 3 {
+            if calls && self.is_registered(stage.now) && self.agent.legs.len() < 3 {
                 let number = (*stage
                     .rng
                     .pick(&["2001", "2002", "1001", "1002", "1003", "1004", "2999"])

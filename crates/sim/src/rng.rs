@@ -1,4 +1,4 @@
-//! The one source of chance of a run: SplitMix64 from the seed. Never anything else.
+//! The one source of chance of a run: SplitMix64 from the seed, one generator for each free decision.
 
 /// A seeded generator; the same seed gives the same run.
 #[derive(Clone, Debug)]
@@ -8,6 +8,15 @@ impl Rng {
     /// A generator for one run.
     pub fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// A generator for one thing of a run, named by numbers; unlike that of any other.
+    pub fn of(names: [u64; 3]) -> Self {
+        let mut state = 0;
+        for name in names {
+            state = Self(state ^ name).bits();
+        }
+        Self(state)
     }
 
     /// The next 64 bits.

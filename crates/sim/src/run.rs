@@ -4,24 +4,47 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use wire::clock::Instant;
+
+use crate::decision::{Actions, Deed};
 use crate::network::{Weather, Who};
 use crate::oracle::Violation;
 use crate::user_agent::State;
 use crate::world::{Tally, World};
 
 /// What to run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
     /// How many happenings the first half has.
     pub steps: u64,
+    /// The free decisions that are carried out; all of them where none are named.
+    pub only: Option<Actions>,
+}
+
+impl Plan {
+    /// A whole run of a seed.
+    pub fn new(seed: u64, steps: u64) -> Self {
+        Self { seed, steps, only: None }
+    }
+}
+
+impl fmt::Display for Plan {
+    /// The command that runs it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cargo xtask sim --seed {} --steps {}", self.seed, self.steps)?;
+        match &self.only {
+            Some(only) => write!(f, " --only {only}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A run that went well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Over everything that the border did.
+    /// Over everything that border and media plane took in and gave out.
     pub trace: u64,
     /// How many happenings there were.
     pub steps: u64,
@@ -31,20 +54,34 @@ pub struct Report {
 
 /// A rule that did not hold, and what led to it.
 pub struct Failure {
-    seed: u64,
-    step: u64,
-    violation: Violation,
+    /// What was run.
+    pub plan: Plan,
+    /// The happening after which it did not hold.
+    pub step: u64,
+    /// Which rule, and what was seen.
+    pub violation: Violation,
+    /// The free decisions that had been carried out.
+    pub deeds: Vec<Deed>,
     events: String,
     ladder: String,
 }
 
+/// So many deeds are printed; a run that was made smaller has fewer.
+const DEEDS_SHOWN: usize = 40;
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { oracle, seen, call } = &self.violation;
-        writeln!(f, "seed {} step {}: oracle \"{oracle}\"", self.seed, self.step)?;
-        writeln!(f, "{seen}\n\nevents:\n{}", self.events)?;
-        writeln!(f, "ladder {call}:\n{}", self.ladder)?;
-        write!(f, "again: PORTCULLIS_SIM_SEED={} cargo test -p sim --test simulation", self.seed)
+        writeln!(f, "seed {} step {}: oracle \"{oracle}\"", self.plan.seed, self.step)?;
+        writeln!(f, "{seen}\n\nevents:\n{}\n", self.events)?;
+        let earlier = self.deeds.len().saturating_sub(DEEDS_SHOWN);
+        writeln!(f, "free decisions ({} before these):", earlier)?;
+        for Deed { action, what, step, at } in self.deeds.iter().skip(earlier) {
+            let seconds = at.since(Instant::ZERO).as_secs_f64();
+            writeln!(f, "{step:>7} {seconds:>10.3}  {}:{} {what}", action.by, action.number)?;
+        }
+        writeln!(f, "\nladder {call}:\n{}", self.ladder)?;
+        write!(f, "again: {}", self.plan)
     }
 }
 
@@ -54,13 +91,18 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Runs one seed.
-pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
-    let mut world = World::new(plan.seed);
+impl std::error::Error for Failure {}
+
+/// Runs one plan.
+pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(plan.seed, plan.only.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| world.live(plan.steps)));
     let violation = match outcome {
         Ok(Ok(())) => {
             world.tally.audio += world.media.forwarded;
+            for deed in &world.decisions.deeds {
+                *world.tally.deeds.entry(deed.what).or_default() += 1;
+            }
             return Ok(Report { trace: world.trace.value(), steps: world.step, tally: world.tally });
         }
         Ok(Err(violation)) => violation,
@@ -74,10 +116,11 @@ pub fn run(plan: Plan) -> Result<Report, Box<Failure>> {
     };
     let events: Vec<&str> = world.oracles.recent_events().collect();
     Err(Box::new(Failure {
-        seed: plan.seed,
+        plan: plan.clone(),
         step: world.step,
         events: events.join("\n"),
         ladder: world.ladder.print(&violation.call),
+        deeds: std::mem::take(&mut world.decisions.deeds),
         violation,
     }))
 }

@@ -69,8 +69,9 @@ impl Scanner {
 
     /// The next attempt.
     pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
+        let scans = stage.busy && stage.decide("scans");
         self.at = stage.busy.then(|| stage.now + stage.rng.millis(50, 9_000));
-        let Some(path) = self.path(stage).filter(|_| stage.busy) else { return };
+        let Some(path) = scans.then(|| self.path(stage)).flatten() else { return };
         let bytes = match stage.rng.below(8) {
             0 => garbage(stage),
             1 => self.mutated(stage),

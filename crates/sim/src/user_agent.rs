@@ -153,7 +153,8 @@ impl UserAgent {
             refuses: false,
         };
         // some users lose patience while it rings
-        leg.act_at = (stage.busy && stage.rng.chance(200)).then(|| stage.now + stage.rng.millis(50, 6_000));
+        leg.act_at = (stage.busy && stage.decide_for(200, "loses patience"))
+            .then(|| stage.now + stage.rng.millis(50, 6_000));
         let offer = self.sdp(&leg, "sendrecv");
         let invite = self.build("INVITE", &leg).with_body("application/sdp", offer);
         leg.invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
@@ -256,7 +257,7 @@ impl UserAgent {
             holds: 0,
             answered: 0,
             sdp_version: 1,
-            refuses: stage.busy && stage.rng.chance(150),
+            refuses: stage.busy && stage.decide_for(150, "refuses"),
         };
         if stage.rng.chance(800) {
             let tag = leg.local_tag.clone();
@@ -501,7 +502,9 @@ impl UserAgent {
                     self.legs[place].state = State::Answered;
                 }
             }
-            State::Talking if leg.holds < 2 && stage.busy && stage.rng.chance(300) => self.hold(place, stage),
+            State::Talking if leg.holds < 2 && stage.busy && stage.decide_for(300, "holds") => {
+                self.hold(place, stage);
+            }
             State::Talking => self.hang_up(place, stage),
             State::Answered | State::Ending | State::Over => {}
         }

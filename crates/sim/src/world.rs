@@ -2,7 +2,7 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Table, Target};
@@ -12,6 +12,7 @@ use wire::clock::{Instant, Now, WallTime};
 use wire::net::{FlowId, PrefixSet, Side, Transport};
 
 use crate::act::{Act, Path, Stage};
+use crate::decision::{Actions, Decider, Decisions};
 use crate::ladder::Ladder;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Connections, Weather, Who};
@@ -70,11 +71,17 @@ pub struct Tally {
     pub changed: u64,
     /// Commands of the operator.
     pub commands: u64,
+    /// Free decisions, by what was done.
+    pub deeds: BTreeMap<&'static str, u64>,
 }
 
 /// The whole false world around one real border.
 pub struct World {
+    /// The chance of what chaos and operator do, and of nothing else.
     pub(crate) rng: Rng,
+    seed: u64,
+    pub(crate) decisions: Decisions,
+    streams: BTreeMap<Who, Rng>,
     pub(crate) now: Instant,
     pub(crate) step: u64,
     schedule: Schedule,
@@ -109,9 +116,10 @@ const WALL_START: u64 = 1_790_000_000_000;
 const STATUS: u64 = u64::MAX;
 
 impl World {
-    /// A world drawn from a seed.
-    pub fn new(seed: u64) -> Self {
+    /// A world drawn from a seed, in which only these free decisions are carried out, or all.
+    pub fn new(seed: u64, only: Option<Actions>) -> Self {
         let mut rng = Rng::new(seed);
+        let mut decisions = Decisions::new(seed, only);
         let habits = Habits {
             tcp: rng.chance(300),
             challenges_calls: rng.chance(700),
@@ -121,7 +129,15 @@ impl World {
         };
         let mut next_flow = 100;
         let now = Instant::ZERO;
-        let mut stage = Stage { now, rng: &mut rng, acts: Vec::new(), next_flow: &mut next_flow, busy: true };
+        let mut stage = Stage {
+            now,
+            who: Who::Pbx,
+            rng: &mut rng,
+            decisions: &mut decisions,
+            acts: Vec::new(),
+            next_flow: &mut next_flow,
+            busy: true,
+        };
         let pbx = Pbx::new(habits, &mut stage);
         let phones = models().into_iter().map(|model| Phone::new(model, &mut stage)).collect();
         let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls]
@@ -139,7 +155,7 @@ impl World {
             schedule: Schedule::default(),
             orders_until: now,
             touched: true,
-            border: start_border(&mut rng, now, Vec::new()),
+            border: start_border(decisions.turn(Decider::Shell), now, Vec::new()),
             epoch: 0,
             weather,
             connections: BTreeMap::new(),
@@ -159,12 +175,15 @@ impl World {
             trace: Trace::default(),
             status: Default::default(),
             rng,
+            seed,
+            decisions,
+            streams: BTreeMap::new(),
         };
         world.perform(Who::Pbx, first);
         world.at(Duration::from_secs(3), Happening::Operator);
         world.at(Duration::from_secs(8), Happening::Chaos);
         // some borders start before their PBX
-        if world.rng.chance(150) {
+        if world.strikes(Decider::Chaos, 150, "the PBX is not there at first") {
             world.crash_pbx();
         }
         world
@@ -184,20 +203,36 @@ impl World {
         self.schedule.put(at.max(self.now), happening);
     }
 
+    /// It is the turn of one that is no actor: its chance is `self.rng` from here on.
+    pub(crate) fn turn(&mut self, by: Decider) {
+        self.rng = self.decisions.turn(by);
+    }
+
+    /// Whether a fault strikes that strikes in `permille` of a thousand cases; its chance is `self.rng`.
+    pub(crate) fn strikes(&mut self, by: Decider, permille: u64, what: &'static str) -> bool {
+        self.turn(by);
+        self.rng.chance(permille) && self.decisions.may(by, what)
+    }
+
     /// Lets an actor act, and carries out what it does.
     pub(crate) fn stage<T>(&mut self, who: Who, act: impl FnOnce(&mut Self, &mut Stage<'_>) -> T) -> T {
-        let mut rng = self.rng.clone();
+        let first = || Rng::of([self.seed, Decider::Actor(who).code(), 0]);
+        let mut rng = self.streams.remove(&who).unwrap_or_else(first);
+        let mut decisions = std::mem::take(&mut self.decisions);
         let mut next_flow = self.next_flow;
         let mut stage = Stage {
             now: self.now,
+            who,
             rng: &mut rng,
+            decisions: &mut decisions,
             acts: Vec::new(),
             next_flow: &mut next_flow,
             busy: self.busy,
         };
         let result = act(self, &mut stage);
         let acts = stage.acts;
-        self.rng = rng;
+        self.streams.insert(who, rng);
+        self.decisions = decisions;
         self.next_flow = next_flow;
         self.perform(who, acts);
         self.arm_actor(who);
@@ -222,20 +257,24 @@ impl World {
     fn arm(&mut self, timer: Timer) {
         let Some(at) = self.wanted(timer).filter(|at| self.schedule.is_late(timer, *at)) else { return };
         // a real shell is never quite on time
-        let late = if timer == Timer::Border { self.rng.millis(0, 2) } else { Duration::ZERO };
+        let late = match timer {
+            Timer::Border => self.decisions.turn(Decider::Shell).millis(0, 2),
+            Timer::Media | Timer::Actor(_) => Duration::ZERO,
+        };
         self.schedule.arm(timer, at, (at + late).max(self.now));
     }
 
     fn perform(&mut self, who: Who, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::Send(Path::Udp(from, to), bytes) => self.send_datagram(from, to, bytes.into()),
+                Act::Send(Path::Udp(from, to), bytes) => self.send_datagram(who, (from, to), bytes.into()),
                 Act::Send(Path::Stream(flow), bytes) => self.send_stream(flow, true, bytes.into()),
                 Act::Connect { flow, from, to } => self.connect(who, flow, from, to),
                 Act::Disconnect(flow) => self.disconnect(flow, true),
                 Act::Audio { from, to, bytes } => {
-                    let delay = self.rng.millis(1, self.weather.delay);
-                    if !self.rng.chance(self.weather.loss) {
+                    let by = Decider::Voice(who);
+                    if !self.strikes(by, self.weather.loss, "loses audio") {
+                        let delay = self.rng.millis(1, self.weather.delay);
                         self.at(delay, Happening::Audio { from, to, bytes });
                     }
                 }
@@ -243,17 +282,31 @@ impl World {
         }
     }
 
-    fn send_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
-        for delay in self.weather.datagram(&mut self.rng) {
+    /// A datagram on its way, from or to an actor.
+    fn send_datagram(&mut self, who: Who, (from, to): (SocketAddr, SocketAddr), bytes: Bytes) {
+        let (by, weather) = (Decider::Network(who), self.weather);
+        if self.strikes(by, weather.loss, "loses a datagram") {
+            return;
+        }
+        if self.rng.chance(weather.doubled) && self.decisions.may(by, "doubles a datagram") {
+            let delay = self.rng.millis(1, weather.delay);
             self.at(delay, Happening::Datagram { from, to, bytes: bytes.clone() });
         }
+        let delay = self.rng.millis(1, weather.delay);
+        self.at(delay, Happening::Datagram { from, to, bytes });
     }
 
     fn connect(&mut self, who: Who, flow: FlowId, from: SocketAddr, to: SocketAddr) {
         let side = if who == Who::Pbx { Side::Inside } else { Side::Outside };
-        let open = self.now + self.rng.millis(1, self.weather.delay);
+        let open = self.now + self.delay(Decider::Network(who), 1);
         self.connections.insert(flow, Connection::new(who, side, to, from, open));
         self.at_instant(open, Happening::Opened(flow));
+    }
+
+    /// How long something is under way that cannot be lost.
+    pub(crate) fn delay(&mut self, by: Decider, least: u64) -> Duration {
+        let most = if by == Decider::Media { self.weather.delay.min(50) } else { self.weather.delay };
+        self.decisions.turn(by).millis(least, most)
     }
 
     fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
@@ -262,11 +315,13 @@ impl World {
         if !(connection.at_actor && connection.at_border) {
             return;
         }
-        let pieces = connection.cut(bytes, inward, now, weather.delay, &mut self.rng);
-        for (at, bytes) in pieces {
+        let by = Decider::Network(connection.who);
+        let mut rng = self.decisions.turn(by);
+        let breaks = rng.chance(weather.broken) && self.decisions.may(by, "breaks a connection");
+        for (at, bytes) in connection.cut(bytes, inward, now, weather.delay, &mut rng) {
             self.at_instant(at, Happening::Chunk { flow, inward, bytes });
         }
-        if self.rng.chance(weather.broken) {
+        if breaks {
             self.break_connection(flow);
         }
     }
@@ -285,8 +340,11 @@ impl World {
 
     /// Both ends learn that it broke; what is under way is lost with it.
     pub(crate) fn break_connection(&mut self, flow: FlowId) {
+        let Some(by) = self.connections.get(&flow).map(|connection| Decider::Network(connection.who)) else {
+            return;
+        };
         for inward in [true, false] {
-            let delay = self.rng.millis(1, self.weather.delay);
+            let delay = self.delay(by, 1);
             self.at(delay, Happening::Closed { flow, inward });
         }
     }
@@ -301,6 +359,7 @@ impl World {
             self.now = at.max(self.now);
             if self.is_due(&happening) {
                 self.step += 1;
+                self.decisions.on_step(self.step, self.now);
                 self.happen(happening)?;
                 self.settle()?;
             }
@@ -328,7 +387,7 @@ impl World {
             Happening::Closed { flow, inward } => self.on_closed(flow, inward),
             Happening::Order(epoch, order) if epoch == self.epoch => {
                 self.trace.number(self.now.as_nanos());
-                self.media.order(*order, self.now, &mut self.rng);
+                self.media.order(*order, self.now, &mut self.decisions);
             }
             Happening::Event(epoch, event) if epoch == self.epoch => {
                 if matches!(*event, RelayEvent::Closed { .. } | RelayEvent::Failed { .. }) {
@@ -372,6 +431,13 @@ impl World {
         Ok(())
     }
 
+    /// Who is at an address.
+    pub(crate) fn who(&self, ip: IpAddr) -> Option<Who> {
+        let phone = || self.phones.iter().position(|phone| phone.source().ip() == ip).map(Who::Phone);
+        let scanner = || self.scanners.iter().position(|scanner| scanner.source().ip() == ip);
+        if ip == scenery::PBX_IP { Some(Who::Pbx) } else { phone().or_else(|| scanner().map(Who::Scanner)) }
+    }
+
     /// Hands the border something that happened.
     pub(crate) fn input(&mut self, input: Input<'_>) {
         let now = self.now();
@@ -410,7 +476,7 @@ impl World {
             self.carry_out(output)?;
         }
         while let Some(event) = self.media.poll_event() {
-            let delay = self.rng.millis(0, self.weather.delay.min(50));
+            let delay = self.delay(Decider::Media, 0);
             self.at(delay, Happening::Event(self.epoch, Box::new(event)));
         }
         self.arm(Timer::Media);
@@ -422,7 +488,7 @@ impl World {
         match output {
             Output::Send { flow, to, bytes } => self.on_border_sends(flow, to, bytes)?,
             Output::OpenFlow { flow, to, .. } => {
-                let open = self.now + self.rng.millis(1, self.weather.delay);
+                let open = self.now + self.delay(Decider::Network(Who::Pbx), 1);
                 let local = SocketAddr::new(scenery::INSIDE_IP, 30_000);
                 self.connections.insert(flow, Connection::new(Who::Pbx, Side::Inside, local, to, open));
                 self.at_instant(open, Happening::Asked(flow));
@@ -436,17 +502,18 @@ impl World {
                 if matches!(order, Order::Open { .. }) {
                     self.oracles.on_relay(true);
                 }
-                let delay = self.rng.millis(0, self.weather.delay.min(50));
+                let delay = self.delay(Decider::Media, 0);
                 self.orders_until = self.orders_until.max(self.now + delay);
                 self.at_instant(self.orders_until, Happening::Order(self.epoch, Box::new(order)));
             }
             Output::Persist { ticket, record } => {
-                let ok = !self.rng.chance(self.disk_fails);
+                let (mut rng, by) = (self.decisions.turn(Decider::Disk), Decider::Disk);
+                let delay = rng.millis(1, self.disk_delay);
+                let ok = !(rng.chance(self.disk_fails) && self.decisions.may(by, "fails to write"));
                 // a disk that hangs answers never
-                if !ok && self.rng.chance(200) {
+                if !ok && rng.chance(200) {
                     return Ok(());
                 }
-                let delay = self.rng.millis(1, self.disk_delay);
                 self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record: Box::new(record) });
             }
             Output::Event(event) => {
@@ -479,7 +546,11 @@ impl World {
         self.ladder.note(self.step, self.now, (side, true), to, &bytes);
         self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
         match listener {
-            Some((_, _, _, local)) => self.send_datagram(local, to, bytes),
+            Some((_, _, _, local)) => {
+                if let Some(who) = self.who(to.ip()) {
+                    self.send_datagram(who, (local, to), bytes);
+                }
+            }
             None => self.send_stream(flow, false, bytes),
         }
         Ok(())
@@ -509,10 +580,11 @@ impl World {
             key: key.clone(),
             value: Some(value.clone()),
         });
-        self.border = start_border(&mut self.rng, self.now, kept.collect());
+        let rng = self.decisions.turn(Decider::Shell);
+        self.border = start_border(rng, self.now, kept.collect());
         let (taken, refused) = (self.media.taken, self.media.refused);
         self.tally.audio += self.media.forwarded;
-        self.media = MediaPlane::new(self.rng.bits());
+        self.media = MediaPlane::new(self.decisions.turn(Decider::Media).bits());
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart();
         // the new process numbers its connections anew: nothing of the old ones may arrive
@@ -594,7 +666,7 @@ fn models() -> Vec<Model> {
     ]
 }
 
-fn start_border(rng: &mut Rng, now: Instant, kept: Vec<Record>) -> Border {
+fn start_border(mut rng: Rng, now: Instant, kept: Vec<Record>) -> Border {
     let mut seed = [0; 32];
     for byte in &mut seed {
         *byte = u8::try_from(rng.below(256)).unwrap_or(0);

@@ -12,7 +12,7 @@ fn steps() -> u64 {
 }
 
 fn report(seed: u64) -> Result<Report, Box<Failure>> {
-    run(Plan { seed, steps: steps() })
+    run(&Plan::new(seed, steps()))
 }
 
 #[test]
