@@ -1,14 +1,15 @@
 //! One run: faults, then calm, then a probe that everything still works, then goodbye.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use wire::clock::Instant;
 
 use crate::decision::{Actions, Deed};
+use crate::ladder::Ladder;
 use crate::network::{Weather, Who};
 use crate::oracle::Violation;
+use crate::panic::caught;
 use crate::user_agent::State;
 use crate::world::{Tally, World};
 
@@ -63,11 +64,23 @@ pub struct Failure {
     /// The free decisions that had been carried out.
     pub deeds: Vec<Deed>,
     events: String,
-    ladder: String,
+    ladder: Ladder,
 }
 
 /// So many deeds are printed; a run that was made smaller has fewer.
 const DEEDS_SHOWN: usize = 40;
+
+/// The oracle of panics.
+const PANIC: &str = "nothing panics";
+
+impl Failure {
+    /// Whether another run failed as this one did; a panic has a place.
+    pub(crate) fn breaks_the_same_rule(&self, other: &Self) -> bool {
+        let place = |of: &Self| of.violation.seen.lines().next().map(str::to_owned);
+        let oracle = self.violation.oracle;
+        oracle == other.violation.oracle && (oracle != PANIC || place(self) == place(other))
+    }
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +93,7 @@ impl fmt::Display for Failure {
             let seconds = at.since(Instant::ZERO).as_secs_f64();
             writeln!(f, "{step:>7} {seconds:>10.3}  {}:{} {what}", action.by, action.number)?;
         }
-        writeln!(f, "\nladder {call}:\n{}", self.ladder)?;
+        writeln!(f, "\nladder {call}:\n{}", self.ladder.print(call))?;
         write!(f, "again: {}", self.plan)
     }
 }
@@ -96,8 +109,7 @@ impl std::error::Error for Failure {}
 /// Runs one plan.
 pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
     let mut world = World::new(plan.seed, plan.only.clone());
-    let outcome = catch_unwind(AssertUnwindSafe(|| world.live(plan.steps)));
-    let violation = match outcome {
+    let violation = match caught(|| world.live(plan.steps)) {
         Ok(Ok(())) => {
             world.tally.audio += world.media.forwarded;
             for deed in &world.decisions.deeds {
@@ -106,21 +118,15 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
             return Ok(Report { trace: world.trace.value(), steps: world.step, tally: world.tally });
         }
         Ok(Err(violation)) => violation,
-        Err(panic) => {
-            let words = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
-            Violation::new("nothing panics", words.unwrap_or_default())
-        }
+        Err(panic) => Violation::new(PANIC, panic),
     };
     let events: Vec<&str> = world.oracles.recent_events().collect();
     Err(Box::new(Failure {
         plan: plan.clone(),
         step: world.step,
         events: events.join("\n"),
-        ladder: world.ladder.print(&violation.call),
-        deeds: std::mem::take(&mut world.decisions.deeds),
+        ladder: world.ladder,
+        deeds: world.decisions.deeds,
         violation,
     }))
 }

@@ -75,6 +75,24 @@ pub struct Tally {
     pub deeds: BTreeMap<&'static str, u64>,
 }
 
+impl Tally {
+    /// Adds what another run saw.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, counts) in [(&mut self.events, &other.events), (&mut self.deeds, &other.deeds)] {
+            for (name, count) in counts {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        for (sum, count) in self.restarts.iter_mut().zip(other.restarts) {
+            *sum += count;
+        }
+        self.audio += other.audio;
+        self.answered += other.answered;
+        self.changed += other.changed;
+        self.commands += other.commands;
+    }
+}
+
 /// The whole false world around one real border.
 pub struct World {
     /// The chance of what chaos and operator do, and of nothing else.

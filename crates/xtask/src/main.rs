@@ -2,6 +2,7 @@
 //!
 //! - `cargo xtask test [STAGE…]` checks the Rust version, installs what the tests need where it may, then runs
 //!   the stages `tidy`, `unit`, `simulation`, `e2e` (all of them where none is named).
+//! - `cargo xtask sim …` runs seeds of the simulation, optimised; `--help` tells its arguments.
 //! - `cargo xtask ci` does what `.ci/run` does before it: format, lints, dependencies, then `test`.
 //!
 //! Never starts a daemon of the system and never touches anything outside the target directory, except for
@@ -12,11 +13,12 @@ mod apt;
 mod machine;
 mod stage;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask ci";
+const USAGE: &str =
+    "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask sim … | cargo xtask ci";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +37,7 @@ fn run(words: &[&str]) -> Result<()> {
         .context("cannot enter the tree")?;
     match words {
         ["test", chosen @ ..] => test(chosen),
+        ["sim", arguments @ ..] => sim(arguments),
         ["ci"] => {
             machine::check_rust()?;
             stage::run_all(&stage::gate())?;
@@ -42,6 +45,15 @@ fn run(words: &[&str]) -> Result<()> {
         }
         _ => bail!("{USAGE}"),
     }
+}
+
+/// Runs the simulation's own program at this terminal.
+fn sim(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--locked", "--profile", "sim", "--package", "sim", "--"]);
+    let status = command.args(arguments).status().context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("the simulation failed") }
 }
 
 fn test(chosen: &[&str]) -> Result<()> {

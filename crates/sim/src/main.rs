@@ -1,0 +1,121 @@
+//! `cargo xtask sim`: runs many seeds, or one again. Its use stands in `crates/sim/README.md`.
+#![forbid(unsafe_code)]
+
+mod progress;
+mod sweep;
+
+use std::num::NonZero;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sim::decision::Actions;
+use sim::{Failure, Plan};
+
+use crate::progress::Progress;
+use crate::sweep::{Found, Sweep};
+
+/// Runs the real border in a false world, from seeds that replay exactly.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask sim")]
+struct Arguments {
+    /// How many seeds
+    #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1, conflicts_with = "seed")]
+    from: u64,
+    /// How many happenings the half with faults has
+    #[arg(long, default_value_t = 2_000)]
+    steps: u64,
+    /// How many at once [default: as many as there are cores]
+    #[arg(long, conflicts_with = "seed")]
+    jobs: Option<NonZero<usize>>,
+    /// This seed alone
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these free decisions are carried out, as in phone0:1-4,net-pbx:7,chaos:2
+    #[arg(long, requires = "seed")]
+    only: Option<Actions>,
+    /// Go on after a failure, and list all at the end
+    #[arg(long, conflicts_with = "seed")]
+    keep_going: bool,
+    /// Print a failure as it is, without looking for a smaller run that fails too
+    #[arg(long)]
+    no_shrink: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let all_is_well = match arguments.seed {
+        Some(seed) => replay(&arguments, seed),
+        None => sweep(&arguments),
+    };
+    if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one plan twice; true where every rule holds.
+fn replay(arguments: &Arguments, seed: u64) -> bool {
+    let plan = Plan { seed, steps: arguments.steps, only: arguments.only.clone() };
+    match sweep::run_twice(&plan) {
+        Ok(report) => {
+            println!("{report:#?}\nevery rule holds, twice with the same trace");
+            true
+        }
+        Err(found) => {
+            show(found, arguments.no_shrink);
+            false
+        }
+    }
+}
+
+/// Runs many seeds; true where every rule holds.
+fn sweep(arguments: &Arguments) -> bool {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let sweep = Sweep {
+        from: arguments.from,
+        seeds: arguments.seeds,
+        steps: arguments.steps,
+        jobs: arguments.jobs.unwrap_or_else(cores).get(),
+        keep_going: arguments.keep_going,
+    };
+    let mut outcome = sweep.run();
+    println!("{}", outcome.summary);
+    if outcome.found.is_empty() {
+        println!("every rule holds");
+        return true;
+    }
+    outcome.found.sort_by_key(Found::seed);
+    if outcome.found.len() > 1 {
+        println!("{} seeds failed:", outcome.found.len());
+        outcome.found.iter().for_each(|found| println!("  {}", found.title()));
+    }
+    println!("the first of those that failed:\n");
+    if let Some(first) = outcome.found.into_iter().next() {
+        show(first, arguments.no_shrink);
+    }
+    if !arguments.keep_going {
+        println!("the sweep ended at the first failure; --keep-going goes on");
+    }
+    false
+}
+
+/// Prints a failure whole, then as small as it can be made.
+fn show(found: Found, no_shrink: bool) {
+    match found {
+        Found::Broken(failure) if no_shrink => println!("{failure}\n"),
+        Found::Broken(failure) => {
+            println!("{failure}\n");
+            show_smaller(failure);
+        }
+        other => println!("{}\n", other.title()),
+    }
+}
+
+fn show_smaller(failure: Box<Failure>) {
+    let mut progress = Progress::new();
+    let shrunk = sim::shrink(failure, |runs, left| {
+        progress.line(|| format!("looking for a smaller run: {runs} tried, {left} free decisions left"));
+    });
+    progress.end();
+    println!("---- as small as it could be made, in {} runs ----\n\n{}\n", shrunk.runs, shrunk.failure);
+}

@@ -1,0 +1,126 @@
+//! Makes a failing run smaller: an earlier end, a prefix of its free decisions, then only those it needs.
+//!
+//! Each smaller run is run whole, and taken where it breaks the same rule. Nothing here is random.
+
+use std::collections::BTreeSet;
+
+use crate::decision::{Action, Actions, Decider};
+use crate::run::{Failure, Plan, run};
+
+/// Runs at most: some minutes.
+const RUNS_MAX: u64 = 4_000;
+
+/// The smallest run that was found.
+pub struct Shrunk {
+    /// How it fails; its plan says how to run it.
+    pub failure: Box<Failure>,
+    /// How many runs it took to find.
+    pub runs: u64,
+}
+
+/// Makes a failing run smaller. `progress` hears, after each run, how many there were and how many free
+/// decisions are left.
+pub fn shrink(failure: Box<Failure>, progress: impl FnMut(u64, usize)) -> Shrunk {
+    let mut shrinker = Shrinker { actions: deeds_of(&failure), best: failure, runs: 0, progress };
+    shrinker.end_early();
+    shrinker.begin_only();
+    shrinker.leave_out_deciders();
+    shrinker.leave_out();
+    shrinker.end_early();
+    Shrunk { failure: shrinker.best, runs: shrinker.runs }
+}
+
+struct Shrinker<P> {
+    best: Box<Failure>,
+    /// What was done in it, in order.
+    actions: Vec<Action>,
+    runs: u64,
+    progress: P,
+}
+
+impl<P: FnMut(u64, usize)> Shrinker<P> {
+    /// Whether a run of so many steps with these actions alone breaks the same rule; then it is the best one.
+    fn fails(&mut self, steps: u64, actions: &[Action]) -> bool {
+        if self.runs >= RUNS_MAX {
+            return false;
+        }
+        self.runs += 1;
+        let only = Some(Actions(actions.iter().copied().collect()));
+        let outcome = run(&Plan { seed: self.best.plan.seed, steps, only });
+        let same = outcome.err().filter(|failure| failure.breaks_the_same_rule(&self.best));
+        let is_same = same.is_some();
+        if let Some(failure) = same {
+            self.actions = deeds_of(&failure);
+            self.best = failure;
+        }
+        (self.progress)(self.runs, self.actions.len());
+        is_same
+    }
+
+    fn fails_with(&mut self, actions: &[Action]) -> bool {
+        self.fails(self.best.plan.steps, actions)
+    }
+
+    /// The smallest size up to `most` for which a run fails, if failing grows with it.
+    fn smallest(&mut self, most: u64, mut fails: impl FnMut(&mut Self, u64) -> bool) {
+        let (mut low, mut high) = (0, most);
+        while low < high {
+            let middle = low.midpoint(high);
+            if fails(self, middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+    }
+
+    fn end_early(&mut self) {
+        let steps = self.best.plan.steps.min(self.best.step);
+        let actions = self.actions.clone();
+        self.smallest(steps + 1, |own, steps| own.fails(steps, &actions));
+    }
+
+    fn begin_only(&mut self) {
+        let all = self.actions.clone();
+        self.smallest(all.len() as u64, |own, size| {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            own.fails_with(all.get(..size).unwrap_or(&all))
+        });
+    }
+
+    fn leave_out_deciders(&mut self) {
+        let deciders: BTreeSet<Decider> = self.actions.iter().map(|action| action.by).collect();
+        for by in deciders {
+            let rest: Vec<Action> = self.actions.iter().filter(|action| action.by != by).copied().collect();
+            self.fails_with(&rest);
+        }
+    }
+
+    /// Leaves out ever smaller parts, until no single action can be left out (delta debugging).
+    fn leave_out(&mut self) {
+        let mut size = self.actions.len().div_ceil(2);
+        while size > 0 && self.runs < RUNS_MAX {
+            let before = self.actions.len();
+            let mut begin = 0;
+            while begin < self.actions.len() {
+                let mut rest = self.actions.clone();
+                rest.drain(begin..(begin + size).min(rest.len()));
+                // what is left has moved up to where the part was
+                if !self.fails_with(&rest) {
+                    begin += size;
+                }
+            }
+            if size == 1 && self.actions.len() == before {
+                return;
+            }
+            size = (size / 2).max(1).min(self.actions.len());
+        }
+    }
+}
+
+/// What was carried out, each action once, in order.
+fn deeds_of(failure: &Failure) -> Vec<Action> {
+    let mut seen = BTreeSet::new();
+    let deeds = failure.deeds.iter().map(|deed| deed.action);
+    deeds.filter(|action| seen.insert(*action)).collect()
+}
