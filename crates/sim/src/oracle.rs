@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use border::command::StatusView;
 use guard::CallRule;
+use media::RelayId;
 use memchr::memmem;
 use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
@@ -57,9 +58,9 @@ type FlowIdOrNone = Option<FlowId>;
 #[derive(Debug, Default)]
 pub struct Oracles {
     invites: BTreeMap<InviteKey, Invite>,
-    relays_opened: u64,
-    relays_closed: u64,
-    /// Initial INVITEs at the border: when a From tag came first.
+    /// Relays that were ordered, and of which neither an end nor a failure was reported.
+    relays: BTreeSet<RelayId>,
+    /// Initial INVITEs that the border heard and has not refused: when a From tag came first.
     arrived: BTreeMap<String, Instant>,
     /// When calls began that the PBX saw, by extension, each From tag once.
     started: BTreeMap<String, Vec<Instant>>,
@@ -106,7 +107,8 @@ impl Oracles {
         if text.method() != "INVITE" {
             return;
         }
-        if side == Side::Outside && text.to_tag().is_empty() {
+        let heard = !self.blocked.contains(from.ip()) || self.spared.contains(&flow);
+        if side == Side::Outside && text.to_tag().is_empty() && heard {
             self.arrived.entry(text.from_tag().to_owned()).or_insert(now);
         }
         let key = invite_key(side, &text);
@@ -130,13 +132,14 @@ impl Oracles {
         self.spared = spared.iter().copied().collect();
     }
 
-    /// An order went to the media plane, or an event came back.
-    pub fn on_relay(&mut self, opened: bool) {
-        if opened {
-            self.relays_opened += 1;
-        } else {
-            self.relays_closed += 1;
-        }
+    /// A relay was ordered.
+    pub fn on_relay_ordered(&mut self, relay: RelayId) {
+        self.relays.insert(relay);
+    }
+
+    /// A relay is reported closed, or failed; of one that failed a later order is answered as well.
+    pub fn on_relay_ended(&mut self, relay: RelayId) {
+        self.relays.remove(&relay);
     }
 
     /// Every rule about one message that the border sends.
@@ -175,6 +178,9 @@ impl Oracles {
         if code < 200 {
             invite.provisional = true;
             return Ok(());
+        }
+        if code >= 300 {
+            self.arrived.remove(text.from_tag());
         }
         let tag = if code < 300 { text.to_tag().to_owned() } else { String::new() };
         let fail = |seen: String| Err(Violation::of("one final answer", seen, text));
@@ -229,14 +235,11 @@ impl Oracles {
         in_plane: usize,
         at_rest: bool,
     ) -> Result<(), Violation> {
-        let live = self.relays_opened - self.relays_closed;
-        if status.relays as u64 != live {
+        let live = self.relays.len();
+        if status.relays != live {
             return Err(Violation::new(
                 "relays balance",
-                format!(
-                    "{} opened, {} closed, the border counts {}",
-                    self.relays_opened, self.relays_closed, status.relays
-                ),
+                format!("open are {:?}, the border counts {}", self.relays, status.relays),
             ));
         }
         if at_rest && (live != 0 || in_plane != 0 || status.calls != 0) {
@@ -314,7 +317,8 @@ impl Oracles {
         self.invites.clear();
         // the counts of calls are not kept: a restart takes the window with it
         self.started.clear();
-        self.relays_closed = self.relays_opened;
+        self.arrived.clear();
+        self.relays.clear();
         self.spared.clear();
     }
 }

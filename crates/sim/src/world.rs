@@ -103,8 +103,8 @@ pub struct World {
     pub(crate) now: Instant,
     pub(crate) step: u64,
     schedule: Schedule,
-    /// When the last order under way reaches the media plane: they arrive in order.
-    orders_until: Instant,
+    /// When the last order and the last event under way between border and media plane arrive.
+    lanes_until: [Instant; 2],
     /// The border was called since the oracles last looked at it.
     touched: bool,
     pub(crate) border: Border,
@@ -171,7 +171,7 @@ impl World {
             now,
             step: 0,
             schedule: Schedule::default(),
-            orders_until: now,
+            lanes_until: [now; 2],
             touched: true,
             border: start_border(decisions.turn(Decider::Shell), now, Vec::new()),
             epoch: 0,
@@ -321,10 +321,16 @@ impl World {
         self.at_instant(open, Happening::Opened(flow));
     }
 
+    /// When something arrives by the lane to the media plane, or by the one from it: neither overtakes.
+    fn in_order(&mut self, lane: usize) -> Instant {
+        let delay = self.decisions.turn(Decider::Shell).millis(0, self.weather.delay.min(50));
+        self.lanes_until[lane] = self.lanes_until[lane].max(self.now + delay);
+        self.lanes_until[lane]
+    }
+
     /// How long something is under way that cannot be lost.
     pub(crate) fn delay(&mut self, by: Decider, least: u64) -> Duration {
-        let most = if by == Decider::Media { self.weather.delay.min(50) } else { self.weather.delay };
-        self.decisions.turn(by).millis(least, most)
+        self.decisions.turn(by).millis(least, self.weather.delay)
     }
 
     fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
@@ -408,8 +414,8 @@ impl World {
                 self.media.order(*order, self.now, &mut self.decisions);
             }
             Happening::Event(epoch, event) if epoch == self.epoch => {
-                if matches!(*event, RelayEvent::Closed { .. } | RelayEvent::Failed { .. }) {
-                    self.oracles.on_relay(false);
+                if let RelayEvent::Closed { relay, .. } | RelayEvent::Failed { relay, .. } = &*event {
+                    self.oracles.on_relay_ended(*relay);
                 }
                 self.input(Input::Media(*event));
             }
@@ -494,8 +500,8 @@ impl World {
             self.carry_out(output)?;
         }
         while let Some(event) = self.media.poll_event() {
-            let delay = self.delay(Decider::Media, 0);
-            self.at(delay, Happening::Event(self.epoch, Box::new(event)));
+            let at = self.in_order(1);
+            self.at_instant(at, Happening::Event(self.epoch, Box::new(event)));
         }
         self.arm(Timer::Media);
         self.arm(Timer::Border);
@@ -517,12 +523,11 @@ impl World {
             }
             Output::Registered { .. } | Output::Unregistered { .. } => {}
             Output::Media(order) => {
-                if matches!(order, Order::Open { .. }) {
-                    self.oracles.on_relay(true);
+                if let Order::Open { relay, .. } = &order {
+                    self.oracles.on_relay_ordered(*relay);
                 }
-                let delay = self.delay(Decider::Media, 0);
-                self.orders_until = self.orders_until.max(self.now + delay);
-                self.at_instant(self.orders_until, Happening::Order(self.epoch, Box::new(order)));
+                let at = self.in_order(0);
+                self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
             }
             Output::Persist { ticket, record } => {
                 let (mut rng, by) = (self.decisions.turn(Decider::Disk), Decider::Disk);
