@@ -10,6 +10,7 @@ use crate::binding::Inside;
 use crate::command::{AllowView, Answer, BlockView, CallView, Command, RegistrationView, StatusView};
 use crate::event::Code;
 use crate::interface::Output;
+use crate::record::Then;
 use crate::report::About;
 
 impl Border {
@@ -27,7 +28,7 @@ impl Border {
                     Some(refusal) => Answer::Refused(refusal),
                 }
             }
-            Command::BlockRemove { prefixes } => self.block_remove(&prefixes),
+            Command::BlockRemove { prefixes } => return self.block_remove(id, &prefixes),
             Command::BlockAllow { prefix } => return self.block_allow(id, prefix),
             Command::AllowAdd { prefix, name, description } => {
                 return self.allow_add(id, prefix, name, description);
@@ -142,24 +143,30 @@ impl Border {
         }
     }
 
-    fn block_remove(&mut self, prefixes: &[Prefix]) -> Answer {
-        let mut removed = Vec::new();
+    fn block_remove(&mut self, id: u64, prefixes: &[Prefix]) {
+        let (mut removed, mut ticket, mut refusal) = (Vec::new(), None, None);
         for prefix in prefixes {
             match self.guard.unblock(prefix) {
                 Ok(entry) => {
-                    self.report_unblocked(&entry, "by the operator");
+                    ticket = Some(self.report_unblocked(&entry, "by the operator"));
                     removed.push(prefix.to_string());
                 }
-                Err(error) if removed.is_empty() => return Answer::Refused(self.refusal(&error)),
                 Err(error) => {
-                    self.lists_changed(true);
-                    let refusal = self.refusal(&error);
-                    return Answer::Refused(format!("{} removed, but: {refusal}", removed.join(", ")));
+                    refusal = Some(self.refusal(&error));
+                    break;
                 }
             }
         }
-        self.lists_changed(true);
-        Answer::Done(format!("{} removed from the block list", removed.join(", ")))
+        if !removed.is_empty() {
+            self.lists_changed(true);
+        }
+        let removed = removed.join(", ");
+        let answer = match refusal {
+            None => Answer::Done(format!("{removed} removed from the block list")),
+            Some(refusal) if ticket.is_none() => Answer::Refused(refusal),
+            Some(refusal) => Answer::Refused(format!("{removed} removed, but: {refusal}")),
+        };
+        self.after_write(ticket, Then::AnswerCommand { id, answer });
     }
 
     /// Moves an entry to the allow list: the name is its address, until the operator gives a better one.
@@ -206,12 +213,14 @@ impl Border {
         }
     }
 
-    fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) {
+    /// Says that a block ended; the ticket of the write that makes it last.
+    fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) -> u64 {
         let prefix = entry.prefix;
-        self.persist_block_end(prefix);
+        let ticket = self.persist_block_end(prefix);
         self.event(Code::Unblocked, About::default().rule(entry.code.clone()), || {
             (format!("{prefix} is no longer blocked: {how}"), "nothing to do".into())
         });
+        ticket
     }
 
     /// Blocks whose time is over.

@@ -265,9 +265,10 @@ impl Border {
         }
     }
 
-    /// Takes our contact back from the PBX, for a binding that is gone. Where our REGISTER is still on its
-    /// way, its answer is waited for: the PBX could take the second before the first.
-    pub(crate) fn deregister_inside(&mut self, id: BindingId, binding: Binding) {
+    /// Takes our contact back from the PBX, for a binding that is gone, when the write that ends it is on disk.
+    /// Where our REGISTER is still on its way, its answer is waited for: the PBX could take the second before the
+    /// first.
+    pub(crate) fn deregister_inside(&mut self, id: BindingId, binding: Binding, ended: u64) {
         let (registered, under_way) = (binding.is_registered(), binding.inside == Inside::Registering);
         let Binding { entry, key, pbx, token, auth, .. } = binding;
         let leaving = Leaving { entry, key, pbx, token, auth };
@@ -277,14 +278,21 @@ impl Border {
                 *using = ClientUse::Abandoned(Box::new(leaving));
             }
         } else if registered && self.pbxs[pbx].is_up() {
+            self.after_write(Some(ended), Then::Leave(Box::new(leaving)));
+        }
+    }
+
+    /// A binding that is gone leaves the PBX too, unless its phone is back.
+    pub(crate) fn leave(&mut self, leaving: Leaving) {
+        if self.bindings.by_token(&leaving.token).is_none() {
             self.send_leaving(leaving);
         }
     }
 
     /// The answer to a registration whose binding has gone meanwhile.
     pub(crate) fn on_abandoned_response(&mut self, leaving: Leaving, status: u16) {
-        if (200..300).contains(&status) && self.bindings.by_token(&leaving.token).is_none() {
-            self.send_leaving(leaving);
+        if (200..300).contains(&status) {
+            self.leave(leaving);
         }
     }
 

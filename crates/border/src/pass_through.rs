@@ -243,13 +243,16 @@ impl Border {
         if passed.wish.remove_all {
             ended.extend(self.keys_at(&passed));
         }
+        let mut last = None;
         for key in ended {
             if let Some(id) = self.bindings.by_key(passed.entry, &key) {
-                self.end_binding(id, "the phone de-registered");
+                last = self.end_binding(id, "the phone de-registered");
             }
         }
         let PassedRegister { ask, entry, pbx, hardware_id, wish, series, user_agent, .. } = passed;
-        let Some(contact) = wish.add else { return self.answer_registered(&ask, &[]) };
+        let Some(contact) = wish.add else {
+            return self.after_write(last, Then::AnswerSignOff { ask });
+        };
         let asked = contact.expires.unwrap_or(DEFAULT_EXPIRES);
         let token = self.keys.token(OWNER, self.entries.name(entry), &contact.key);
         let granted = listed_contacts(message, asked).into_iter().find(|(t, _)| *t == token).map(|(_, e)| e);

@@ -16,6 +16,7 @@ use crate::binding::{Binding, BindingId, Inside};
 use crate::command::Answer;
 use crate::digest::AuthState;
 use crate::event::Code;
+use crate::inside_registration::Leaving;
 use crate::interface::{Output, Record, Table};
 use crate::node::{CSEQ, SECRET};
 use crate::report::About;
@@ -34,6 +35,13 @@ pub(crate) enum Then {
         asks: Vec<Ask>,
     },
     /// The operator gets his answer.
+    /// The phone gets its 200: nothing of it is left.
+    AnswerSignOff {
+        ask: Ask,
+    },
+    /// The PBX hears that a binding is gone. Were it told first, a restart in between would bring back a binding
+    /// that the PBX no longer has.
+    Leave(Box<Leaving>),
     AnswerCommand {
         id: u64,
         answer: Answer,
@@ -44,7 +52,7 @@ pub(crate) enum Then {
 /// Writes under way.
 #[derive(Default)]
 pub(crate) struct Writes {
-    pending: BTreeMap<u64, (Then, Instant)>,
+    pending: BTreeMap<u64, (Vec<Then>, Instant)>,
     next_ticket: u64,
     /// The last that was heard of the disk is that it failed.
     failing: bool,
@@ -263,12 +271,16 @@ impl Border {
         let entry = self.entries.by_name(&kept.extension);
         let pbx = self.config.pbx.iter().position(|config| config.name == kept.pbx);
         let token = self.keys.token(crate::registrar::OWNER, &kept.extension, &kept.key);
-        let (Some(entry), Some(pbx)) = (entry, pbx) else { return self.persist_binding_end(&kept.token) };
+        let (Some(entry), Some(pbx)) = (entry, pbx) else {
+            self.persist_binding_end(&kept.token);
+            return;
+        };
         let still_listed =
             kept.hardware_id.is_none_or(|id| self.entries.entry(entry).config.hardware_ids.contains(&id));
         // One that was kept under another secret is at the PBX under a token that says nothing to us.
         if kept.expires <= wall || !still_listed || kept.token != token {
-            return self.persist_binding_end(&kept.token);
+            self.persist_binding_end(&kept.token);
+            return;
         }
         let (left, inside_left) = (kept.expires.since(wall), kept.inside_expires.since(wall));
         let inside = if inside_left.is_zero() {
@@ -311,13 +323,22 @@ impl Border {
     pub(crate) fn persist(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>, then: Then) -> u64 {
         let ticket = self.writes.next_ticket;
         self.writes.next_ticket += 1;
-        let until = self.now.mono + STORE_PATIENCE;
-        if !matches!(then, Then::Nothing) {
-            self.timers.arm(until, Timer::Store(ticket));
-            self.writes.pending.insert(ticket, (then, until));
-        }
         self.outputs.push_back(Output::Persist { ticket, record: Record { table, key, value } });
+        if !matches!(then, Then::Nothing) {
+            self.after_write(Some(ticket), then);
+        }
         ticket
+    }
+
+    /// Does this as soon as a write that has been ordered is on disk; at once where there is none to wait for.
+    pub(crate) fn after_write(&mut self, ticket: Option<u64>, then: Then) {
+        let Some(ticket) = ticket else { return self.carry_out(then) };
+        let until = self.now.mono + STORE_PATIENCE;
+        let (all, _) = self.writes.pending.entry(ticket).or_insert_with(|| {
+            self.timers.arm(until, Timer::Store(ticket));
+            (Vec::new(), until)
+        });
+        all.push(then);
     }
 
     pub(crate) fn persist_binding(&mut self, id: BindingId, then: Then) {
@@ -346,8 +367,8 @@ impl Border {
         self.persist(Table::Bindings, key, Some(value), then);
     }
 
-    pub(crate) fn persist_binding_end(&mut self, token: &str) {
-        self.persist(Table::Bindings, token.as_bytes().to_vec(), None, Then::Nothing);
+    pub(crate) fn persist_binding_end(&mut self, token: &str) -> u64 {
+        self.persist(Table::Bindings, token.as_bytes().to_vec(), None, Then::Nothing)
     }
 
     pub(crate) fn persist_block(&mut self, entry: &BlockEntry) {
@@ -360,8 +381,8 @@ impl Border {
         self.persist(Table::Blocks, key, Some(write_block(entry)), Then::AnswerCommand { id, answer });
     }
 
-    pub(crate) fn persist_block_end(&mut self, prefix: Prefix) {
-        self.persist(Table::Blocks, prefix.to_string().into_bytes(), None, Then::Nothing);
+    pub(crate) fn persist_block_end(&mut self, prefix: Prefix) -> u64 {
+        self.persist(Table::Blocks, prefix.to_string().into_bytes(), None, Then::Nothing)
     }
 
     pub(crate) fn persist_allowed(&mut self, entry: &AllowEntry, id: u64, answer: Answer) {
@@ -388,7 +409,7 @@ impl Border {
         self.on_node_record_stored(ticket, ok);
         if let Some((then, until)) = self.writes.pending.remove(&ticket) {
             self.timers.disarm(until, Timer::Store(ticket));
-            self.carry_out(then);
+            then.into_iter().for_each(|then| self.carry_out(then));
         }
     }
 
@@ -403,7 +424,7 @@ impl Border {
     pub(crate) fn on_store_timer(&mut self, ticket: u64) {
         if let Some((then, _)) = self.writes.pending.remove(&ticket) {
             self.report_store_failure("it did not confirm a write within 250 ms");
-            self.carry_out(then);
+            then.into_iter().for_each(|then| self.carry_out(then));
         }
     }
 
@@ -423,6 +444,8 @@ impl Border {
                     self.answer_registered(&ask, &[binding]);
                 }
             }
+            Then::AnswerSignOff { ask } => self.answer_registered(&ask, &[]),
+            Then::Leave(leaving) => self.leave(*leaving),
             Then::AnswerCommand { id, answer } => self.outputs.push_back(Output::Answer { id, answer }),
             Then::Nothing => {}
         }

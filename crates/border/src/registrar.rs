@@ -223,14 +223,17 @@ impl Border {
         if wish.is_query() {
             return self.answer_registered(ask, &self.bindings_of(entry, mine));
         }
+        let mut ended = None;
         for id in self.bindings_of(entry, mine) {
             let named =
                 self.bindings.binding(id).is_some_and(|b| wish.remove_all || wish.remove.contains(&b.key));
             if named {
-                self.end_binding(id, "the phone de-registered");
+                ended = self.end_binding(id, "the phone de-registered");
             }
         }
-        let Some(contact) = wish.add else { return self.answer_registered(ask, &[]) };
+        let Some(contact) = wish.add else {
+            return self.after_write(ended, Then::AnswerSignOff { ask: ask.clone() });
+        };
         let granted = contact.expires.unwrap_or(self.config.registration.phone_expires);
         if granted < PHONE_EXPIRES_MIN {
             return self.answer(ask, 423, |writer| {
@@ -460,9 +463,9 @@ impl Border {
         });
     }
 
-    /// Ends a binding on both sides.
-    pub(crate) fn end_binding(&mut self, id: BindingId, why: &str) {
-        let Some(mut binding) = self.bindings.remove(id) else { return };
+    /// Ends a binding on both sides; the ticket of the write that makes it last.
+    pub(crate) fn end_binding(&mut self, id: BindingId, why: &str) -> Option<u64> {
+        let mut binding = self.bindings.remove(id)?;
         binding.deadline.clear(Timer::Binding(id), &mut self.timers);
         if let Some(hop) = binding.hop {
             self.hop_bindings_changed(&hop);
@@ -470,7 +473,7 @@ impl Border {
         for ask in binding.take_waiting() {
             self.refuse(&ask, 480);
         }
-        self.persist_binding_end(&binding.token);
+        let ticket = self.persist_binding_end(&binding.token);
         self.expect_media(binding.entry, id);
         if binding.was_registered {
             let about = About {
@@ -482,8 +485,9 @@ impl Border {
             self.event(Code::Deregistered, about, || (why.to_owned(), "nothing to do".into()));
         }
         if !binding.pass_through {
-            self.deregister_inside(id, binding);
+            self.deregister_inside(id, binding, ticket);
         }
+        Some(ticket)
     }
 
     /// A connection is gone: its phones have the grace time to come back (contract section 3).
@@ -512,10 +516,12 @@ impl Border {
             return;
         }
         if binding.expires <= now {
-            return self.end_binding(id, "the phone did not refresh its registration in time");
+            self.end_binding(id, "the phone did not refresh its registration in time");
+            return;
         }
         if binding.grace.is_some_and(|grace| grace <= now) {
-            return self.end_binding(id, "the phone's connection was lost and it did not come back in time");
+            self.end_binding(id, "the phone's connection was lost and it did not come back in time");
+            return;
         }
         if binding.waiting.front().is_some_and(|(until, _)| *until <= now) {
             self.answer_waiting(id);

@@ -53,6 +53,7 @@ struct Bench {
     events: Vec<Event>,
     /// The connections that it asked for.
     opening: Vec<FlowId>,
+    answers: Vec<Answer>,
     ports: u16,
 }
 
@@ -189,6 +190,7 @@ impl Bench {
             sent: Vec::new(),
             events: Vec::new(),
             opening: Vec::new(),
+            answers: Vec::new(),
             ports: 40_000,
         };
         for (flow, side, transport, local) in [
@@ -232,11 +234,11 @@ impl Bench {
                 Output::Event(event) => self.events.push(event),
                 Output::Persist { ticket, record } => {
                     self.writes += 1;
-                    if self.disk == Disk::Good
-                        && let Some(value) = record.value
-                    {
-                        self.stored.insert((record.table, record.key), value);
-                    }
+                    match record.value {
+                        _ if self.disk != Disk::Good => None,
+                        Some(value) => self.stored.insert((record.table, record.key), value),
+                        None => self.stored.remove(&(record.table, record.key)),
+                    };
                     if self.disk != Disk::Hangs {
                         let ok = self.disk == Disk::Good;
                         self.border.handle_input(Input::Stored { ticket, ok }, wall(self.now));
@@ -253,8 +255,8 @@ impl Bench {
                 | Output::Registered { .. }
                 | Output::Unregistered { .. }
                 | Output::Media(media::Order::Update { .. } | media::Order::Close { .. })
-                | Output::Lists { .. }
-                | Output::Answer { .. } => {}
+                | Output::Lists { .. } => {}
+                Output::Answer { answer, .. } => self.answers.push(answer),
             }
         }
     }

@@ -131,3 +131,53 @@ fn registration(bench: &mut Bench) -> RegistrationView {
     assert_eq!(rows.len(), 1);
     rows.remove(0)
 }
+
+#[test]
+fn a_phone_that_signs_off_hears_of_it_when_it_is_on_disk_and_so_does_the_pbx() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.disk = Disk::Hangs;
+    bench.phone_says(flow, &register("1001", 2).replace("expires=120", "expires=0"));
+    assert!(bench.final_answer(flow).is_none() && bench.try_take("REGISTER").is_none());
+    bench.pass(Duration::from_millis(250));
+    assert_eq!(
+        bench.final_answer(flow).and_then(|answer| answer.status()),
+        Some(200),
+        "it need not wait longer"
+    );
+    assert!(bench.take("REGISTER").header(HeaderName::Contact).ends_with(";expires=0"));
+}
+
+#[test]
+fn a_phone_that_is_back_before_its_end_was_on_disk_keeps_its_contact_at_the_pbx() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.disk = Disk::Hangs;
+    bench.phone_says(flow, &register("1001", 2).replace("expires=120", "expires=0"));
+    bench.phone_says(flow, &register("1001", 3));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.try_take("REGISTER").is_none(), "nothing takes the new contact back");
+}
+
+#[test]
+fn an_operator_hears_that_a_block_is_gone_when_that_is_on_disk() {
+    let mut bench = Bench::new(config());
+    let prefix = "198.51.100.7".parse().unwrap();
+    let order = |bench: &mut Bench, command| bench.put(Input::Command { id: 1, command });
+    let (time, why) = (None, String::new());
+    order(&mut bench, Command::BlockAdd { prefix, time, why, force: false });
+    assert!(matches!(bench.answers.pop(), Some(Answer::Done(_))));
+    bench.disk = Disk::Hangs;
+    order(&mut bench, Command::BlockRemove { prefixes: vec![prefix] });
+    assert!(bench.answers.is_empty());
+    bench.pass(Duration::from_millis(250));
+    assert!(matches!(bench.answers.pop(), Some(Answer::Done(_))));
+    let nobody = "198.51.100.8".parse().unwrap();
+    order(&mut bench, Command::BlockRemove { prefixes: vec![nobody] });
+    assert!(
+        matches!(bench.answers.pop(), Some(Answer::Refused(_))),
+        "what changes nothing waits for nothing"
+    );
+}
