@@ -8,6 +8,7 @@ mod call;
 mod certs;
 mod config;
 mod digest;
+mod faults;
 mod frequency;
 mod hostile;
 mod inside_face;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_tests::deadline::{never_within, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
-use portcullis_tests::lab::{DEVICE_1001, Lab, Variation};
+use portcullis_tests::lab::{DEVICE_1001, Lab};
 use portcullis_tests::portcullis::command;
 use portcullis_tests::rtp::RtpEnd;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -54,20 +54,6 @@ fn a_phone_that_does_not_come_back_is_signed_off() {
     drop(phone);
     lab.restart();
     lab.pbx.wait_contacts("1001", 0, Duration::from_secs(30));
-}
-
-#[test]
-fn many_kills_lose_nothing_that_was_acknowledged() {
-    let mut lab = Lab::start();
-    for round in 0..5_usize {
-        for entry in 0..5 {
-            let address = format!("203.0.113.{}", round * 10 + entry);
-            lab.portcullis.ask(&["block", "add", &address]);
-        }
-        lab.portcullis.kill();
-        lab.restart();
-        assert_eq!(lab.portcullis.rows(&["block", "list"]).len(), (round + 1) * 5);
-    }
 }
 
 #[test]
@@ -142,34 +128,6 @@ fn rows_of(store: &Path) -> BTreeMap<(u8, Vec<u8>), Vec<u8>> {
     let table = transaction.open_table(ROWS).expect("its table");
     let rows = table.iter().expect("its rows").map(|row| row.expect("a row"));
     rows.map(|(key, value)| ((key.value().0, key.value().1.to_vec()), value.value().to_vec())).collect()
-}
-
-mod disk {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_an_event_and_customers_go_on() {
-        let replace = [("admin_socket = \"lab-data/admin.sock\"", "admin_socket = \"admin.sock\"")];
-        let mut lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
-        let disk = lab.restart_on_small_disk();
-        let mut phone = lab.registered_phone(1);
-        let mut fill = fs::File::create(disk.join("fill")).expect("the disk can be filled");
-        while std::io::Write::write_all(&mut fill, &[0; 4096]).is_ok() {}
-        while std::io::Write::write_all(&mut fill, &[0]).is_ok() {}
-        let mut number = 0;
-        wait_until("the store can no longer be written", SOON, || {
-            number += 1;
-            let _refused_or_not =
-                lab.portcullis.command(&["block", "add", &format!("203.0.113.{}", number % 250)]);
-            (!lab.portcullis.events("store_failed").is_empty()).then_some(())
-        });
-        assert_eq!(phone.register("1001", DOMAIN).status(), 200, "a refresh needs no disk");
-        drop(phone);
-        let mut again = lab.tls_phone(2, &lab.pki.device(DEVICE_1001));
-        assert_eq!(again.register("1001", DOMAIN).status(), 200, "nor does a customer's new connection");
-        let mut stranger = lab.tls_phone(3, &lab.pki.device("009033fffffe"));
-        assert_eq!(stranger.register("1001", DOMAIN).status(), 403);
-    }
 }
 
 /// The largest file in the data directory that is no socket.

@@ -8,7 +8,7 @@ use crate::address::Addresses;
 use crate::baresip::{Baresip, Plan};
 use crate::kamailio::{DOMAIN, Kamailio, Manner};
 use crate::pki::{Identity, Pki};
-use crate::portcullis::Portcullis;
+use crate::portcullis::{Portcullis, Surroundings};
 use crate::raw_message::Draft;
 use crate::raw_phone::RawPhone;
 use crate::scratch::Scratch;
@@ -107,12 +107,24 @@ impl Lab {
         self.portcullis = Portcullis::start(&self.configuration, None);
     }
 
-    /// Starts the border again, with a data directory on a small disk that can be filled. Needs root.
-    pub fn restart_on_small_disk(&mut self) -> PathBuf {
-        let disk = self.scratch.subdirectory("lab-data");
+    /// Starts the border again where something is special.
+    pub fn restart_in(&mut self, surroundings: &Surroundings<'_>) {
         self.portcullis.kill();
-        self.portcullis = Portcullis::start_on_small_disk(&self.configuration, &disk);
-        self.portcullis.path_within(&disk)
+        self.portcullis = Portcullis::start_in(&self.configuration, surroundings);
+    }
+
+    /// The data directory.
+    pub fn data_directory(&self) -> PathBuf {
+        self.scratch.subdirectory("lab-data")
+    }
+
+    /// How many ports for media the border holds.
+    pub fn media_ports(&self) -> usize {
+        let table = fs::read_to_string(format!("/proc/{}/net/udp", self.portcullis.pid()));
+        let own = [self.addresses.outside(), self.addresses.inside()];
+        let held = |socket: &SocketAddr| own.contains(&socket.ip()) && MEDIA_PORTS.contains(&socket.port());
+        let sockets = table.expect("it runs");
+        sockets.lines().filter_map(local_address).filter(held).count()
     }
 
     /// A raw phone over TLS at the address of this number.
@@ -159,6 +171,16 @@ impl Lab {
         register_at_pbx(&mut phone, extension, None);
         phone
     }
+}
+
+/// The media ports of both faces in the configuration.
+const MEDIA_PORTS: std::ops::RangeInclusive<u16> = 20_000..=23_999;
+
+/// The local address in a line of the kernel's table of sockets (IPv4): `  12: 0200107F:4E20 00000000:0000 …`.
+fn local_address(line: &str) -> Option<SocketAddr> {
+    let (ip, port) = line.split_whitespace().nth(1)?.split_once(':')?;
+    let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+    Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
 }
 
 /// Registers an extension at the PBX directly, with this contact or the phone's own.
@@ -265,3 +287,16 @@ rules = ["5/1s", "60/1h"]
 [block]
 time = "10m"
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_of_sockets_is_read() {
+        let line =
+            "  339: 0200107F:4E20 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1234 2 0 0";
+        assert_eq!(local_address(line), Some(SocketAddr::from(([127, 16, 0, 2], 20_000))));
+        assert_eq!(local_address("  sl  local_address rem_address   st"), None);
+    }
+}

@@ -7,6 +7,7 @@
 //!   they need TLS, and [`raw_phone`] for exact bytes.
 //! - [`rtp`]: one end of a stream, for raw phones and for those who do not belong to a call.
 //! - [`netns`]: network namespaces with a router that masquerades, for phones behind NAT.
+//! - What breaks: [`disk`]; [`rng`] chooses when, by a seed.
 //!
 //! It never uses our own crates: a parser must not be its own witness. Traffic stays on loopback or in
 //! namespaces that the test made. A harness that cannot do its part panics, which fails the test.
@@ -22,6 +23,7 @@ pub mod address;
 pub mod baresip;
 pub mod deadline;
 pub mod dialog;
+pub mod disk;
 pub mod kamailio;
 pub mod lab;
 pub mod linphone;
@@ -31,6 +33,7 @@ pub mod portcullis;
 pub mod process;
 pub mod raw_message;
 pub mod raw_phone;
+pub mod rng;
 pub mod rtp;
 pub mod scratch;
 pub mod sipp;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::deadline::wait_until;
+use crate::deadline::{Stopwatch, pause, wait_until};
 use crate::netns::Namespace;
-use crate::process::{Process, Recipe, program};
+use crate::process::{Process, Recipe};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -33,43 +33,60 @@ pub fn command(arguments: &[&str], directory: &Path) -> Output {
     command.output().expect("the binary can be run")
 }
 
+/// Where it runs, if not like the test itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Its network.
+    pub namespace: Option<&'a Namespace>,
+    /// The process whose mounts it sees.
+    pub mounts_of: Option<u32>,
+    /// More variables of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl Surroundings<'_> {
+    fn recipe(&self, configuration: &Path) -> Recipe {
+        let directory = configuration.parent().expect("a configuration lies in a directory");
+        let file = configuration.display().to_string();
+        let mut recipe = Recipe::new(binary(), directory).args(["run", "-c", &file]).within(self.namespace);
+        if let Some(pid) = self.mounts_of {
+            recipe = recipe.with_mounts_of(pid);
+        }
+        self.environment.iter().fold(recipe, |recipe, (name, value)| recipe.env(name, value))
+    }
+}
+
 /// The running border.
 #[derive(Debug)]
 pub struct Portcullis {
     process: Process,
     /// The line that said it is ready.
     pub ready: String,
+    /// How long it took until then.
+    pub started_in: Duration,
     configuration: PathBuf,
 }
 
 impl Portcullis {
     /// Starts it and waits until it is ready.
     pub fn start(configuration: &Path, namespace: Option<&Namespace>) -> Self {
-        let directory = configuration.parent().expect("a configuration lies in a directory");
-        let file = configuration.display().to_string();
-        let recipe = Recipe::new(binary(), directory).args(["run", "-c", &file]).within(namespace);
-        Self::launch(recipe, configuration)
+        Self::start_in(configuration, &Surroundings { namespace, ..Surroundings::default() })
     }
 
-    /// Starts it with a small disk of its own under this directory, which it alone sees. Needs root.
-    pub fn start_on_small_disk(configuration: &Path, disk: &Path) -> Self {
-        let directory = configuration.parent().expect("a configuration lies in a directory");
-        let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" && exec \"$2\" run -c \"$3\"";
-        let paths = [disk, &binary(), configuration].map(|path| path.display().to_string());
-        let words = ["--mount", "sh", "-c", script, "sh"].map(str::to_owned);
-        let recipe = Recipe::new(program("unshare"), directory).named("portcullis");
-        Self::launch(recipe.args(words.into_iter().chain(paths)), configuration)
-    }
-
-    fn launch(recipe: Recipe, configuration: &Path) -> Self {
-        let process = recipe.start();
+    /// Starts it where something is special, and waits until it is ready.
+    pub fn start_in(configuration: &Path, surroundings: &Surroundings<'_>) -> Self {
+        let since = Stopwatch::start();
+        let process = surroundings.recipe(configuration).start();
         let ready = process.wait_for("ready:", SOON);
-        Self { process, ready, configuration: configuration.to_owned() }
+        let started_in = since.elapsed();
+        Self { process, ready, started_in, configuration: configuration.to_owned() }
     }
 
-    /// A path as it sees it, where it has a disk of its own.
-    pub fn path_within(&self, path: &Path) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
+    /// Starts it, and kills it so soon that it may not be ready.
+    pub fn cut_short(configuration: &Path, surroundings: &Surroundings<'_>, after: Duration) {
+        let mut process = surroundings.recipe(configuration).start();
+        pause(after);
+        process.kill();
     }
 
     /// Its process ID.

@@ -47,7 +47,9 @@ pub struct Recipe {
     program: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
-    namespace: Option<u32>,
+    environment: Vec<(String, String)>,
+    /// What `nsenter` enters first.
+    namespaces: Vec<String>,
 }
 
 impl Recipe {
@@ -55,7 +57,9 @@ impl Recipe {
     pub fn new(program: impl Into<PathBuf>, directory: &Path) -> Self {
         let program = program.into();
         let name = program.file_name().expect("a program has a name").to_string_lossy().into_owned();
-        Self { name, program, arguments: Vec::new(), directory: directory.to_owned(), namespace: None }
+        let directory = directory.to_owned();
+        let (arguments, environment, namespaces) = Default::default();
+        Self { name, program, arguments, directory, environment, namespaces }
     }
 
     /// More arguments.
@@ -75,7 +79,23 @@ impl Recipe {
     /// Within a network namespace, where there is one.
     #[must_use]
     pub fn within(mut self, namespace: Option<&Namespace>) -> Self {
-        self.namespace = namespace.map(Namespace::pid);
+        self.namespaces.extend(namespace.map(|it| format!("--net=/proc/{}/ns/net", it.pid())));
+        self
+    }
+
+    /// Within the mounts that this process sees.
+    #[must_use]
+    pub fn with_mounts_of(mut self, pid: u32) -> Self {
+        self.namespaces.push(format!("--mount=/proc/{pid}/ns/mnt"));
+        // Else the working directory would be the root.
+        self.namespaces.push(format!("--wdns={}", self.directory.display()));
+        self
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -83,8 +103,13 @@ impl Recipe {
     pub fn start(self) -> Process {
         let mut command = Command::new(program("setpriv"));
         command.args(["--pdeathsig", "KILL", "--"]);
-        if let Some(pid) = self.namespace {
-            command.arg(program("nsenter")).arg(format!("--net=/proc/{pid}/ns/net")).arg("--");
+        if !self.namespaces.is_empty() {
+            command.arg(program("nsenter")).args(&self.namespaces).arg("--");
+        }
+        if !self.environment.is_empty() {
+            // Not for the programs before it: a preloaded library is meant for this one alone.
+            let words = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+            command.arg(program("env")).args(words);
         }
         command.arg(&self.program).args(&self.arguments).current_dir(&self.directory).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -3,6 +3,8 @@
 //! - `cargo xtask test [STAGE…]` checks the Rust version, installs what the tests need where it may, then runs
 //!   the stages `tidy`, `unit`, `simulation`, `e2e` (all of them where none is named).
 //! - `cargo xtask sim …` runs seeds of the simulation, optimised; `--help` tells its arguments.
+//! - `cargo xtask faults` runs the fault lab alone and prints what it measured; `--rounds N` kills so often (200),
+//!   `--seed S` chooses otherwise what is done meanwhile.
 //! - `cargo xtask ci` does what `.ci/run` does before it: format, lints, dependencies, then `test`.
 //!
 //! Never starts a daemon of the system and never touches anything outside the target directory, except for
@@ -17,8 +19,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask sim … | cargo xtask ci";
+use stage::Stage;
+
+const USAGE: &str = "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask sim … | \
+                     cargo xtask faults [--rounds N] [--seed S] | cargo xtask ci";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +42,7 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test", chosen @ ..] => test(chosen),
         ["sim", arguments @ ..] => sim(arguments),
+        ["faults", options @ ..] => faults(options),
         ["ci"] => {
             machine::check_rust()?;
             stage::run_all(&stage::gate())?;
@@ -66,13 +71,34 @@ fn test(chosen: &[&str]) -> Result<()> {
         stages.retain(|stage| chosen.contains(&stage.key));
     }
     if let Some(end_to_end) = stages.iter_mut().find(|stage| stage.key == "e2e") {
-        machine::install_peers(&stage::directory())?;
-        if !machine::has_namespaces() {
-            println!(
-                "note: no namespaces here (they need root): phones behind NAT and full disks are left out"
-            );
-            end_to_end.leave_out(&["nat::", "netns::", "disk::"]);
-        }
+        prepare_end_to_end(end_to_end)?;
     }
     stage::run_all(&stages)
+}
+
+fn prepare_end_to_end(stage: &mut Stage) -> Result<()> {
+    machine::install_peers(&stage::directory())?;
+    if !machine::has_namespaces() {
+        println!("note: no namespaces here (they need root): phones behind NAT and full disks are left out");
+        stage.leave_out(&["nat::", "netns::", "disk::"]);
+    }
+    Ok(())
+}
+
+/// The fault lab alone, with more kills than in the tests.
+fn faults(options: &[&str]) -> Result<()> {
+    let mut settings =
+        [("--rounds", "PORTCULLIS_FAULT_ROUNDS", 200_u64), ("--seed", "PORTCULLIS_FAULT_SEED", 1)];
+    for option in options.chunks(2) {
+        let [name, value] = option else { bail!("{USAGE}") };
+        let Some((.., set)) = settings.iter_mut().find(|(known, ..)| known == name) else { bail!("{USAGE}") };
+        *set = value.parse().with_context(|| format!("{name} takes a number, not {value:?}"))?;
+    }
+    machine::check_rust()?;
+    let mut stage = stage::faults();
+    for (_, variable, value) in settings {
+        stage.set(variable, &value.to_string());
+    }
+    prepare_end_to_end(&mut stage)?;
+    stage::run_all(&[stage])
 }

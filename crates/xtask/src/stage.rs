@@ -14,6 +14,9 @@ use anyhow::{Context, Result, bail};
 /// How long a stage may be silent before a sign of life is printed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
+/// What a test prints before something that people want to see, though it succeeded.
+const REPORT: &str = "report: ";
+
 /// How many lines of a failed stage are shown.
 const SHOWN_LINES_MAX: usize = 120;
 
@@ -23,11 +26,18 @@ pub(crate) struct Stage {
     pub(crate) key: &'static str,
     what: &'static str,
     commands: Vec<Vec<&'static str>>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Stage {
     fn new(key: &'static str, what: &'static str, commands: &[&[&'static str]]) -> Self {
-        Self { key, what, commands: commands.iter().map(|words| words.to_vec()).collect() }
+        let commands = commands.iter().map(|words| words.to_vec()).collect();
+        Self { key, what, commands, environment: Vec::new() }
+    }
+
+    /// Sets a variable of the environment for its commands.
+    pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
+        self.environment.push((variable, value.to_owned()));
     }
 
     /// Leaves the tests out whose path has one of these in it.
@@ -94,6 +104,13 @@ pub(crate) fn tests() -> Vec<Stage> {
     ]
 }
 
+/// The fault lab alone, one fault after the other; what it reports is printed.
+pub(crate) fn faults() -> Stage {
+    let test = ["test", "--locked", "-p", "portcullis-tests", "--test", "e2e", "faults::", "--"];
+    let test = [&test[..], &["--test-threads=1", "--nocapture"]].concat();
+    Stage::new("faults", "the fault lab", &[&["build", "--locked", "-p", "portcullis"], &test])
+}
+
 /// Runs stage after stage, ends at the first failure.
 pub(crate) fn run_all(stages: &[Stage]) -> Result<()> {
     let begun = now();
@@ -117,22 +134,30 @@ fn run_stage(stage: &Stage) -> Result<usize> {
     let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut lines = Vec::new();
     for words in &stage.commands {
-        let ok = run_command(words, &mut log, &mut lines)?;
+        let ok = run_command((words, &stage.environment), &mut log, &mut lines)?;
         if !ok {
             let shown = lines.len().saturating_sub(SHOWN_LINES_MAX);
             eprintln!("{}", lines.split_off(shown).join("\n"));
             bail!("{} failed: cargo {} (whole output: {})", stage.key, words.join(" "), path.display());
         }
     }
+    for report in lines.iter().filter_map(|line| line.strip_prefix(REPORT)) {
+        println!("      {report}");
+    }
     Ok(lines.iter().filter_map(|line| passed_tests(line)).sum())
 }
 
 /// Runs one cargo command, its output copied to the log; whether it succeeded.
-fn run_command(words: &[&str], log: &mut File, lines: &mut Vec<String>) -> Result<bool> {
+fn run_command(
+    (words, environment): (&[&str], &[(&str, String)]),
+    log: &mut File,
+    lines: &mut Vec<String>,
+) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo)
         .args(words)
         .env("CARGO_TERM_COLOR", "never")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

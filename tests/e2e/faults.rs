@@ -1,0 +1,6 @@
+//! The fault lab: what breaks around the running binary, and what it does then. `docs/faults.md` says what is
+//! expected, fault by fault.
+
+mod disk;
+mod kill;
+mod party;
