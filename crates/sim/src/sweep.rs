@@ -178,7 +178,7 @@ impl Outcome {
         summary.seeds += 1;
         match result {
             Ok(report) => {
-                let times = if seed % TWICE_EVERY == 0 { 2 } else { 1 };
+                let times = if seed.is_multiple_of(TWICE_EVERY) { 2 } else { 1 };
                 summary.twice += times - 1;
                 summary.steps += report.steps * times;
                 // a sum: whatever the order in which they end
