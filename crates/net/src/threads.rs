@@ -53,7 +53,7 @@ impl<T: Send + 'static> NetTasks<T> {
         for (socket, door) in datagrams {
             let socket = {
                 let _context = runtime.enter();
-                tokio::net::UdpSocket::from_std(socket).map_err(NetError::Thread)?
+                udp::watch(socket).map_err(NetError::Thread)?
             };
             runtime.spawn_local(udp::listen(Rc::clone(&io), socket, door));
         }

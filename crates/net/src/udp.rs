@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use wire::net::{FlowId, Side, Transport};
 use wire::stun;
 
@@ -99,18 +101,28 @@ impl<T> Batch<T> {
     }
 }
 
+/// A listener that the runtime watches for what comes in, and for nothing else: were it told of room to send
+/// as well, each datagram that leaves would wake the thread once more.
+pub(crate) type Watched = AsyncFd<UdpSocket>;
+
+/// Has the runtime of this thread watch a listener.
+#[expect(
+    deprecated,
+    reason = "deprecated for types whose descriptor may change; a std socket keeps its own until it is dropped, \
+              and the successor is unsafe"
+)]
+pub(crate) fn watch(socket: UdpSocket) -> io::Result<Watched> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
 /// Reads for as long as the thread runs.
-pub(crate) async fn listen<T: Send + 'static>(
-    io: Rc<IoThread<T>>,
-    socket: tokio::net::UdpSocket,
-    door: UdpDoor,
-) {
+pub(crate) async fn listen<T: Send + 'static>(io: Rc<IoThread<T>>, socket: Watched, door: UdpDoor) {
     let mut batch = Batch::default();
     loop {
-        if socket.readable().await.is_err() {
-            io.shared.counters.add(Count::AcceptFailed);
-        }
-        let more = read_batch(&io, &socket, door, &mut batch);
+        // It fails only where the runtime ends, and this task with it.
+        let Ok(mut ready) = socket.readable().await else { return };
+        let more = read_batch(&io, &mut ready, door, &mut batch);
+        drop(ready);
         let dropped = io.lanes.push_batch(Lane::Registered, &mut batch.registered)
             + io.lanes.push_batch(Lane::Strangers, &mut batch.strangers);
         io.shared.counters.add_many(Count::CoreBusy, dropped);
@@ -123,7 +135,7 @@ pub(crate) async fn listen<T: Send + 'static>(
 /// Whether more may wait.
 fn read_batch<T: Send + 'static>(
     io: &IoThread<T>,
-    socket: &tokio::net::UdpSocket,
+    ready: &mut AsyncFdReadyGuard<'_, UdpSocket>,
     door: UdpDoor,
     batch: &mut Batch<T>,
 ) -> bool {
@@ -132,11 +144,11 @@ fn read_batch<T: Send + 'static>(
     let mut scratch = io.scratch.borrow_mut();
     let mut reply = [0; 64];
     for _ in 0..BATCH_MAX {
-        let (length, sent_from) = match socket.try_recv_from(&mut scratch) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+        let (length, sent_from) = match ready.try_io(|socket| socket.get_ref().recv_from(&mut scratch)) {
+            Ok(Ok(received)) => received,
             // An ICMP error of an earlier datagram: the next may be good.
-            Err(_) => continue,
+            Ok(Err(_)) => continue,
+            Err(_nothing_waits) => return false,
         };
         let from = canonical(sent_from);
         let Some(datagram) = scratch.get(..length) else { continue };
@@ -146,7 +158,8 @@ fn read_batch<T: Send + 'static>(
                 batch.lane(lane).push(NetEvent::Bytes { flow: door.flow, from, bytes });
             }
             Verdict::Answer(length) => {
-                let sent = reply.get(..length).map(|reply| socket.try_send_to(reply, sent_from));
+                let socket = ready.get_ref().get_ref();
+                let sent = reply.get(..length).map(|reply| socket.send_to(reply, sent_from));
                 let sent = matches!(sent, Some(Ok(_)));
                 counters.add(if sent { Count::StunAnswered } else { Count::SendWouldBlock });
             }
