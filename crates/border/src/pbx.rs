@@ -104,6 +104,11 @@ impl PbxState {
         self.health == PbxHealth::Up
     }
 
+    /// It is up and owes no answer to a health check.
+    fn is_steady(&self) -> bool {
+        self.is_up() && self.misses == 0 && self.check.is_none()
+    }
+
     /// Whether it is worth asking: it answers, or has not been asked yet.
     pub(crate) fn is_usable(&self) -> bool {
         self.health != PbxHealth::Down
@@ -265,7 +270,7 @@ impl Border {
             if self.pbxs[pbx].is_up() {
                 self.pbxs[pbx].lost_flows = 0;
             }
-            if self.pbxs[pbx].is_up() && self.pbxs[pbx].misses == 0 {
+            if self.pbxs[pbx].is_steady() {
                 self.on_steady(pbx);
             } else {
                 self.on_unsteady(pbx);
