@@ -101,19 +101,30 @@ fn another_domain_is_refused_like_an_unknown_name() {
 fn an_existing_name_takes_as_long_as_an_unknown_one() {
     let lab = Lab::with(&Variation { replace: &[PATIENT], ..Variation::default() });
     let mut phone = lab.tls_phone(1, &lab.pki.device(DEVICE_1001));
-    let mut median = |extension: &str| {
-        let mut times: Vec<Duration> = (0..9)
-            .map(|_| {
-                let stopwatch = Stopwatch::start();
-                assert_eq!(phone.register(extension, DOMAIN).status(), 403);
-                stopwatch.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[4]
+    let mut time = |extension: &str| {
+        let stopwatch = Stopwatch::start();
+        assert_eq!(phone.register(extension, DOMAIN).status(), 403);
+        stopwatch.elapsed()
     };
-    let (existing, unknown) = (median("1002"), median("4711"));
-    assert!(existing.abs_diff(unknown) < Duration::from_millis(10), "{existing:?} {unknown:?}");
+    takes_as_long(|| {
+        let times: Vec<_> = (0..9).map(|_| (time("1002"), time("4711"))).collect();
+        let (existing, unknown): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+        (median(existing), median(unknown))
+    });
+}
+
+/// Compares two times, which may differ by 10 ms. A busy machine can make them differ once; what the border does
+/// shows each time.
+fn takes_as_long(mut measure: impl FnMut() -> (Duration, Duration)) {
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let (one, other) = measure();
+        if one.abs_diff(other) < Duration::from_millis(10) {
+            return;
+        }
+        seen.push((one, other));
+    }
+    panic!("{seen:?}");
 }
 
 #[test]
@@ -165,35 +176,35 @@ fn without_certificate_no_name_can_be_told_by_bytes_or_time() {
     ];
     for mut phone in links {
         for with_credentials in [false, true] {
-            let mut templates = Vec::new();
-            let mut times = [const { Vec::new() }; 3];
-            for _ in 0..8 {
-                // One of each in turn: whatever else slows this machine down slows all alike.
-                for (name, times) in NAMES.into_iter().zip(&mut times) {
-                    let mut register = Draft::register(name, DOMAIN, &phone.contact(name), 60);
-                    if with_credentials {
-                        let challenge = phone.ask(&register);
-                        register.follow_up().authorize(&challenge, name, "wrong");
-                    }
-                    let watch = Stopwatch::start();
-                    let answer = phone.ask(&register);
-                    times.push(watch.elapsed());
-                    templates.push((name, template(&answer, &phone, name)));
-                }
-            }
-            let link = phone.transport();
-            for (name, template) in &templates {
-                assert_eq!(template, &templates[0].1, "{name} beside 1003 by {link}");
-            }
-            let [genuine, unknown, certified] = times.map(median);
-            for (name, time) in [("4711", unknown), ("1001", certified)] {
-                assert!(
-                    time.abs_diff(genuine) < Duration::from_millis(10),
-                    "{name} takes {time:?}, 1003 {genuine:?}, by {link}"
-                );
+            for other in &NAMES[1..] {
+                takes_as_long(|| challenge_times(&mut phone, [NAMES[0], other], with_credentials));
             }
         }
     }
+}
+
+/// How long two names wait for the same answer, one in turn with the other.
+fn challenge_times(phone: &mut RawPhone, names: [&str; 2], with_credentials: bool) -> (Duration, Duration) {
+    let mut templates = Vec::new();
+    let mut times = [const { Vec::new() }; 2];
+    for _ in 0..8 {
+        for (name, times) in names.into_iter().zip(&mut times) {
+            let mut register = Draft::register(name, DOMAIN, &phone.contact(name), 60);
+            if with_credentials {
+                let challenge = phone.ask(&register);
+                register.follow_up().authorize(&challenge, name, "wrong");
+            }
+            let watch = Stopwatch::start();
+            let answer = phone.ask(&register);
+            times.push(watch.elapsed());
+            templates.push((name, template(&answer, phone, name)));
+        }
+    }
+    for (name, template) in &templates {
+        assert_eq!(template, &templates[0].1, "{name} beside {} by {}", names[0], phone.transport());
+    }
+    let [one, other] = times.map(median);
+    (one, other)
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
