@@ -22,6 +22,7 @@ use crate::digest;
 use crate::entry::{CallRefusal, EntryId};
 use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
+use crate::inspection::uri_fault;
 use crate::media_plan::{MediaPlan, Paused};
 use crate::report::About;
 use crate::timers::{Deadline, Timer};
@@ -186,6 +187,9 @@ impl Border {
         let caller = Uri::parse(essentials.from.uri).ok();
         let binding = caller.and_then(|from| self.calling_binding(&ask.hop, &from));
         let Some(binding) = binding else { return self.refuse_foreign_name(ask, &essentials.from) };
+        if let Some(fault) = uri_fault(uri) {
+            return self.refuse(ask, fault);
+        }
         let Some(number) = self.called_number(uri) else { return self.refuse(ask, 404) };
         let Some(entry) = self.bindings.binding(binding).map(|binding| binding.entry) else {
             return self.refuse(ask, 403);
@@ -219,6 +223,9 @@ impl Border {
     /// An INVITE from the PBX to one of our contacts.
     pub(crate) fn on_call_in(&mut self, ask: &Ask, message: &Message<'_>, uri: &str) {
         let Ok(essentials) = message.essentials() else { return self.refuse(ask, 400) };
+        if let Some(fault) = uri_fault(uri) {
+            return self.refuse(ask, fault);
+        }
         let Some(id) = self.called_binding(&ask.hop, uri) else { return self.refuse(ask, 404) };
         let Some(binding) = self.bindings.binding(id) else { return self.refuse(ask, 404) };
         let (entry, contact, pbx) = (binding.entry, binding.contact.clone(), binding.pbx);

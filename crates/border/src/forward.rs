@@ -18,6 +18,7 @@ use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
+use crate::inspection::uri_fault;
 use crate::media_plan::{Hiding, Paused, Plan};
 use crate::response::{ClientUse, Reply};
 use crate::topology::Topology;
@@ -189,6 +190,9 @@ impl Border {
 
     /// MESSAGE and NOTIFY outside any dialog.
     pub(crate) fn on_out_of_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) {
+        if let Some(fault) = uri_fault(uri) {
+            return self.refuse(ask, fault);
+        }
         let single = match ask.side {
             Side::Outside => self.single_inward(ask, essentials, uri),
             Side::Inside => self.single_outward(&ask.hop, essentials, uri),
@@ -252,14 +256,20 @@ impl Border {
     }
 
     /// OPTIONS: to a contact of ours it is for the phone; all else is for us.
-    pub(crate) fn on_options(&mut self, ask: &Ask, uri: &str) {
+    pub(crate) fn on_options(
+        &mut self,
+        ask: &Ask,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+        uri: &str,
+    ) {
         let to_phone = ask.side == Side::Inside
             && Uri::parse(uri).is_ok_and(|uri| uri.user.is_some_and(crate::keys::has_token_form));
         if to_phone {
-            let bytes = ask.bytes.clone();
-            let Ok(message) = Message::parse(&bytes) else { return };
-            let Ok(essentials) = message.essentials() else { return };
-            return self.on_out_of_dialog(ask, &essentials, uri);
+            return self.on_out_of_dialog(ask, essentials, uri);
+        }
+        if !self.own_request_passes(ask, message, uri) {
+            return;
         }
         self.answer(ask, 200, |writer| {
             writer.header("Allow", crate::ingress::ALLOW);

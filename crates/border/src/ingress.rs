@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use sip::{Hop, RequestOutcome, ResponseOutcome};
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Side, Transport, VerifiedDevice};
-use wire::sip::{Essentials, Frame, HeaderName, Message, Method, StartLine, Uri};
+use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseErrorKind, StartLine, Uri};
 
 use crate::Border;
 use crate::answer::Ask;
@@ -195,15 +195,18 @@ impl Border {
         let parsed = Message::parse(&owned).and_then(|message| Ok((message.essentials()?, message)));
         let (essentials, message) = match parsed {
             Ok((_, message)) if crate::body::is_ambiguous(&message) => {
-                return self.on_unreadable(hop, side, &bytes, "a header about the body stands twice");
+                return self.on_unreadable(hop, side, &bytes, 400, "a header about the body stands twice");
             }
             Ok(parsed) => parsed,
-            Err(error) => return self.on_unreadable(hop, side, &bytes, &error.to_string()),
+            Err(error) => {
+                let status = if error.kind == ParseErrorKind::Version { 505 } else { 400 };
+                return self.on_unreadable(hop, side, &bytes, status, &error.to_string());
+            }
         };
         match message.start() {
             StartLine::Request { method, uri } => {
                 if side == Side::Inside && !self.inside_source_known(&hop, &essentials) {
-                    self.on_inside_stranger(&hop, method);
+                    self.on_inside_stranger(&hop, method.as_str());
                     return self.dropped(DropReason::InsideStranger);
                 }
                 self.on_request(hop, side, bytes, (&message, &essentials, method, uri));
@@ -227,9 +230,13 @@ impl Border {
         }
     }
 
-    /// What cannot be read: an offence, and a 400 where enough of it can be read to answer somebody who is
-    /// registered. Strangers get nothing.
-    fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, what: &str) {
+    /// What cannot be read: an offence, and a refusal where enough of it can be read to answer somebody who is
+    /// registered, or a PBX. Strangers get nothing.
+    fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, status: u16, what: &str) {
+        if side == Side::Inside && !self.inside_address_known(hop.remote.ip()) {
+            self.on_inside_stranger(&hop, "something that is no SIP");
+            return self.dropped(DropReason::InsideStranger);
+        }
         self.on_malformed(&hop, side, what);
         if side == Side::Outside && self.bindings.by_hop(&hop).is_empty() {
             if hop.transport.is_reliable() {
@@ -237,18 +244,15 @@ impl Border {
             }
             return self.dropped(DropReason::Malformed);
         }
-        let Ok(message) = Message::parse(bytes) else { return self.dropped(DropReason::Malformed) };
+        let read = Message::parse(bytes).ok().or_else(|| Message::salvage(bytes));
+        let Some(message) = read else { return self.dropped(DropReason::Malformed) };
         let answerable = matches!(message.start(), StartLine::Request { method, .. } if method != Method::Ack)
             && message.value(HeaderName::Via).is_some()
             && message.value(HeaderName::CSeq).is_some();
         if !answerable {
             return self.dropped(DropReason::Malformed);
         }
-        let call_id = message.value(HeaderName::CallId).unwrap_or_default();
-        let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
-        let reason = crate::answer::reason_phrase(400);
-        let writer = sip::response::response(&message, hop.remote, 400, reason, Some(&tag));
-        self.send(&hop, Bytes::from(writer.finish(b"")));
+        self.refuse_without_transaction(&hop, &message, status);
     }
 
     fn on_request(
@@ -290,7 +294,7 @@ impl Border {
             _ if essentials.to.tag().is_some() => self.on_in_dialog(&ask, essentials),
             (Side::Outside, Method::Invite) => self.on_call_out(&ask, message, essentials, uri),
             (Side::Inside, Method::Invite) => self.on_call_in(&ask, message, uri),
-            (_, Method::Options) => self.on_options(&ask, uri),
+            (_, Method::Options) => self.on_options(&ask, message, essentials, uri),
             (_, Method::Message | Method::Notify) => self.on_out_of_dialog(&ask, essentials, uri),
             (_, Method::Bye | Method::Prack | Method::Update | Method::Info) => self.refuse(&ask, 481),
             _ => self.answer(&ask, 405, |writer| {
@@ -323,7 +327,7 @@ impl Border {
         }
         if method == Method::Invite {
             // Before the offence is counted: the one that leads to the block is still answered.
-            self.refuse_stranger(hop, message, essentials);
+            self.refuse_without_transaction(hop, message, 403);
             let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
             let about = About::default().extension(name);
             self.offence(hop, false, Code::FlowNotRegistered, about, || {
@@ -338,12 +342,13 @@ impl Border {
         false
     }
 
-    /// 403 without a transaction (RFC 3261 §8.2.7): a forged UDP source must not get it again and again.
-    fn refuse_stranger(&mut self, hop: &Hop, message: &Message<'_>, essentials: &Essentials<'_>) {
-        let branch = essentials.via.branch().unwrap_or_default();
-        let tag = self.stateless_tag(essentials.call_id, branch);
-        let reason = crate::answer::reason_phrase(403);
-        let writer = sip::response::response(message, hop.remote, 403, reason, Some(&tag));
+    /// A refusal without a transaction (RFC 3261 §8.2.7): what cannot be read has none, and a forged UDP source must
+    /// not get it again and again.
+    fn refuse_without_transaction(&mut self, hop: &Hop, message: &Message<'_>, status: u16) {
+        let call_id = message.value(HeaderName::CallId).unwrap_or_default();
+        let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
+        let reason = crate::answer::reason_phrase(status);
+        let writer = sip::response::response(message, hop.remote, status, reason, Some(&tag));
         self.send(hop, Bytes::from(writer.finish(b"")));
     }
 
@@ -352,18 +357,16 @@ impl Border {
         self.keys.series(call_id, branch).1
     }
 
-    fn on_inside_stranger(&mut self, hop: &Hop, method: Method<'_>) {
+    fn on_inside_stranger(&mut self, hop: &Hop, what: &str) {
         let minute = std::time::Duration::from_secs(60);
         if self.inside_strangers_until.is_some_and(|until| self.now.mono < until) {
             return;
         }
         self.inside_strangers_until = Some(self.now.mono + minute);
-        let method = method.as_str().to_owned();
+        let what = what.to_owned();
         self.event(Code::InsideStranger, About::source(hop.remote), || {
             (
-                format!(
-                    "{method} on the inside face from an address that is neither PBX nor trusted; dropped"
-                ),
+                format!("{what} on the inside face from an address that is neither PBX nor trusted; dropped"),
                 "if it is a server of yours, name it in trusted of [inside]".into(),
             )
         });

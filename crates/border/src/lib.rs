@@ -37,6 +37,7 @@ mod forward;
 mod forward_response;
 mod ingress;
 mod inside_registration;
+mod inspection;
 pub mod interface;
 mod keys;
 mod media_plan;

@@ -167,9 +167,13 @@ impl Border {
     /// the route set or remote target of that dialog (contract section 4).
     pub(crate) fn inside_source_known(&self, hop: &Hop, essentials: &Essentials<'_>) -> bool {
         let ip = hop.remote.ip().to_canonical();
-        self.is_trusted(ip)
-            || self.pbxs.iter().any(|pbx| pbx.has_address(ip))
-            || self.dialog_knows_address(essentials, ip)
+        self.inside_address_known(ip) || self.dialog_knows_address(essentials, ip)
+    }
+
+    /// Whether an address on the inside face is a PBX's, or trusted.
+    pub(crate) fn inside_address_known(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.is_trusted(ip) || self.pbxs.iter().any(|pbx| pbx.has_address(ip))
     }
 
     /// The binding that a request from the inside is for, by the token in its URI. A PBX speaks for the phones of

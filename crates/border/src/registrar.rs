@@ -144,6 +144,10 @@ fn push_param_value(text: &mut String, value: &str) {
 impl Border {
     pub(crate) fn on_register(&mut self, ask: &Ask, message: &Message<'_>, essentials: &Essentials<'_>) {
         // Alike for everybody, before any name is looked at.
+        let StartLine::Request { uri, .. } = message.start() else { return };
+        if !self.register_passes(ask, message, uri) {
+            return;
+        }
         if Wish::read(message, None).is_none() {
             return self.refuse(ask, 400);
         }

@@ -264,3 +264,37 @@ fn a_reason_phrase_has_no_control_character_in_quotes_either() {
     assert_eq!(refused("Un\"a\\\0\""), Err(ParseErrorKind::ControlCharacter));
     assert_eq!(refused("Un\"a\"\tb"), Ok(()));
 }
+
+#[test]
+fn the_headers_of_a_request_that_is_refused_can_be_read_to_answer_it() {
+    let rest =
+        "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nCSeq: 7 INVITE\r\nContent-Length: -1\r\n\r\nbody";
+    for (first, answerable) in [
+        ("INVITE sip:a@b SIP/7.0", true),
+        ("INVITE <sip:a@b> SIP/2.0", true),
+        ("INVITE  sip:a@b SIP/2.0", true),
+        ("INVITE sip:a@b", true),
+        ("INVITE sip:a@b SIP/2.0", true),
+        ("ACK sip:a@b SIP/7.0", false),
+        ("SIP/2.0 4294967301 better not", false),
+        ("SIP/2.0", false),
+        ("sip/3.0 200 OK", false),
+        ("INVITE", false),
+        ("INVITE ", false),
+        (" INVITE sip:a@b SIP/2.0", false),
+        ("\u{1}\u{2} a", false),
+        ("IN\"VITE sip:a@b SIP/2.0", false),
+    ] {
+        let text = format!("{first}\r\n{rest}");
+        assert!(Message::parse(text.as_bytes()).is_err(), "{first}");
+        let found = Message::salvage(text.as_bytes());
+        assert_eq!(found.is_some(), answerable, "{first}");
+        if let Some(found) = found {
+            assert_eq!(found.value(HeaderName::CSeq), Some("7 INVITE"));
+            assert_eq!((found.method(), found.body()), (Some(Method::Invite), &b""[..]));
+        }
+    }
+    for broken in ["INVITE sip:a@b SIP/7.0\r\nVia SIP\r\n\r\n", "INVITE sip:a@b SIP/7.0\r\nVia: x\r\n", ""] {
+        assert!(Message::salvage(broken.as_bytes()).is_none(), "{broken:?}");
+    }
+}

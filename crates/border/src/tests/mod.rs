@@ -5,6 +5,7 @@ mod calls;
 mod drops;
 mod hiding;
 mod pbx_watch;
+mod refusals;
 mod registering;
 mod restarts;
 mod standby;

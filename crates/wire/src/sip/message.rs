@@ -77,7 +77,7 @@ impl<'a> Message<'a> {
         let mut fields =
             [Field { number: UNKNOWN, name_length: 0, name_start: 0, value_start: 0, value_length: 0 };
                 Limits::HEADERS];
-        let scanned = scan_fields(bytes, line_end + 2, &mut fields)?;
+        let scanned = scan_fields(bytes, line_end + 2, &mut fields, Length::Sound)?;
         let head = checked_text(bytes, begin, scanned.end)?;
         let shifted = |fault: ParseError| ParseError { offset: begin + fault.offset, ..fault };
         let start = StartLine::parse(head.get(begin..line_end).unwrap_or_default()).map_err(shifted)?;
@@ -90,6 +90,33 @@ impl<'a> Message<'a> {
             }
         };
         Ok(Self { head, start, body, count: scanned.count, fields })
+    }
+
+    /// The headers of a request that [`Message::parse`] refuses for its first line or its length, so that it can be
+    /// answered with a refusal, and for nothing else: there is neither a URI nor a body in what this gives.
+    ///
+    /// None where they cannot be read, of a response, of an ACK, and of what only might be a request.
+    pub fn salvage(bytes: &'a [u8]) -> Option<Self> {
+        let begin = leading_line_ends(bytes);
+        let line_end = line_end(bytes, begin).ok()??;
+        if bytes.len() > Limits::MESSAGE || line_end - begin > Limits::FIELD {
+            return None;
+        }
+        let mut fields =
+            [Field { number: UNKNOWN, name_length: 0, name_start: 0, value_start: 0, value_length: 0 };
+                Limits::HEADERS];
+        let scanned = scan_fields(bytes, line_end + 2, &mut fields, Length::Any).ok()?;
+        let head = checked_text(bytes, begin, scanned.end).ok()?;
+        let (method, rest) = head.get(begin..line_end)?.split_once(' ')?;
+        let is_request = grammar::is_token(method) && !rest.trim().is_empty();
+        let start = StartLine::Request { method: Method::parse(method), uri: "" };
+        (is_request && method != Method::Ack.as_str()).then_some(Self {
+            head,
+            start,
+            body: &[],
+            count: scanned.count,
+            fields,
+        })
     }
 
     /// The start line.
@@ -251,6 +278,15 @@ impl<'a> CSeq<'a> {
     }
 }
 
+/// What Content-Length must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// At most one, and a number.
+    Sound,
+    /// Anything: it is not used.
+    Any,
+}
+
 /// What the scan of the header section found.
 struct Scanned {
     count: usize,
@@ -264,6 +300,7 @@ fn scan_fields(
     bytes: &[u8],
     begin: usize,
     fields: &mut [Field; Limits::HEADERS],
+    length: Length,
 ) -> Result<Scanned, ParseError> {
     let mut count = 0;
     let mut content_length = None;
@@ -278,7 +315,7 @@ fn scan_fields(
             Some(_) => {}
         }
         let (field, end) = scan_field(bytes, at)?;
-        if field.number == HeaderName::ContentLength.to_number() {
+        if length == Length::Sound && field.number == HeaderName::ContentLength.to_number() {
             let found = content_length_of(bytes, &field, content_length.is_some())?;
             content_length = Some(found);
         }

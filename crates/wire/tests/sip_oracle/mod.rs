@@ -1,8 +1,8 @@
 //! What must hold for every message that is accepted. The fuzz targets judge by it too.
 
 use wire::sip::{
-    CSeq, Frame, Framer, HeaderName, Host, Limits, Message, NameAddr, Params, StartLine, Uri, Via, Writer,
-    split_list, unescape, unfold,
+    CSeq, Frame, Framer, HeaderName, Host, Limits, Message, Method, NameAddr, Params, StartLine, Uri, Via,
+    Writer, split_list, unescape, unfold,
 };
 
 /// Reads `value` as every type, whatever it was meant for.
@@ -93,9 +93,25 @@ pub(crate) fn check_writing(message: &Message<'_>) {
     assert!(before.eq(after), "{}", bytes.escape_ascii());
 }
 
+/// What is salvaged is a request that may be answered, and reads as the scanner reads it where that accepts it.
+fn check_salvage(bytes: &[u8], accepted: Option<&Message<'_>>) {
+    let salvaged = Message::salvage(bytes);
+    if let Some(salvaged) = &salvaged {
+        assert!(salvaged.method().is_some_and(|method| method != Method::Ack), "{}", bytes.escape_ascii());
+        assert_eq!((salvaged.status(), salvaged.body()), (None, &b""[..]));
+    }
+    if let Some(accepted) = accepted {
+        let answerable = accepted.method().is_some_and(|method| method != Method::Ack);
+        assert_eq!(salvaged.is_some(), answerable, "{}", bytes.escape_ascii());
+        assert!(salvaged.is_none_or(|salvaged| salvaged.headers().eq(accepted.headers())));
+    }
+}
+
 /// Reads all there is to read and judges it; the message, where it was accepted.
 pub(crate) fn read(bytes: &[u8]) -> Option<Message<'_>> {
-    let message = Message::parse(bytes).ok()?;
+    let accepted = Message::parse(bytes).ok();
+    check_salvage(bytes, accepted.as_ref());
+    let message = accepted?;
     for header in message.headers() {
         assert!(message.values(header.name).any(|value| value == header.value));
         read_value(header.value);
