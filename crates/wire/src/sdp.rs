@@ -432,10 +432,17 @@ impl<'a> Line<'a> {
 
 /// The lines without their ends; empty ones are passed over.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes
-        .split(|b| *b == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.is_empty())
+    let mut rest = bytes;
+    let cut = std::iter::from_fn(move || {
+        let (line, after) = match memchr::memchr(b'\n', rest) {
+            Some(end) => (rest.get(..end)?, rest.get(end + 1..)?),
+            None => (rest, [].as_slice()),
+        };
+        let found = !rest.is_empty();
+        rest = after;
+        found.then_some(line)
+    });
+    cut.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty())
 }
 
 /// Name and value of an attribute. The name ends where no letter of a token can stand, so that a blank in

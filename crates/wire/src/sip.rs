@@ -20,7 +20,7 @@ mod start_line;
 mod uri;
 mod via;
 
-pub use encode::Writer;
+pub use encode::{HeaderValue, OneLine, Writer};
 pub use error::{ParseError, ParseErrorKind};
 pub use framing::{Frame, FrameError, Framer};
 pub use grammar::{split_list, unescape, unfold};

@@ -1,7 +1,8 @@
 //! Writes messages. RFC 3261 §7. What is written parses again: no value can end its line, no name or URI
 //! can end its place, and Content-Length is counted here and nowhere else.
 
-use std::fmt::{self, Display, Write};
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use super::{HeaderName, grammar};
 
@@ -31,50 +32,103 @@ impl Writer {
     /// Begins a response.
     pub fn response(code: u16, reason: &str) -> Self {
         let mut writer = Self { text: String::with_capacity(1024) };
-        writer.push(format_args!("SIP/2.0 {code:03} {reason}"));
+        format_args!("SIP/2.0 {code:03} {reason}").write(&mut OneLine(&mut writer.text));
         writer.text.push_str("\r\n");
         writer
     }
 
     /// Adds a header field. CR, LF, NUL and other control characters of the value, but for tabs, become blanks; a
     /// Content-Length is left out, since [`Writer::finish`] writes it.
-    pub fn header(&mut self, name: &str, value: impl Display) -> &mut Self {
+    pub fn header(&mut self, name: &str, value: impl HeaderValue) -> &mut Self {
         if HeaderName::parse(name) == HeaderName::ContentLength {
             return self;
         }
         push_token(&mut self.text, name);
         self.text.push_str(": ");
-        self.push(value);
+        value.write(&mut OneLine(&mut self.text));
         self.text.push_str("\r\n");
         self
     }
 
     /// Ends the header section and adds the body.
     pub fn finish(mut self, body: &[u8]) -> Vec<u8> {
-        self.push(format_args!("Content-Length: {}", body.len()));
+        self.text.push_str("Content-Length: ");
+        body.len().write(&mut OneLine(&mut self.text));
         self.text.push_str("\r\n\r\n");
         let mut bytes = self.text.into_bytes();
         bytes.extend_from_slice(body);
         bytes
     }
+}
 
-    fn push(&mut self, value: impl Display) {
-        // Writing to a string fails only where a foreign `Display` says so; then what it wrote stands.
-        write!(OneLine(&mut self.text), "{value}").ok();
+/// What can stand as a header's value: text, which needs no formatting, and what [`format_args!`] makes.
+pub trait HeaderValue {
+    /// Writes it on the line that has been begun.
+    fn write(&self, line: &mut OneLine<'_>);
+}
+
+impl<T: HeaderValue + ?Sized> HeaderValue for &T {
+    fn write(&self, line: &mut OneLine<'_>) {
+        (**self).write(line);
     }
 }
 
-/// Writes on one line.
-struct OneLine<'a>(&'a mut String);
+impl HeaderValue for str {
+    fn write(&self, line: &mut OneLine<'_>) {
+        line.push(self);
+    }
+}
 
-impl Write for OneLine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let is_unsafe = |character: char| character.is_ascii_control() && character != '\t';
-        if text.contains(is_unsafe) {
-            self.0.extend(text.chars().map(|character| if is_unsafe(character) { ' ' } else { character }));
+impl HeaderValue for String {
+    fn write(&self, line: &mut OneLine<'_>) {
+        line.push(self);
+    }
+}
+
+impl HeaderValue for Cow<'_, str> {
+    fn write(&self, line: &mut OneLine<'_>) {
+        line.push(self);
+    }
+}
+
+impl HeaderValue for fmt::Arguments<'_> {
+    fn write(&self, line: &mut OneLine<'_>) {
+        // Writing to a string fails only where a foreign `Display` says so; then what it wrote stands.
+        line.write_fmt(*self).ok();
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {$(
+        impl HeaderValue for $number {
+            fn write(&self, line: &mut OneLine<'_>) {
+                format_args!("{self}").write(line);
+            }
+        }
+    )*};
+}
+numbers!(u8 i32 u32 u64 u128 usize);
+
+/// A line that is being written, and that no value can end.
+#[derive(Debug)]
+pub struct OneLine<'a>(&'a mut String);
+
+impl OneLine<'_> {
+    fn push(&mut self, text: &str) {
+        let is_unsafe = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+        // Branchless, for the compiler to do in wide steps; nearly no value has one.
+        if text.bytes().fold(false, |found, byte| found | is_unsafe(byte)) {
+            let cleaned = |c: char| if u8::try_from(c).is_ok_and(is_unsafe) { ' ' } else { c };
+            self.0.extend(text.chars().map(cleaned));
         } else {
             self.0.push_str(text);
         }
+    }
+}
+
+impl Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text);
         Ok(())
     }
 }
