@@ -69,8 +69,7 @@ impl Border {
         let Some(forward) = self.forward(id) else { return };
         let ask = forward.ask.clone();
         let Ok(request) = Message::parse(&ask.bytes) else { return };
-        let Ok(asked) = request.essentials() else { return };
-        let method = asked.cseq.method;
+        let Some(method) = request.method() else { return };
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
         if call.is_none() && method == Method::Invite && (200..300).contains(&status) {
             return self.hang_up_late(id, reply);
@@ -111,7 +110,7 @@ impl Border {
             reason_phrase(status),
             essentials.to.tag(),
         );
-        self.write_response_headers(&mut writer, id, message, &request, status);
+        self.write_response_headers(&mut writer, id, &hiding, (message, status), &request);
         let bytes = Bytes::from(body.finish(writer));
         self.transactions.respond(ask.server, status, bytes, self.now.mono);
         let entry = call.and_then(|call| self.calls.call(call)).map(|call| call.entry);
@@ -149,15 +148,14 @@ impl Border {
         &mut self,
         writer: &mut Writer,
         id: ForwardId,
-        message: &Message<'_>,
+        hiding: &Hiding,
+        (message, status): (&Message<'_>, u16),
         request: &Message<'_>,
-        status: u16,
     ) {
         let Some(forward) = self.forward(id) else { return };
         let (side, hop) = (forward.ask.side, forward.ask.hop);
         let method = request.method();
-        let Hiding { pbx, private, .. } = self.hiding(id, message, side.other());
-        let domain = self.config.pbx[pbx].domain.clone();
+        let domain = self.config.pbx[hiding.pbx].domain.clone();
         if method == Some(Method::Invite) && (101..300).contains(&status) {
             for route in request.values(HeaderName::RecordRoute) {
                 writer.header("Record-Route", wire::sip::unfold(route));
@@ -180,7 +178,7 @@ impl Border {
         if matches!(status, 401 | 407) && side == Side::Outside {
             self.pass_challenges(writer, message, hop.remote.ip());
         }
-        self.topology.pass_headers(message, side, &domain, &private, writer);
+        self.topology.pass_headers(message, side, &domain, &hiding.private, writer);
     }
 
     /// What the phone of a forwarded request calls itself: many a message has no Contact of its own.

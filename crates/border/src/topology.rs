@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use wire::net::Side;
-use wire::sip::{HeaderName, Host, Message, NameAddr, Uri, Writer};
+use wire::sip::{HeaderName, Host, Message, NameAddr, Uri, Via, Writer};
 
 use crate::config::Config;
 
@@ -161,18 +161,27 @@ impl Topology {
         remote: IpAddr,
         registered: Option<&str>,
     ) -> Vec<String> {
-        let mut names = vec![remote.to_canonical().to_string()];
+        let remote = remote.to_canonical();
         let contact = message.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
+        let via = message.value(HeaderName::Via).and_then(|value| Via::parse(value).ok());
         let hosts = contact
             .map(|contact| contact.uri)
             .into_iter()
             .chain(registered)
             .filter_map(|uri| Uri::parse(uri).ok())
-            .map(|uri| uri.host.to_string())
-            .chain(message.essentials().ok().map(|essentials| essentials.via.host.to_string()));
+            .map(|uri| uri.host)
+            .chain(via.map(|via| via.host));
+        let mut seen = vec![Host::Ip(remote)];
+        let mut names = vec![remote.to_string()];
         for host in hosts {
-            if !names.contains(&host) && host.len() > 3 {
-                names.push(host);
+            // Mostly they are one and the same; an IPv6 address is looked for with its brackets as well.
+            if seen.contains(&host) && !matches!(host, Host::Ip(IpAddr::V6(_))) {
+                continue;
+            }
+            seen.push(host);
+            let name = host.to_string();
+            if !names.contains(&name) && name.len() > 3 {
+                names.push(name);
             }
         }
         names
@@ -207,7 +216,11 @@ fn names(text: &str, host: &str) -> bool {
 fn find_host(text: &str, host: &str) -> Option<usize> {
     let (text, host) = (text.as_bytes(), host.as_bytes());
     let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    (0..text.len().saturating_sub(host.len().saturating_sub(1))).find(|&start| {
+    let first = host.first()?;
+    let [lower, upper] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    // Nearly no byte begins it: the rest is looked at only where one does.
+    let begins = text.iter().enumerate().filter(|(_, byte)| **byte == lower || **byte == upper);
+    begins.map(|(start, _)| start).find(|&start| {
         let end = start + host.len();
         text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(host))
             && !part(start.checked_sub(1).and_then(|before| text.get(before)))

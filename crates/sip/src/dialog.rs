@@ -130,7 +130,8 @@ impl Dialog {
             self.route_set = record_route(response).map(reversed)?;
             self.confirmed = true;
         }
-        if response.essentials().is_ok_and(|essentials| refreshes_target(essentials.cseq.method)) {
+        let cseq = response.value(HeaderName::CSeq).and_then(|value| CSeq::parse(value).ok());
+        if cseq.is_some_and(|cseq| refreshes_target(cseq.method)) {
             self.take_target(response);
         }
         Ok(())

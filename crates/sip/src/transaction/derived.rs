@@ -4,7 +4,7 @@
 //! Never looks at anything but the INVITE that was sent and, for an ACK, the To of the answer.
 
 use bytes::Bytes;
-use wire::sip::{HeaderName, Message, StartLine, Writer, split_list};
+use wire::sip::{CSeq, HeaderName, Message, StartLine, Writer, split_list};
 
 /// The ACK of the final answer whose To is `to`.
 pub(super) fn ack(invite: &[u8], to: &str) -> Option<Bytes> {
@@ -21,7 +21,7 @@ pub(super) fn cancel(invite: &[u8]) -> Option<Bytes> {
 fn derive(invite: &[u8], method: &str, to: Option<&str>) -> Option<Bytes> {
     let invite = Message::parse(invite).ok()?;
     let StartLine::Request { uri, .. } = invite.start() else { return None };
-    let essentials = invite.essentials().ok()?;
+    let cseq = CSeq::parse(invite.value(HeaderName::CSeq)?).ok()?;
     let via = split_list(invite.value(HeaderName::Via)?).next()?;
     let mut writer = Writer::request(method, uri);
     writer.header(HeaderName::Via.as_str(), via);
@@ -31,8 +31,8 @@ fn derive(invite: &[u8], method: &str, to: Option<&str>) -> Option<Bytes> {
     writer.header(HeaderName::MaxForwards.as_str(), 70);
     writer.header(HeaderName::From.as_str(), invite.value(HeaderName::From)?);
     writer.header(HeaderName::To.as_str(), to.or_else(|| invite.value(HeaderName::To))?);
-    writer.header(HeaderName::CallId.as_str(), essentials.call_id);
-    writer.header(HeaderName::CSeq.as_str(), format_args!("{} {method}", essentials.cseq.number));
+    writer.header(HeaderName::CallId.as_str(), invite.value(HeaderName::CallId)?);
+    writer.header(HeaderName::CSeq.as_str(), format_args!("{} {method}", cseq.number));
     Some(Bytes::from(writer.finish(b"")))
 }
 
