@@ -29,6 +29,13 @@ pub struct Config {
     pub relays_max: usize,
 }
 
+impl Config {
+    /// What others are told as our address, by side.
+    pub(crate) fn faces(&self) -> [IpAddr; 2] {
+        [self.outside.public_address, self.inside.address]
+    }
+}
+
 /// The face to the phones.
 #[derive(Clone, Debug)]
 pub struct Outside {

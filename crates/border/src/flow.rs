@@ -2,7 +2,7 @@
 //! (contract section 6, limits).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sip::Hop;
@@ -110,6 +110,31 @@ impl Flow {
 pub(crate) struct Flows {
     listeners: Vec<Listener>,
     open: BTreeMap<FlowId, Flow>,
+}
+
+/// `host:port` of ours, as others are told: written once, for every message names one.
+pub(crate) struct Authorities([[String; 3]; 2]);
+
+impl Authorities {
+    /// `faces`: our addresses, by side.
+    pub(crate) fn new(faces: [IpAddr; 2], flows: &Flows) -> Self {
+        let written = |side: Side, transport| {
+            let listener = flows.listener(side, transport).or_else(|| flows.listener(side, Transport::Udp));
+            let port = listener.map_or(5060, |listener| listener.local.port());
+            SocketAddr::new(faces[side.index()], port).to_string()
+        };
+        let of = |side| [Transport::Udp, Transport::Tcp, Transport::Tls].map(|by| written(side, by));
+        Self([of(Side::Outside), of(Side::Inside)])
+    }
+
+    pub(crate) fn of(&self, side: Side, transport: Transport) -> &str {
+        let [udp, tcp, tls] = &self.0[side.index()];
+        match transport {
+            Transport::Udp => udp,
+            Transport::Tcp => tcp,
+            Transport::Tls => tls,
+        }
+    }
 }
 
 impl Flows {

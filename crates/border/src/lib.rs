@@ -87,6 +87,7 @@ pub struct Border {
     transactions: TransactionLayer,
     clients: BTreeMap<sip::ClientId, response::ClientUse>,
     flows: flow::Flows,
+    authorities: flow::Authorities,
     guard: Guard,
     /// Flows of blocked sources that go on, because their device proved itself.
     spared: BTreeSet<FlowId>,
@@ -136,6 +137,7 @@ impl Border {
             keys: keys::Keys::new(&secret),
             transactions: TransactionLayer::new(TRANSACTIONS_MAX),
             clients: BTreeMap::new(),
+            authorities: flow::Authorities::new(config.faces(), &flow::Flows::default()),
             flows: flow::Flows::default(),
             spared: BTreeSet::new(),
             bindings: binding::BindingTable::default(),
@@ -166,6 +168,7 @@ impl Border {
         match input {
             Input::Listening { flow, side, transport, local } => {
                 self.flows.listen(flow::Listener { flow, side, transport, local });
+                self.authorities = flow::Authorities::new(self.config.faces(), &self.flows);
             }
             Input::FlowOpened { flow, side, tuple, device } => self.on_flow_opened(flow, side, tuple, device),
             Input::HandshakeFailed { tuple, fault, detail } => {

@@ -527,14 +527,8 @@ impl Border {
     }
 
     /// `host:port` of ours on a side, as others are told.
-    pub(crate) fn authority(&self, side: Side, transport: Transport) -> String {
-        let ip = match side {
-            Side::Outside => self.config.outside.public_address,
-            Side::Inside => self.config.inside.address,
-        };
-        let listener =
-            self.flows.listener(side, transport).or_else(|| self.flows.listener(side, Transport::Udp));
-        SocketAddr::new(ip, listener.map_or(5060, |listener| listener.local.port())).to_string()
+    pub(crate) fn authority(&self, side: Side, transport: Transport) -> &str {
+        self.authorities.of(side, transport)
     }
 
     /// The Via of a request of ours (RFC 3261 §8.1.1.7, RFC 3581).
