@@ -16,6 +16,10 @@ pub const T4: Duration = Duration::from_secs(5);
 /// 64·T1: how long a transaction waits for what does not come.
 pub const PATIENCE: Duration = Duration::from_secs(32);
 
+/// Timers that end a wait for what may never come fire at full multiples of this, a little late: so
+/// transactions end many at a time, and the thread that waits is not woken for each.
+const TOGETHER: Duration = Duration::from_millis(20);
+
 /// A timer of a transaction. Timer C belongs to proxies and is the transaction user's here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -99,7 +103,8 @@ impl TimerTable {
         if timer.repeats() {
             self.interval = wait;
         }
-        self.set(timer, now + wait);
+        let at = now + wait;
+        self.set(timer, if wait >= T4 { at.next_multiple_of(TOGETHER) } else { at });
     }
 
     /// Arms the retransmission again, for its next interval.

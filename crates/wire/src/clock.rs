@@ -28,6 +28,14 @@ impl Instant {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The first instant not before `self` that lies a full number of `step`s after the start of the process;
+    /// `self` where there is none.
+    pub fn next_multiple_of(self, step: Duration) -> Self {
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX);
+        let over = self.0.checked_rem(step).filter(|over| *over > 0);
+        Self(over.map_or(self.0, |over| self.0.checked_add(step - over).unwrap_or(self.0)))
+    }
 }
 
 impl Add<Duration> for Instant {
@@ -78,4 +86,21 @@ pub struct Now {
     pub mono: Instant,
     /// What is kept in the store and shown to people.
     pub wall: WallTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_multiple_is_never_before() {
+        let step = Duration::from_millis(20);
+        for (ms, next) in [(0, 0), (1, 20), (19, 20), (20, 20), (21, 40)] {
+            let at = |ms| Instant::ZERO + Duration::from_millis(ms);
+            assert_eq!(at(ms).next_multiple_of(step), at(next), "{ms}");
+        }
+        let last = Instant::from_nanos(u64::MAX);
+        assert_eq!(last.next_multiple_of(step), last);
+        assert_eq!(last.next_multiple_of(Duration::ZERO), last);
+    }
 }
