@@ -128,4 +128,6 @@ codes! {
     SourceLimited = "source_limited",
     /// The store could not be written.
     StoreFailed = "store_failed",
+    /// The store can be written again, and was.
+    StoreWorks = "store_works",
 }

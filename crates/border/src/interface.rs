@@ -85,7 +85,8 @@ pub enum Input<'a> {
     },
     /// The media plane reports.
     Media(media::RelayEvent),
-    /// A `Persist` is on disk, or could not be written.
+    /// A `Persist` is on disk, or could not be written yet: it is tried again, and when everything of this kind is on
+    /// disk, one of the tickets is answered once more.
     Stored {
         /// Of the `Persist`.
         ticket: u64,

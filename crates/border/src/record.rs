@@ -56,6 +56,8 @@ pub(crate) struct Writes {
     next_ticket: u64,
     /// The last that was heard of the disk is that it failed.
     failing: bool,
+    /// The disk was found slow, and has confirmed nothing since.
+    slow: bool,
 }
 
 impl Writes {
@@ -402,7 +404,7 @@ impl Border {
 
     pub(crate) fn on_stored(&mut self, ticket: u64, ok: bool) {
         if ok {
-            self.writes.failing = false;
+            self.store_works();
         } else {
             self.store_failed("it could not be written");
         }
@@ -420,10 +422,22 @@ impl Border {
         }
     }
 
+    /// The disk confirms again what it is given, with all that it did not take before.
+    fn store_works(&mut self) {
+        self.writes.slow = false;
+        if std::mem::take(&mut self.writes.failing) {
+            self.event(Code::StoreWorks, About::default(), || {
+                ("the store is written again, with all that changed meanwhile".into(), "nothing to do".into())
+            });
+        }
+    }
+
     /// The disk is too slow: customers are served all the same.
     pub(crate) fn on_store_timer(&mut self, ticket: u64) {
         if let Some((then, _)) = self.writes.pending.remove(&ticket) {
-            self.report_store_failure("it did not confirm a write within 250 ms");
+            if !self.writes.failing && !std::mem::replace(&mut self.writes.slow, true) {
+                self.report_store_failure("it did not confirm a write within 250 ms");
+            }
             then.into_iter().for_each(|then| self.carry_out(then));
         }
     }
@@ -431,7 +445,7 @@ impl Border {
     fn report_store_failure(&mut self, why: &'static str) {
         self.event(Code::StoreFailed, About::default(), || {
             (
-                format!("the store: {why}; the change holds, but may be lost by a restart"),
+                format!("the store: {why}; changes hold and are written later, but a restart before would lose them"),
                 "look at the disk of data_dir: full, read-only, or slow".into(),
             )
         });

@@ -91,15 +91,19 @@ impl Code {
             | Self::PbxLostBindings
             | Self::PbxSingleContact
             | Self::RealmChanged
-            | Self::StoreFailed => false,
+            | Self::StoreFailed
+            | Self::StoreWorks => false,
         }
     }
 
     fn severity(self) -> Severity {
         match self {
-            Self::Registered | Self::Deregistered | Self::Reregistered | Self::Unblocked | Self::PbxUp => {
-                Severity::Info
-            }
+            Self::Registered
+            | Self::Deregistered
+            | Self::Reregistered
+            | Self::Unblocked
+            | Self::PbxUp
+            | Self::StoreWorks => Severity::Info,
             Self::PbxDown
             | Self::CallFailed
             | Self::StoreFailed

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use border::interface::Output;
@@ -20,7 +21,7 @@ use border::{Border, Record};
 use media::{RelayEvent, TableConfig};
 use net::{Lanes, Listener, ListenerKind, Lists, Net, NetConfig, NetError, NetTasks, lanes};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::{Store, StoreError, StoreThread};
+use store::{Store, StoreError, StoreThread, WriteOutcome};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::net::{Prefix, PrefixSet, Side, Transport};
 
@@ -200,7 +201,7 @@ pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let (net, tasks) = Net::bind(net_config(&settings, &early), Arc::clone(&to_core))?;
     let media_blocks = Arc::new(ArcSwap::from_pointee(PrefixSet::default()));
     let shard = start_shard(&settings, clock, Arc::clone(&media_blocks), Arc::clone(&to_core))?;
-    let store = start_store(store, Arc::clone(&to_core))?;
+    let store = start_store(store, clock, Arc::clone(&to_core))?;
     let listening: Vec<Listener> = net.listening().iter().map(|up| up.listener).collect();
     let listeners = listening.iter().map(describe).collect();
     let (admin, admin_lanes) = server::lanes();
@@ -276,16 +277,27 @@ fn open_store(data_dir: &Path) -> Result<(Store, Vec<Record>), RunError> {
     Ok((store, records))
 }
 
-fn start_store(store: Store, to_core: Arc<Lanes<ShellEvent>>) -> Result<StoreThread, RunError> {
-    let stored = move |tickets: Vec<u64>, outcome: Result<(), StoreError>| {
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "the store could not be written");
+fn start_store(store: Store, clock: Clock, to_core: Arc<Lanes<ShellEvent>>) -> Result<StoreThread, RunError> {
+    let mut failing = false;
+    let stored = move |tickets: Vec<u64>, outcome: WriteOutcome| {
+        let ok = matches!(outcome, WriteOutcome::Written { .. });
+        let failed_before = std::mem::replace(&mut failing, !ok);
+        match outcome {
+            WriteOutcome::Failed(error) if !failed_before => {
+                tracing::error!(%error, "the store could not be written");
+            }
+            WriteOutcome::Written { lost } if lost > 0 => tracing::error!(
+                lost,
+                "so many changes had no room while the store could not be written, and are not in it"
+            ),
+            WriteOutcome::Written { .. } | WriteOutcome::Failed(_) | WriteOutcome::Postponed => {}
         }
         for ticket in tickets {
-            to_core.push_internal(ShellEvent::Stored { ticket, ok: outcome.is_ok() });
+            to_core.push_internal(ShellEvent::Stored { ticket, ok });
         }
     };
-    StoreThread::start(store, stored).map_err(system("start the store's thread"))
+    let now = move || Duration::from_nanos(clock.mono().as_nanos());
+    StoreThread::start(store, now, stored).map_err(system("start the store's thread"))
 }
 
 /// What `net` opens, and the block list that holds from the first byte.

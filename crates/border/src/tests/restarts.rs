@@ -181,3 +181,30 @@ fn an_operator_hears_that_a_block_is_gone_when_that_is_on_disk() {
         "what changes nothing waits for nothing"
     );
 }
+
+#[test]
+fn a_disk_that_fails_is_told_of_once_and_once_more_when_it_works() {
+    let mut bench = Bench::with_pbx_up(config());
+    let told = |bench: &Bench| {
+        let counts = [Code::StoreFailed, Code::StoreWorks];
+        counts.map(|code| bench.events.iter().filter(|event| event.code == code).count())
+    };
+    let block = |bench: &mut Bench, last: u8| {
+        let prefix = wire::net::Prefix::single([198, 51, 100, last].into());
+        let command = Command::BlockAdd { prefix, time: None, why: String::new(), force: false };
+        bench.put(Input::Command { id: 1, command });
+        bench.pass(Duration::from_millis(250));
+    };
+    for (disk, expected) in [
+        (Disk::Full, [1, 0]),
+        (Disk::Hangs, [1, 0]),
+        (Disk::Good, [1, 1]),
+        (Disk::Hangs, [2, 1]),
+        (Disk::Good, [2, 1]),
+    ] {
+        bench.disk = disk;
+        block(&mut bench, 1);
+        block(&mut bench, 2);
+        assert_eq!(told(&bench), expected, "{disk:?}: a slow disk has lost nothing");
+    }
+}

@@ -17,9 +17,10 @@ type Answer = (Vec<u64>, bool);
 
 fn thread(store: Store) -> (StoreThread, mpsc::Receiver<Answer>) {
     let (answers, received) = mpsc::channel();
-    let stored =
-        move |tickets, outcome: Result<(), StoreError>| answers.send((tickets, outcome.is_ok())).unwrap();
-    (StoreThread::start(store, stored).unwrap(), received)
+    let stored = move |tickets, outcome: WriteOutcome| {
+        answers.send((tickets, matches!(outcome, WriteOutcome::Written { lost: 0 }))).unwrap();
+    };
+    (StoreThread::start(store, || Duration::ZERO, stored).unwrap(), received)
 }
 
 #[test]
@@ -197,4 +198,38 @@ fn a_store_that_is_gone_fails_its_tickets() {
         assert!(thread.persist(ticket, row(1, "lost too", "")));
         assert_eq!(answers.recv_timeout(LONG).unwrap(), (vec![ticket], false));
     }
+}
+
+#[test]
+fn what_could_not_be_written_is_when_the_disk_is_well_again() {
+    let directory = Scratch::new();
+    let Lab { mut store, full, .. } = lab(directory.file());
+    full.store(true, Ordering::SeqCst);
+    assert!(store.commit(&[row(1, "lost", "")]).is_err());
+    let (thread, answers) = thread(store);
+    for (ticket, value) in [(1, "old"), (2, "new")] {
+        assert!(thread.persist(ticket, row(1, "kept", value)));
+        assert_eq!(answers.recv_timeout(LONG).unwrap(), (vec![ticket], false));
+    }
+    drop(Store::open(&directory).unwrap());
+    // Tries in between that fail again are nobody's ticket.
+    let answer =
+        std::iter::from_fn(|| answers.recv_timeout(LONG).ok()).find(|(tickets, _)| !tickets.is_empty());
+    assert_eq!(answer, Some((vec![2], true)), "without another row");
+    drop(thread);
+    assert_eq!(Store::open(&directory).unwrap().1, [row(1, "kept", "new")]);
+}
+
+#[test]
+fn what_is_kept_is_tried_once_more_at_the_end() {
+    let directory = Scratch::new();
+    let Lab { mut store, full, .. } = lab(directory.file());
+    full.store(true, Ordering::SeqCst);
+    assert!(store.commit(&[row(1, "lost", "")]).is_err());
+    let (thread, answers) = thread(store);
+    assert!(thread.persist(1, row(1, "kept", "")));
+    assert_eq!(answers.recv_timeout(LONG).unwrap(), (vec![1], false));
+    drop(Store::open(&directory).unwrap());
+    drop(thread);
+    assert_eq!(Store::open(&directory).unwrap().1, [row(1, "kept", "")]);
 }
