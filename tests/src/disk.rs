@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::deadline::wait_until;
 use crate::process::{Process, Recipe, program, run};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -89,7 +90,8 @@ impl SmallDisk {
         match &self.image {
             None => self.mount(&["-o", "remount,rw", &at]),
             Some(image) => {
-                self.run("umount", &[&at]);
+                // Whoever looks whether it is well again has it open for a moment.
+                wait_until("nobody has the disk open", SOON, || self.try_run("umount", &[&at]).ok());
                 self.mount(&["-o", "loop", &image.display().to_string(), &at]);
             }
         }
@@ -97,14 +99,12 @@ impl SmallDisk {
 
     #[track_caller]
     fn mount(&self, words: &[&str]) {
-        self.run("mount", words);
+        self.try_run("mount", words).unwrap_or_else(|fault| panic!("mount {words:?}: {fault}"));
     }
 
-    #[track_caller]
-    fn run(&self, name: &str, words: &[&str]) {
+    fn try_run(&self, name: &str, words: &[&str]) -> Result<String, String> {
         let recipe = Recipe::new(program(name), &self.scratch).args(words.iter().copied());
         run(recipe.with_mounts_of(self.pid()), SOON)
-            .unwrap_or_else(|fault| panic!("{name} {words:?}: {fault}"));
     }
 }
 

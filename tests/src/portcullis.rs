@@ -89,6 +89,14 @@ impl Portcullis {
         process.kill();
     }
 
+    /// Starts it where it cannot run, and waits for its end: the exit code, and what it said.
+    #[track_caller]
+    pub fn start_in_vain(configuration: &Path, surroundings: &Surroundings<'_>) -> (Option<i32>, String) {
+        let mut process = surroundings.recipe(configuration).start();
+        let code = process.wait(SOON).code();
+        (code, process.whole_text())
+    }
+
     /// Its process ID.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -185,6 +185,14 @@ impl Process {
         self.log.lines.lock().unwrap().get(mark..).unwrap_or_default().join("\n")
     }
 
+    /// All lines of a program that has ended.
+    pub fn whole_text(&self) -> String {
+        wait_until("the output of an ended program is read", Duration::from_secs(5), || {
+            (self.log.open.load(Ordering::SeqCst) == 0).then_some(())
+        });
+        self.text_after(0)
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
@@ -299,10 +307,7 @@ pub fn run(recipe: Recipe, within: Duration) -> Result<String, String> {
     let name = recipe.name.clone();
     let mut process = recipe.start();
     let status = process.wait(within);
-    wait_until("the output of an ended program is read", Duration::from_secs(5), || {
-        (process.log.open.load(Ordering::SeqCst) == 0).then_some(())
-    });
-    let text = process.text_after(0);
+    let text = process.whole_text();
     if status.success() { Ok(text) } else { Err(format!("{name} ended with {status}:\n{text}")) }
 }
 

@@ -23,6 +23,7 @@ const PEERS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// Where programs are looked for beside `PATH`, which leaves out `sbin` for ordinary users.
@@ -92,6 +93,11 @@ fn is_root() -> bool {
 pub(crate) fn has_namespaces() -> bool {
     let probe = Command::new("unshare").args(["--net", "--mount", "true"]).stderr(Stdio::null()).status();
     probe.is_ok_and(|status| status.success())
+}
+
+/// Whether a file can be mounted as a disk here.
+pub(crate) fn has_loop_devices() -> bool {
+    Path::new("/dev/loop-control").exists()
 }
 
 #[cfg(test)]
