@@ -137,9 +137,13 @@ impl World {
     pub(crate) fn on_audio(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if to.ip() == scenery::OUTSIDE_IP || to.ip() == scenery::INSIDE_IP {
             let passed = self.media.on_datagram(from, to, bytes, &self.blocked, self.now);
-            self.trace.debug(&(self.now.as_nanos(), from, to, passed));
+            self.trace.number(self.now.as_nanos());
+            self.trace.address(from);
+            self.trace.address(to);
             self.trace.bytes(bytes);
             if let Some((from, to)) = passed {
+                self.trace.address(from);
+                self.trace.address(to);
                 let delay =
                     self.who(to.ip()).map_or(Duration::ZERO, |who| self.delay(Decider::Voice(who), 1));
                 self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });

@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use memchr::memmem;
+
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -42,26 +44,34 @@ impl Text {
     /// Reads one whole message; none where it is no SIP.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let mut lines = head.split("\r\n");
-        let start = lines.next()?.to_owned();
-        let mut headers: Vec<(String, String)> = Vec::new();
-        for line in lines {
+        let (head, body) = text.split_at(head_of(bytes)?);
+        let mut lines = head.split_terminator('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let start = lines.next().filter(|line| line.contains("SIP/2.0"))?.to_owned();
+        let mut headers = Vec::with_capacity(24);
+        for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
             headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
-        start.contains("SIP/2.0").then(|| Self { start, headers, body: body.to_owned() })
+        Some(Self { start, headers, body: body.to_owned() })
     }
 
     /// As it travels.
     pub fn render(&self) -> String {
-        let mut out = format!("{}\r\n", self.start);
+        let lines: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut out = String::with_capacity(self.start.len() + lines + self.body.len() + 32);
+        out.push_str(&self.start);
+        out.push_str("\r\n");
         for (name, value) in &self.headers {
             if !name.eq_ignore_ascii_case("content-length") {
-                out.push_str(&format!("{name}: {value}\r\n"));
+                for part in [name, ": ", value, "\r\n"] {
+                    out.push_str(part);
+                }
             }
         }
-        out.push_str(&format!("Content-Length: {}\r\n\r\n{}", self.body.len(), self.body));
+        out.push_str("Content-Length: ");
+        out.push_str(&self.body.len().to_string());
+        out.push_str("\r\n\r\n");
+        out.push_str(&self.body);
         out
     }
 
@@ -194,16 +204,30 @@ impl Stream {
         loop {
             let blank = self.0.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             self.0.drain(..blank);
-            let Some(head) = self.0.windows(4).position(|four| four == b"\r\n\r\n") else { return messages };
-            let length = Text::parse(&self.0[..head + 4])
-                .and_then(|text| text.header("Content-Length").parse::<usize>().ok())
-                .unwrap_or(0);
-            if self.0.len() < head + 4 + length {
+            let Some(head) = head_of(&self.0) else { return messages };
+            let length = head + content_length(&self.0[..head]);
+            if self.0.len() < length {
                 return messages;
             }
-            messages.push(self.0.drain(..head + 4 + length).collect());
+            messages.push(self.0.drain(..length).collect());
         }
     }
+}
+
+/// How long everything up to and with the blank line is.
+fn head_of(bytes: &[u8]) -> Option<usize> {
+    memmem::find(bytes, b"\r\n\r\n").map(|end| end + 4)
+}
+
+/// What the first Content-Length says; nothing where there is none, or none that is a number.
+fn content_length(head: &[u8]) -> usize {
+    const NAME: &[u8] = b"content-length";
+    let line = head.split(|byte| *byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        let value = std::str::from_utf8(value).ok()?.trim().strip_prefix(':')?;
+        name.eq_ignore_ascii_case(NAME).then_some(value)
+    });
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -228,6 +252,10 @@ mod tests {
         let (first, rest) = bytes.as_bytes().split_at(100);
         assert!(stream.push(first).is_empty());
         assert_eq!(stream.push(rest).len(), 2);
+        assert_eq!(content_length(b"A: 1\r\nCONTENT-LENGTH : 7\r\n\r\n"), 7);
+        assert_eq!(content_length(b"A: 1\r\nX-Content-Length: 7\r\n\r\n"), 0);
+        assert_eq!(Text::parse(b"INVITE sip:a SIP/2.0\r\nno header\r\n\r\n"), None);
+        assert_eq!(Text::parse(b"INVITE sip:a\r\nA: SIP/2.0\r\n\r\n"), None);
         assert_eq!(address_of("sip:a@10.0.0.1;transport=tcp"), Some("10.0.0.1:5060".parse().unwrap()));
         assert_eq!(user_of(uri_of("\"x\" <sip:2001@a>;tag=1")), "2001");
     }

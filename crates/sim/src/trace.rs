@@ -1,6 +1,9 @@
 //! A number over all that happened: two runs that give the same one did the same.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use wire::net::FlowId;
 
 /// Odd, and without a pattern in its bits.
 const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -28,6 +31,21 @@ impl Trace {
         }
         self.number(u64::from_le_bytes(last));
         self.number(bytes.len() as u64);
+    }
+
+    /// An address.
+    pub(crate) fn address(&mut self, of: SocketAddr) {
+        match of.ip() {
+            IpAddr::V4(ip) => self.number(u64::from(ip.to_bits()) << 16 | u64::from(of.port())),
+            IpAddr::V6(_) => self.debug(&of),
+        }
+    }
+
+    /// A message, and on which flow and with whom.
+    pub(crate) fn message(&mut self, flow: FlowId, peer: SocketAddr, bytes: &[u8]) {
+        self.number(flow.0);
+        self.address(peer);
+        self.bytes(bytes);
     }
 
     /// What anything shows of itself.

@@ -324,7 +324,7 @@ impl UserAgent {
             {
                 leg.state = State::Talking;
                 leg.audio_at = Some(stage.now);
-                leg.act_at = Some(stage.now + stage.rng.millis(500, 40_000));
+                leg.act_at = Some(stage.now + talk(stage));
             }
         }
     }
@@ -424,7 +424,7 @@ impl UserAgent {
             leg.state = State::Talking;
             leg.status = 200;
             leg.audio_at = Some(stage.now);
-            let talk = if leg.cancelled { Duration::from_millis(1) } else { stage.rng.millis(500, 40_000) };
+            let talk = if leg.cancelled { Duration::from_millis(1) } else { talk(stage) };
             leg.act_at = Some(stage.now + talk);
         }
         self.legs[place] = leg;
@@ -562,6 +562,11 @@ impl UserAgent {
             }
         }
     }
+}
+
+/// How long one talks; a call that only shows that calls work is short.
+fn talk(stage: &mut Stage<'_>) -> Duration {
+    stage.rng.millis(500, if stage.busy { 40_000 } else { 3_000 })
 }
 
 fn without_tag(value: &str) -> String {

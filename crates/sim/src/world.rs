@@ -632,8 +632,7 @@ impl World {
         match input {
             Input::Command { id: STATUS, .. } => {}
             Input::Bytes { flow, from, bytes } => {
-                self.trace.debug(&(flow, from));
-                self.trace.bytes(bytes);
+                self.trace.message(*flow, *from, bytes);
             }
             other => self.trace.debug(other),
         }
@@ -643,8 +642,7 @@ impl World {
         match output {
             Output::Answer { id: STATUS, .. } => {}
             Output::Send { flow, to, bytes } => {
-                self.trace.debug(&(flow, to));
-                self.trace.bytes(bytes);
+                self.trace.message(*flow, *to, bytes);
             }
             other => self.trace.debug(other),
         }
