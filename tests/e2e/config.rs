@@ -171,6 +171,7 @@ fn status_tells_what_runs() {
         "blocks",
         "relays",
         "memory_bytes",
+        "log_lines_lost",
     ] {
         assert!(status.get(field).is_some(), "no {field} in {status}");
     }

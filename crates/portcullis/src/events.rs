@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use border::event::{Code, Event, Severity};
@@ -15,7 +16,9 @@ use tracing_subscriber::registry::LookupSpan;
 use wire::clock::Instant;
 
 use crate::admin::server::AdminFeed;
+use crate::clock::Clock;
 use crate::config::file::LogFormat;
+use crate::log::LogThread;
 
 /// Lines of one kind in one window.
 const LINES_MAX: u32 = 10;
@@ -23,16 +26,25 @@ const LINES_MAX: u32 = 10;
 /// The window.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Begins to log on standard error. Once in a process.
-pub fn start_log(levels: &str, format: LogFormat) -> Result<(), LogError> {
+/// Begins to log to `out`. Once in a process.
+pub fn start_log(
+    out: impl Write + Send + 'static,
+    clock: Clock,
+    levels: &str,
+    format: LogFormat,
+) -> Result<LogThread, LogError> {
     let filter = EnvFilter::try_new(levels).map_err(|_| LogError::Levels(levels.to_owned()))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let thread = LogThread::start(out, clock, format)?;
+    // What `tracing-subscriber` itself has to say it says on standard error, and panics where it cannot.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let builder = builder.with_writer(thread.log());
     let started = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Journald => builder.event_format(Journald).try_init(),
     };
-    started.map_err(|_| LogError::Twice)
+    started.map_err(|_| LogError::Twice)?;
+    Ok(thread)
 }
 
 /// Why logging cannot begin.
@@ -41,6 +53,9 @@ pub enum LogError {
     /// No levels.
     #[error("`{0}` names no level of logging")]
     Levels(String),
+    /// No thread.
+    #[error("the log cannot be written: {0}")]
+    System(#[from] io::Error),
     /// It has begun.
     #[error("logging has begun already")]
     Twice,
@@ -204,12 +219,12 @@ mod tests {
     fn written(act: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl std::io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        impl Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.lock().unwrap().extend_from_slice(bytes);
                 Ok(bytes.len())
             }
-            fn flush(&mut self) -> std::io::Result<()> {
+            fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }

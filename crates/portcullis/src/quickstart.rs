@@ -31,12 +31,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::EXIT_WORLD;
 use crate::clock::Clock;
+use crate::config::defaults;
+use crate::config::file::LogFormat;
+use crate::events::start_log;
+use crate::log::{Log, LogThread};
 use directory::Directory;
 pub use fault::Fault;
 use guide::Guide;
@@ -50,11 +53,11 @@ const LOG_FILE: &str = "portcullis.log";
 pub fn quickstart(once: bool, directory: Option<PathBuf>) -> Result<ExitCode, Fault> {
     let clock = Clock::start();
     let directory = Directory::make(directory)?;
-    log_to(&directory)?;
+    let log = log_to(&directory, clock)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Fault::system("start a runtime"))?;
     let mut out = output::standard();
-    match runtime.block_on(perform(once, &directory, clock, &mut out)) {
+    match runtime.block_on(perform(once, &directory, (clock, log.log()), &mut out)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Failed) => Ok(ExitCode::from(EXIT_WORLD)),
     }
@@ -63,12 +66,12 @@ pub fn quickstart(once: bool, directory: Option<PathBuf>) -> Result<ExitCode, Fa
 async fn perform<W: Write>(
     once: bool,
     directory: &Directory,
-    clock: Clock,
+    (clock, log): (Clock, Log),
     out: &mut Output<W>,
 ) -> Result<(), Failed> {
     out.say(&format!("Portcullis quickstart, in {}\n\n", directory.path().display()))?;
     let begin = clock.mono();
-    let told = story::tell(directory, clock, out).await;
+    let told = story::tell(directory, (clock, log), out).await;
     let Ok(Ending { frontend, server, pbx, phone, free }) = told else {
         let log = directory.file(LOG_FILE);
         out.say(&format!("\nNot everything was seen; the frontend's log is {}\n", log.display()))?;
@@ -110,9 +113,8 @@ async fn end_wanted() {
 }
 
 /// The log goes to a file: the terminal is the story's.
-fn log_to(directory: &Directory) -> Result<(), Fault> {
+fn log_to(directory: &Directory, clock: Clock) -> Result<LogThread, Fault> {
     let path = directory.file(LOG_FILE);
     let file = File::create_new(&path).map_err(Fault::system(format!("write {}", path.display())))?;
-    let builder = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(file));
-    builder.try_init().map_err(|_| Fault::Log(crate::events::LogError::Twice))
+    Ok(start_log(file, clock, defaults::LOG, LogFormat::Text)?)
 }

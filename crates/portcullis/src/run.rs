@@ -4,10 +4,12 @@
 //! leaves nothing behind; the ready line only when everything listens. Threads: `core` decides and has the
 //! sockets, `doors` lets strangers in, `media-0` the relays, `store` the disk, `admin` the operators, `signals` waits.
 
-use std::fs::DirBuilder;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,8 +36,12 @@ use crate::config::settings::Settings;
 use crate::config::value::{HostName, PortRange, StunServer};
 use crate::config::{self, Loaded, Report, machine};
 use crate::events::{EventLog, LogError, start_log};
+use crate::log::Log;
 use crate::media_shard::Shard;
 use crate::signaling::{Plant, ShellEvent, Signaling, record};
+
+/// How long whoever reads standard output may take for the ready line.
+const READY_LINE_MAX: Duration = Duration::from_secs(1);
 
 /// Why the product cannot start, or not go on: the world's fault.
 #[derive(Debug, thiserror::Error)]
@@ -101,21 +107,24 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
     let Loaded { settings, report } = config::load(path, clock.wall());
     let Some(settings) = settings else {
         let text = format!("{}{}\n", report.draw_errors(), report.summary());
-        io::stderr().write_all(text.as_bytes()).map_err(system("write to standard error"))?;
+        // Where nobody hears it, the exit code says it.
+        let _told = io::stderr().write_all(text.as_bytes());
         return Ok(ExitCode::from(EXIT_USAGE));
     };
-    start_log(&settings.node.log, settings.node.log_format)?;
+    let error_output = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::System)?;
+    let log = start_log(File::from(error_output), clock, &settings.node.log, settings.node.log_format)?;
     for (warning, help) in report.warnings_in_words() {
         tracing::warn!(target: "config", "{warning} → {help}");
     }
-    end_with_a_panic();
+    end_with_a_panic(log.log());
     raise_file_limit(settings.border.relays_max);
-    let running = start(settings.clone(), clock).map_err(|error| explain(error, &settings, &report))?;
+    let running =
+        start(settings.clone(), clock, log.log()).map_err(|error| explain(error, &settings, &report))?;
     if let Err(error) = stop_on_signals(Arc::clone(&running.to_core)) {
         running.stop();
         return Err(error);
     }
-    say_ready(&format!("ready: {}\n", running.listeners().join(", ")));
+    say_ready(format!("ready: {}\n", running.listeners().join(", ")));
     running.wait();
     Ok(ExitCode::SUCCESS)
 }
@@ -192,7 +201,7 @@ fn describe(up: &Listener) -> String {
 }
 
 /// Starts everything; what fails leaves nothing behind. Signals and the log are the caller's.
-pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
+pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunError> {
     let socket = AdminSocket::bind(&settings.node.admin_socket.value)?;
     let (store, records) = open_store(&settings.node.data_dir.value)?;
     let mut border = Border::new(settings.border.clone(), seed()?, records, clock.now());
@@ -207,13 +216,9 @@ pub fn start(settings: Settings, clock: Clock) -> Result<Running, RunError> {
     let (admin, admin_lanes) = server::lanes();
     let core_lanes = Arc::clone(&to_core);
     let submit = move |id, command| core_lanes.try_push_internal(ShellEvent::Command { id, command }).is_ok();
-    server::start(
-        &socket,
-        admin_lanes,
-        ServerConfig { clock, listeners, media: shard.counts() },
-        Box::new(submit),
-    )
-    .map_err(system("serve the admin socket"))?;
+    let config = ServerConfig { clock, listeners, media: shard.counts(), log };
+    server::start(&socket, admin_lanes, config, Box::new(submit))
+        .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
     let log = EventLog::new(admin.clone(), settings.node.log_format);
     let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
@@ -248,13 +253,26 @@ fn start_core(
     Ok(core)
 }
 
-/// Standard output tells a supervisor, or a person, that phones may come.
-fn say_ready(line: &str) {
-    let mut out = io::stdout();
-    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        tracing::warn!(%error, "the ready line could not be written");
+/// Standard output tells a supervisor, or a person, that phones may come. Nobody waits for ever for a reader
+/// who does not read.
+fn say_ready(line: String) {
+    let announced = line.clone();
+    let (said, outcome) = mpsc::sync_channel(1);
+    let say = move || {
+        let mut out = io::stdout();
+        // Who asked may have gone on.
+        let _late = said.send(out.write_all(line.as_bytes()).and_then(|()| out.flush()));
+    };
+    let thread = std::thread::Builder::new().name("ready".to_owned()).spawn(say);
+    let outcome = thread.map(|_| outcome.recv_timeout(READY_LINE_MAX));
+    match outcome {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) | Err(error) => {
+            tracing::warn!(%error, "the ready line could not be written on standard output");
+        }
+        Ok(Err(_)) => tracing::warn!("nobody reads standard output: the ready line waits there"),
     }
-    tracing::info!("{}", line.trim_end());
+    tracing::info!("{}", announced.trim_end());
 }
 
 fn seed() -> Result<[u8; 32], RunError> {
@@ -396,12 +414,17 @@ fn raise_file_limit(relays_max: usize) {
 
 /// A thread that panics takes the process with it, to be started anew, but for the media plane, which starts
 /// anew by itself.
-fn end_with_a_panic() {
-    let report = std::panic::take_hook();
+fn end_with_a_panic(log: Log) {
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let trace = Backtrace::capture();
+        let trace =
+            if trace.status() == BacktraceStatus::Captured { trace.to_string() } else { String::new() };
+        // As it comes: what formats lines may be what panicked.
+        log.say(format!("thread '{name}' {panic}\n{trace}").as_bytes());
         if !name.starts_with("media") {
+            log.flush();
             std::process::abort();
         }
     }));

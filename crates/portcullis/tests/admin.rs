@@ -17,6 +17,8 @@ use portcullis::admin::server::{AdminFeed, EVENTS_MAX, ServerConfig, lanes, star
 use portcullis::admin::socket::{AdminSocket, SocketError};
 use portcullis::admin::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
 use portcullis::clock::Clock;
+use portcullis::config::file::LogFormat;
+use portcullis::log::LogThread;
 
 struct Server {
     _socket: AdminSocket,
@@ -41,8 +43,9 @@ fn server(name: &str) -> Server {
     let clock = Clock::start();
     let (feed, admin_lanes) = lanes();
     let (asks, asked) = mpsc::channel();
-    let config =
-        ServerConfig { clock, listeners: vec!["tls 127.0.0.2:5061".to_owned()], media: Default::default() };
+    let log = LogThread::start(std::io::sink(), clock, LogFormat::Text).unwrap().log();
+    let listeners = vec!["tls 127.0.0.2:5061".to_owned()];
+    let config = ServerConfig { clock, listeners, media: Default::default(), log };
     let submit = Box::new(move |id, command| asks.send((id, command)).is_ok());
     start(&socket, admin_lanes, config, submit).unwrap();
     Server { _socket: socket, path, feed, clock, asked }

@@ -4,12 +4,14 @@
 
 mod pki;
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use pki::Pki;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 const CONFIG: &str = r#"
 [node]
@@ -70,8 +72,12 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path) -> (Self, String) {
+        Self::start_with_log(folder, Stdio::piped())
+    }
+
+    fn start_with_log(folder: &Path, log: Stdio) -> (Self, String) {
         let mut command = portcullis(folder, &["run"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut running = Self { child, out };
         let mut ready = String::new();
@@ -82,9 +88,12 @@ impl Running {
         (running, ready)
     }
 
+    /// What it says until it ends, where somebody reads it.
     fn errors(&mut self) -> String {
         let mut text = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        if let Some(mut errors) = self.child.stderr.take() {
+            errors.read_to_string(&mut text).unwrap();
+        }
         text
     }
 
@@ -251,4 +260,92 @@ fn every_command_shows_an_example_of_itself() {
         let help = text(&output(&folder, &words).stdout);
         assert!(help.contains(&format!("Example: portcullis {verb}")), "{verb}: {help}");
     }
+}
+
+/// The status, once the log has lost lines.
+fn status_with_lost_lines(folder: &Path) -> serde_json::Value {
+    let mut status = || -> serde_json::Value {
+        serde_json::from_slice(&output(folder, &["status", "--json"]).stdout).unwrap()
+    };
+    let lost = |status: &serde_json::Value| status["log_lines_lost"].as_u64().unwrap() > 0;
+    std::iter::repeat_with(&mut status).take(500).find(lost).unwrap()
+}
+
+/// A pipe that is full: whoever writes to it waits, for as long as nobody reads.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while writer.write(&vec![b'\n'; size]).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// It takes orders, tells what came of them, and ends well.
+fn works_and_ends(folder: &Path, running: Running) {
+    assert!(output(folder, &["block", "add", "192.0.2.7"]).status.success());
+    let events = text(&output(folder, &["events", "--code", "blocked"]).stdout);
+    assert!(events.contains("192.0.2.7"), "{events}");
+    let (code, errors) = running.end();
+    assert_eq!(code, Some(0), "{errors}");
+}
+
+#[test]
+fn a_log_on_a_full_disk_ends_nothing() {
+    let folder = folder("full-disk", CONFIG);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (running, _) = Running::start_with_log(&folder, full.into());
+    status_with_lost_lines(&folder);
+    let said = text(&output(&folder, &["status"]).stdout);
+    assert!(said.contains("lines lost: it could not be written"), "{said}");
+    works_and_ends(&folder, running);
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = folder("closed-pipe", CONFIG);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (running, _) = Running::start_with_log(&folder, writer.into());
+    status_with_lost_lines(&folder);
+    works_and_ends(&folder, running);
+}
+
+#[test]
+fn a_reader_of_the_log_that_stands_still_holds_nothing_up() {
+    let folder = folder("stalled-log", CONFIG);
+    let (reader, writer) = full_pipe();
+    let (running, ready) = Running::start_with_log(&folder, writer.into());
+    assert!(ready.starts_with("ready: "), "{ready}");
+    works_and_ends(&folder, running);
+    drop(reader);
+}
+
+#[test]
+fn a_ready_line_that_cannot_be_written_ends_nothing() {
+    let (_reader, writer) = full_pipe();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    for (name, out, why) in [
+        ("full-output", Stdio::from(full), "could not be written on standard output"),
+        ("stalled-output", Stdio::from(writer), "nobody reads standard output"),
+    ] {
+        let folder = folder(name, CONFIG);
+        let mut child = portcullis(&folder, &["run"]).stdout(out).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(log.any(|line| line.contains(why)), "{name}");
+        assert!(log.any(|line| line.contains("ready: tls")), "{name}");
+        assert!(output(&folder, &["status"]).status.success());
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_faulty_file_has_its_exit_code_though_nobody_hears_of_it() {
+    let folder = folder("unheard", "[nodes]\n");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    assert_eq!(portcullis(&folder, &["run"]).stderr(full).status().unwrap().code(), Some(64));
 }

@@ -25,6 +25,7 @@ use super::socket::AdminSocket;
 use super::view::{self, ProcessFacts};
 use super::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
 use crate::clock::Clock;
+use crate::log::Log;
 use crate::media_shard::CountsReader;
 
 /// Events that are remembered.
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub listeners: Vec<String>,
     /// What the media plane counts.
     pub media: CountsReader,
+    /// The log, which may lose lines.
+    pub log: Log,
 }
 
 /// The core's end: where its answers and events go.
@@ -246,8 +249,9 @@ impl Server {
     fn respond(&self, answer: &Answer) -> Response {
         let uptime = Duration::from_nanos(self.config.clock.mono().as_nanos());
         let listeners = &self.config.listeners;
-        let media = self.config.media.read();
-        view::response(answer, ProcessFacts { uptime, listeners, media, memory_bytes: resident_bytes() })
+        let (media, log_lines_lost) = (self.config.media.read(), self.config.log.lost());
+        let memory_bytes = resident_bytes();
+        view::response(answer, ProcessFacts { uptime, listeners, media, memory_bytes, log_lines_lost })
     }
 
     fn recorded(&self, query: EventQuery) -> Vec<Value> {

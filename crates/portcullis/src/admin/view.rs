@@ -25,6 +25,8 @@ pub struct ProcessFacts<'a> {
     pub media: ShardCounts,
     /// Resident memory.
     pub memory_bytes: u64,
+    /// Lines that the log has lost.
+    pub log_lines_lost: u64,
 }
 
 #[derive(Serialize)]
@@ -99,6 +101,7 @@ struct Status<'a> {
     relays: usize,
     media_dropped: Vec<String>,
     memory_bytes: u64,
+    log_lines_lost: u64,
 }
 
 /// The line for an answer of the border.
@@ -203,6 +206,7 @@ fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
         relays: view.relays,
         media_dropped: media_dropped(&facts.media),
         memory_bytes: facts.memory_bytes,
+        log_lines_lost: facts.log_lines_lost,
     })
 }
 
@@ -223,7 +227,13 @@ mod tests {
 
     fn facts() -> ProcessFacts<'static> {
         let media = ShardCounts { socket_errors: 3, ..ShardCounts::default() };
-        ProcessFacts { uptime: Duration::from_secs(61), listeners: &[], media, memory_bytes: 5 }
+        ProcessFacts {
+            uptime: Duration::from_secs(61),
+            listeners: &[],
+            media,
+            memory_bytes: 5,
+            log_lines_lost: 0,
+        }
     }
 
     fn keys(value: &Value) -> Vec<&str> {
@@ -323,7 +333,7 @@ mod tests {
         let view = StatusView { pbx: vec![("main".to_owned(), PbxHealth::Unknown)], ..StatusView::default() };
         let status = status(&view, facts());
         let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, media_dropped, \
-                     memory_bytes";
+                     memory_bytes, log_lines_lost";
         assert_eq!(keys(&status), sorted(names));
         assert_eq!(status["media_dropped"][0], "socket_error 3");
         assert_eq!(status["pbx"][0], "main unknown");

@@ -186,6 +186,10 @@ fn status_for_people(status: &Value) -> String {
         few @ 0..=1 => few.to_string(),
         calls => format!("{calls}, of which one from phone to phone makes two"),
     };
+    let lost = match number("log_lines_lost") {
+        0 => String::new(),
+        lines => format!("{lines} lines lost: it could not be written, or not fast enough"),
+    };
     let lines = [
         ("version", text(status, "version").to_owned()),
         ("up for", seconds(number("uptime_s"))),
@@ -197,9 +201,10 @@ fn status_for_people(status: &Value) -> String {
         ("media dropped", list("media_dropped")),
         ("blocks", number("blocks").to_string()),
         ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
+        ("log", lost),
     ];
     let line = |(name, value): (&str, String)| format!("{name:<15}{value}\n");
-    lines.into_iter().map(line).collect()
+    lines.into_iter().filter(|(name, value)| *name != "log" || !value.is_empty()).map(line).collect()
 }
 
 #[cfg(test)]

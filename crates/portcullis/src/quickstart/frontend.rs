@@ -15,6 +15,7 @@ use crate::admin::client::{ClientError, ask};
 use crate::admin::protocol::{Request, Response};
 use crate::clock::Clock;
 use crate::config::{self, Loaded};
+use crate::log::Log;
 use crate::run::{self, Running};
 
 /// Between two looks at something that tells nobody when it changes.
@@ -28,13 +29,13 @@ pub(crate) struct Frontend {
 
 impl Frontend {
     /// Starts what `portcullis run -c FILE` would start.
-    pub(crate) fn start(file: &Path, clock: Clock) -> Result<Self, Fault> {
+    pub(crate) fn start(file: &Path, clock: Clock, log: Log) -> Result<Self, Fault> {
         let Loaded { settings, report } = config::load(file, clock.wall());
         let Some(settings) = settings else {
             return Err(Fault::Configuration(report.draw_errors()));
         };
         let operator = Operator { socket: settings.node.admin_socket.value.clone() };
-        let running = run::start(settings, clock)?;
+        let running = run::start(settings, clock, log)?;
         Ok(Self { running, operator })
     }
 

@@ -20,6 +20,7 @@ use super::lab_pbx::LabPbx;
 use super::lab_phone::LabPhone;
 use super::output::{Failed, Output};
 use crate::clock::Clock;
+use crate::log::Log;
 
 pub(crate) use start::EXPIRES;
 
@@ -43,11 +44,11 @@ pub(crate) struct Ending {
 /// Tells it all.
 pub(crate) async fn tell<W: Write>(
     directory: &Directory,
-    clock: Clock,
+    (clock, log): (Clock, Log),
     out: &mut Output<W>,
 ) -> Result<Ending, Failed> {
     let start::Scene { papers, frontend, server, pbx, extensions: [first, second] } =
-        start::set(directory, clock, out).await?;
+        start::set(directory, (clock, log), out).await?;
     let mut one = start::register(&frontend, &pbx, &first, &papers.first, out).await?;
     let mut two = start::register(&frontend, &pbx, &second, &papers.second, out).await?;
     call::hold(&frontend, &pbx, &mut one, &mut two, out).await?;

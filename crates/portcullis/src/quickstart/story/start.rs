@@ -9,6 +9,7 @@ use rustls::ClientConfig;
 use super::Phone;
 use crate::admin::protocol::Request;
 use crate::clock::Clock;
+use crate::log::Log;
 use crate::quickstart::cast::{DOMAIN, Extension, INSIDE, OUTSIDE, PBX, PHONES, extensions};
 use crate::quickstart::certificates::{Authority, VALID};
 use crate::quickstart::configuration;
@@ -51,12 +52,12 @@ pub(crate) struct Scene {
 /// Makes everything, starts everything.
 pub(crate) async fn set<W: Write>(
     directory: &Directory,
-    clock: Clock,
+    (clock, log): (Clock, Log),
     out: &mut Output<W>,
 ) -> Result<Scene, Failed> {
     let (papers, extensions) = out.step("certificates", async { make_papers(directory, clock) }).await?;
     let pbx = out.step("lab PBX", start_pbx(&extensions, clock)).await?;
-    let started = start_frontend(directory, &pbx, &extensions, clock);
+    let started = start_frontend(directory, &pbx, &extensions, (clock, log));
     let (frontend, server) = out.step("frontend", started).await?;
     Ok(Scene { papers, frontend, server, pbx, extensions })
 }
@@ -94,10 +95,10 @@ async fn start_frontend(
     directory: &Directory,
     pbx: &LabPbx,
     extensions: &[Extension],
-    clock: Clock,
+    (clock, log): (Clock, Log),
 ) -> Result<((Frontend, SocketAddr), String), Fault> {
     directory.write(configuration::FILE, &configuration::text(pbx.address(), extensions))?;
-    let frontend = Frontend::start(&directory.file(configuration::FILE), clock)?;
+    let frontend = Frontend::start(&directory.file(configuration::FILE), clock, log)?;
     let up = |status: &serde_json::Value| status["pbx"][0] == "lab up";
     frontend.operator().status("the PBX is up", up).await?;
     let server = frontend.tls()?;
