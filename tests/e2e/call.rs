@@ -368,3 +368,19 @@ fn media_from_our_own_outside_address_are_not_heard_and_the_operator_is_told_why
     hang_up(&mut phone, &mut caller, &mut desk);
     wait_idle(&lab);
 }
+
+#[test]
+fn a_phone_cannot_have_its_media_sent_to_the_inside() {
+    let Ends { lab, mut phone, mut desk, outside: _, mut inside } = ends();
+    // The victim is a port of the PBX's machine; the call goes as a phone asks for it.
+    let victim = RtpEnd::open(lab.addresses.pbx(), None);
+    let Established { mut caller, arrived, .. } = call_desk(&mut phone, &mut desk, [&victim, &inside]);
+    inside.send_tone(media_address(&arrived), 440);
+    let wanted = victim.local.to_string();
+    let event = lab.portcullis.wait_event("media_refused", |event| text(event, "source") == wanted);
+    assert_eq!((text(&event, "extension"), text(&event, "rule")), ("1001", "media forbidden_destination"));
+    assert_eq!(victim.tenths_heard(440), 0);
+    assert!(victim.sources().is_empty(), "it got a packet: {:?}", victim.sources());
+    hang_up(&mut phone, &mut caller, &mut desk);
+    wait_idle(&lab);
+}

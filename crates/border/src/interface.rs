@@ -187,6 +187,9 @@ pub enum Output {
         /// Flows opened before the block that go on all the same.
         spared: Arc<[FlowId]>,
     },
+    /// All addresses of the PBXs, as they are known now: nothing from outside may be relayed to them but as
+    /// media of the inside.
+    PbxAddresses(Arc<PrefixSet>),
     /// The answer to a command.
     Answer {
         /// Of the command.

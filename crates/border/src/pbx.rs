@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -151,6 +152,7 @@ impl Border {
             }
             ResolvedName::Pbx(pbx) if pbx < self.pbxs.len() => {
                 self.pbxs[pbx].targets = targets.to_vec();
+                self.tell_pbx_addresses();
                 for target in targets {
                     self.topology.hide(&target.address.ip().to_canonical().to_string());
                 }
@@ -161,6 +163,12 @@ impl Border {
             }
             ResolvedName::Pbx(_) => {}
         }
+    }
+
+    fn tell_pbx_addresses(&mut self) {
+        let targets = self.pbxs.iter().flat_map(|pbx| &pbx.targets);
+        let addresses = targets.map(|target| wire::net::Prefix::single(target.address.ip())).collect();
+        self.outputs.push_back(Output::PbxAddresses(Arc::new(addresses)));
     }
 
     /// Whether a request on the inside face comes from whom it may: a PBX, a trusted server, or in a dialog

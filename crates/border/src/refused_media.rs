@@ -24,7 +24,8 @@ impl Refusals {
     fn note(&mut self, side: Side, reason: DropReason) -> bool {
         let seconds = self.0.entry((side, reason)).or_default();
         *seconds = seconds.saturating_add(1);
-        let patient = matches!(reason, DropReason::Stranger | DropReason::Unproven);
+        let patient =
+            matches!(reason, DropReason::Stranger | DropReason::Unproven | DropReason::UnprovenDestination);
         *seconds == if patient { SECONDS_TELLING } else { 1 }
     }
 }
@@ -80,6 +81,13 @@ fn words(side: Side, reason: DropReason, own: bool) -> (String, String) {
         (DropReason::ForbiddenDestination, _) => (
             format!("{sender} wants its media at an address to which nothing may be sent from there"),
             "look at the address in the sender's settings (its own, a STUN server, an outside address)",
+        ),
+        (DropReason::UnprovenDestination, _) => (
+            format!(
+                "{sender} wants its media at a private address that it does not signal from, and has sent none"
+            ),
+            "let the phone send, if only silence, so that we learn where it is; nothing to do where its address \
+             is of your inside: nothing was sent there",
         ),
         (DropReason::Blocked, _) => (
             format!("media of {sender} come from a blocked address"),

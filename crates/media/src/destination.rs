@@ -1,5 +1,6 @@
 //! Where a face may send to at all, whatever SDP or a datagram's source says. Never looks at a relay's
-//! state; checked when an address is advertised and when it is learned, so that no packet needs it.
+//! state; checked when an address is advertised and when it is learned, and again where the rules change, so
+//! that no packet needs it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -10,6 +11,8 @@ use wire::net::{PrefixSet, Side};
 pub(crate) struct Destinations {
     faces: [IpAddr; 2],
     forbidden: [PrefixSet; 2],
+    /// Hosts of the inside that were found out later: nothing from outside may reach them either.
+    hosts_inside: PrefixSet,
 }
 
 impl Destinations {
@@ -17,7 +20,12 @@ impl Destinations {
     /// not feed itself, and nothing from outside may reach the inside but through a relay. Our inside ports
     /// are a legal inside destination: that is a call between two of our phones.
     pub(crate) fn new(faces: [IpAddr; 2], forbidden: [PrefixSet; 2]) -> Self {
-        Self { faces, forbidden }
+        Self { faces, forbidden, hosts_inside: PrefixSet::default() }
+    }
+
+    /// Takes another set of hosts that the outside must not send to.
+    pub(crate) fn set_hosts_inside(&mut self, hosts: PrefixSet) {
+        self.hosts_inside = hosts;
     }
 
     /// Whether `side` may send to `to`.
@@ -34,8 +42,34 @@ impl Destinations {
             && to.is_ipv4() == face.is_ipv4()
             && is_a_host(ip)
             && (!ip.is_loopback() || face.is_loopback())
+            && (!is_link_local(ip) || is_link_local(face))
             && !own
             && !forbidden.contains(ip)
+            && (side == Side::Inside || !self.hosts_inside.contains(ip))
+    }
+}
+
+/// Whether an address means another host in every network: nobody can tell whose it is by its number alone.
+pub(crate) fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        // RFC 1918; RFC 6598 (shared by a carrier's customers); RFC 2544 (benchmarks)
+        IpAddr::V4(v4) => {
+            v4.is_private()
+                || matches!(v4.octets(), [100, second, ..] if second & 0xc0 == 64)
+                || matches!(v4.octets(), [198, second, ..] if second & 0xfe == 18)
+        }
+        // RFC 4193, and the site-local addresses that it replaced
+        IpAddr::V6(v6) => {
+            v6.is_unique_local() || v6.segments().first().is_some_and(|it| it & 0xffc0 == 0xfec0)
+        }
+    }
+}
+
+/// Valid on one link alone (RFC 3927, RFC 4291 §2.5.6): on another it is another host, or ours.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 
@@ -57,10 +91,37 @@ mod tests {
     fn rules(outside: &str, inside: &str) -> Destinations {
         let hidden: Prefix = "10.9.0.0/16".parse().expect("prefix");
         let public: Prefix = "198.51.100.7".parse().expect("prefix");
-        Destinations::new(
+        let mut rules = Destinations::new(
             [outside.parse().expect("address"), inside.parse().expect("address")],
             [PrefixSet::from_prefixes([hidden, public]), PrefixSet::from_prefixes([public])],
-        )
+        );
+        let found: Prefix = "10.8.0.6".parse().expect("prefix");
+        rules.set_hosts_inside(PrefixSet::from_prefixes([found]));
+        rules
+    }
+
+    #[test]
+    fn addresses_that_are_private() {
+        for (ip, private) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.0.1", true),
+            ("::ffff:192.168.0.1", true),
+            ("100.64.0.1", true),
+            ("100.127.255.255", true),
+            ("100.128.0.1", false),
+            ("198.18.0.1", true),
+            ("198.19.0.1", true),
+            ("198.20.0.1", false),
+            ("127.0.0.1", false),
+            ("203.0.113.1", false),
+            ("fd00::1", true),
+            ("fec0::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip.parse().expect("address")), private, "{ip}");
+        }
     }
 
     #[test]
@@ -81,6 +142,9 @@ mod tests {
             (plain(), "10.9.1.1:4000", false, true),
             (plain(), "198.51.100.7:4000", false, false),
             (plain(), "192.168.1.5:4000", true, true),
+            (plain(), "169.254.1.5:4000", false, false),
+            (plain(), "10.8.0.5:4000", true, true),
+            (plain(), "10.8.0.6:4000", false, true),
             (plain(), "[2001:db8::1]:4000", false, false),
             (plain(), "[::ffff:192.0.2.1]:4000", false, false),
             (lab(), "127.0.0.5:4000", true, true),
@@ -90,6 +154,7 @@ mod tests {
             (six(), "[::]:4000", false, false),
             (six(), "[::1]:4000", false, false),
             (six(), "[ff02::1]:4000", false, false),
+            (six(), "[fe80::1]:4000", false, false),
             (six(), "[fd00::2]:4000", false, true),
             (six(), "[::ffff:127.0.0.1]:4000", false, false),
         ] {

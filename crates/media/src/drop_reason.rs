@@ -29,6 +29,9 @@ pub enum DropReason {
     PeerUnknown,
     /// The other side advertised an address to which nothing may be sent.
     ForbiddenDestination,
+    /// The other side advertised a private address that it does not signal from, and nothing has come from
+    /// there or from elsewhere yet: it may be anybody's.
+    UnprovenDestination,
     /// Nothing may be sent to the other side at present (before its answer, or on hold).
     NotSending,
     /// The operating system's send buffer was full.
@@ -39,7 +42,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotOpen,
         Self::TooShort,
         Self::Stun,
@@ -51,6 +54,7 @@ impl DropReason {
         Self::ForbiddenSource,
         Self::PeerUnknown,
         Self::ForbiddenDestination,
+        Self::UnprovenDestination,
         Self::NotSending,
         Self::SendBufferFull,
         Self::SendFailed,
@@ -58,8 +62,14 @@ impl DropReason {
 
     /// Those for which an address is to blame, not a packet or the state of the relay: whoever is refused so sends
     /// what he should, and is not heard. [`RelayEvent::Refused`](crate::RelayEvent::Refused) tells them.
-    pub const OF_ADDRESSES: [Self; 5] =
-        [Self::Blocked, Self::Unproven, Self::Stranger, Self::ForbiddenSource, Self::ForbiddenDestination];
+    pub const OF_ADDRESSES: [Self; 6] = [
+        Self::Blocked,
+        Self::Unproven,
+        Self::Stranger,
+        Self::ForbiddenSource,
+        Self::ForbiddenDestination,
+        Self::UnprovenDestination,
+    ];
 
     /// The name that operators see.
     pub fn as_str(self) -> &'static str {
@@ -75,6 +85,7 @@ impl DropReason {
             Self::ForbiddenSource => "forbidden_source",
             Self::PeerUnknown => "peer_unknown",
             Self::ForbiddenDestination => "forbidden_destination",
+            Self::UnprovenDestination => "unproven_destination",
             Self::NotSending => "not_sending",
             Self::SendBufferFull => "send_buffer_full",
             Self::SendFailed => "send_failed",

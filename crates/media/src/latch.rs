@@ -43,11 +43,15 @@ impl Rules {
     fn rank(&self, from: SocketAddr) -> SourceRank {
         if self.advertised.is_some_and(|advertised| same_place(advertised, from)) {
             SourceRank::Advertised
-        } else if self.signalling_source.is_some_and(|source| source.to_canonical() == from.ip()) {
+        } else if self.is_signalling_source(from.ip()) {
             SourceRank::SignallingSource
         } else {
             SourceRank::Other
         }
+    }
+
+    fn is_signalling_source(&self, ip: IpAddr) -> bool {
+        self.signalling_source.is_some_and(|source| source.to_canonical() == ip.to_canonical())
     }
 }
 
@@ -156,6 +160,16 @@ impl Latch {
         }
     }
 
+    /// Whether the peer signals from this host.
+    pub(crate) fn is_signalling_source(&self, ip: IpAddr) -> bool {
+        self.rules.is_signalling_source(ip)
+    }
+
+    /// Holds nobody any more.
+    pub(crate) fn forget(&mut self, now: Instant) {
+        *self = Self::new(self.rules, now);
+    }
+
     /// Whom the latch of RTCP may learn beside this one of RTP.
     pub(crate) fn scope_of_rtcp(&self) -> Scope {
         match self.state {
@@ -165,14 +179,12 @@ impl Latch {
         }
     }
 
-    /// Lets go of a source on another host than `scope` has; whether there was one.
-    pub(crate) fn confine(&mut self, scope: Scope, now: Instant) -> bool {
-        let Scope::Host(host) = scope else { return false };
-        let strays = self.learned().is_some_and(|source| source.ip() != host);
-        if strays {
-            *self = Self::new(self.rules, now);
+    /// Lets go of a source on another host than `scope` has.
+    pub(crate) fn confine(&mut self, scope: Scope, now: Instant) {
+        let Scope::Host(host) = scope else { return };
+        if self.learned().is_some_and(|source| source.ip() != host) {
+            self.forget(now);
         }
-        strays
     }
 
     /// Whether a packet may pass, and the rank if its source was learned by it.

@@ -1,13 +1,13 @@
 //! One side of a relay: its two ports, whom each has learned, and where each sends to.
 //! Never sees the other side; the relay joins them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use wire::clock::Instant;
 use wire::net::{PrefixSet, Side};
 
 use crate::demux::{Channel, Kind, demux};
-use crate::destination::Destinations;
+use crate::destination::{Destinations, is_private};
 use crate::latch::{Claim, Latch, Rules, Scope};
 use crate::stats::Tally;
 use crate::{DropReason, LegSpec, Payload, SourceRank};
@@ -45,13 +45,31 @@ impl Port {
         Self { latch: Latch::new(rules, now), advertised: rules.advertised, to: Err(DropReason::PeerUnknown) }
     }
 
-    /// Works out the destination again, after a learning or a new specification.
-    fn aim(&mut self, side: Side, destinations: &Destinations) {
-        self.to = match self.latch.learned().or(self.advertised) {
-            Some(to) if destinations.may_send(side, to) => Ok(to),
-            Some(_) => Err(DropReason::ForbiddenDestination),
+    /// Works out the destination again, after a learning or a new specification. `shown`: the host that RTP
+    /// is held by.
+    fn aim(&mut self, side: Side, destinations: &Destinations, shown: Option<IpAddr>) {
+        let learned = self.latch.learned();
+        self.to = match learned.or(self.advertised) {
+            Some(to) if !destinations.may_send(side, to) => Err(DropReason::ForbiddenDestination),
+            Some(to) if learned.is_some() || side == Side::Inside || self.is_its_own(to.ip(), shown) => {
+                Ok(to)
+            }
+            Some(_) => Err(DropReason::UnprovenDestination),
             None => Err(DropReason::PeerUnknown),
         };
+    }
+
+    /// Whether the peer's word is enough for a host: where its address is private, the peer must signal from
+    /// it or have sent from it, or it could be a host near us that never heard of the peer.
+    fn is_its_own(&self, host: IpAddr, shown: Option<IpAddr>) -> bool {
+        !is_private(host) || shown == Some(host) || self.latch.is_signalling_source(host)
+    }
+
+    /// The rules have changed: holds nobody any more to whom nothing may be sent.
+    fn confirm(&mut self, side: Side, destinations: &Destinations, now: Instant) {
+        if self.latch.learned().is_some_and(|source| !destinations.may_send(side, source)) {
+            self.latch.forget(now);
+        }
     }
 }
 
@@ -78,9 +96,14 @@ impl Leg {
             rtp: Port::new(rules(spec, spec.advertised_rtp), now),
             rtcp: Port::new(rules(spec, advertised_rtcp(spec)), now),
         };
-        leg.rtp.aim(side, destinations);
-        leg.rtcp.aim(side, destinations);
+        leg.aim(destinations);
         leg
+    }
+
+    fn aim(&mut self, destinations: &Destinations) {
+        self.rtp.aim(self.side, destinations, None);
+        let shown = self.rtp.latch.learned().map(|source| source.ip());
+        self.rtcp.aim(self.side, destinations, shown);
     }
 
     /// Takes a new specification.
@@ -94,8 +117,15 @@ impl Leg {
         {
             port.advertised = advertised;
             port.latch.apply(rules(spec, advertised), reopen, now);
-            port.aim(self.side, destinations);
         }
+        self.aim(destinations);
+    }
+
+    /// The rules about destinations have changed.
+    pub(crate) fn confirm(&mut self, destinations: &Destinations, now: Instant) {
+        self.rtp.confirm(self.side, destinations, now);
+        self.rtcp.confirm(self.side, destinations, now);
+        self.aim(destinations);
     }
 
     /// Whether a datagram may leave this leg.
@@ -118,10 +148,8 @@ impl Leg {
         let may_learn = |source| destinations.may_send(side, source);
         let learned = port.latch.admit(Claim { kind, from, scope, now }, may_learn, blocks)?;
         if learned.is_some() {
-            port.aim(side, destinations);
-            if self.rtcp.latch.confine(self.rtp.latch.scope_of_rtcp(), now) {
-                self.rtcp.aim(side, destinations);
-            }
+            self.rtcp.latch.confine(self.rtp.latch.scope_of_rtcp(), now);
+            self.aim(destinations);
         }
         Ok(Admitted {
             channel: if matches!(kind, Kind::Rtcp { .. }) { Channel::Rtcp } else { channel },

@@ -34,9 +34,9 @@ pub struct TableConfig {
     pub faces: [IpAddr; 2],
     /// The ports of each face. Pairs that lie wholly within are used.
     pub ports: [RangeInclusive<u16>; 2],
-    /// Where each face must never send to, besides what holds always (multicast, broadcast, loopback where
-    /// the face is not on it, our own outside address, the inside address on the outside): our public
-    /// address for both, the inside's networks for the outside.
+    /// Where each face must never send to, besides what holds always (multicast, broadcast, loopback
+    /// and link-local where the face is not on them, our own outside address, the inside address on the
+    /// outside): our public address for both, the inside's networks for the outside.
     pub forbidden: [PrefixSet; 2],
     /// Of the order in which ports are tried.
     pub seed: u64,
@@ -200,6 +200,16 @@ impl RelayTable {
         self.check_invariants();
     }
 
+    /// Hosts of the inside that are known by now, such as the addresses of a PBX that has a name: nothing is
+    /// sent to them on the outside from now on, in the relays that are open too.
+    pub fn set_hosts_inside(&mut self, hosts: PrefixSet, now: Instant) {
+        self.destinations.set_hosts_inside(hosts);
+        for (_, relay) in &mut self.relays {
+            relay.leg(Side::Outside).confirm(&self.destinations, now);
+        }
+        self.check_invariants();
+    }
+
     /// Judges a datagram that came to the socket of this index, and counts it.
     #[inline]
     pub fn on_datagram(
@@ -230,7 +240,7 @@ impl RelayTable {
             }
             Err(reason) => {
                 relay.leg(side).tally.dropped();
-                relay.note_refused(side, reason, from);
+                relay.note_refused(side, reason, &arrival);
                 self.drops.add(reason);
                 Verdict::Drop(reason)
             }
@@ -472,14 +482,17 @@ impl Relay {
     /// A datagram that came on `side` was not let through: for the sake of the address it came from, or of the one
     /// that the other side wants it at.
     #[cold]
-    fn note_refused(&mut self, side: Side, reason: DropReason, from: SocketAddr) {
-        if reason == DropReason::ForbiddenDestination {
-            let leg = self.leg(side.other());
-            if let Some(advertised) = leg.advertised() {
-                leg.tally.refused(reason, advertised);
+    fn note_refused(&mut self, side: Side, reason: DropReason, arrival: &Arrival<'_>) {
+        match reason {
+            // Many a phone sends no RTCP, so that its port for it stays unproven in a good call.
+            DropReason::UnprovenDestination if arrival.channel == Channel::Rtcp => {}
+            DropReason::ForbiddenDestination | DropReason::UnprovenDestination => {
+                let leg = self.leg(side.other());
+                if let Some(advertised) = leg.advertised() {
+                    leg.tally.refused(reason, advertised);
+                }
             }
-        } else {
-            self.leg(side).tally.refused(reason, from);
+            _ => self.leg(side).tally.refused(reason, arrival.from),
         }
     }
 

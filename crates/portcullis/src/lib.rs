@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod inside_networks;
 pub mod log;
 pub mod media_shard;
 pub mod quickstart;

@@ -17,7 +17,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use border::interface::Output;
 use border::{Border, Record};
 use media::{RelayEvent, TableConfig};
@@ -33,11 +32,12 @@ use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
 use crate::config::host::in_words;
 use crate::config::settings::Settings;
-use crate::config::value::{HostName, PortRange, StunServer};
+use crate::config::value::{PortRange, StunServer};
 use crate::config::{self, Loaded, Report, machine};
 use crate::events::{EventLog, LogError, start_log};
+use crate::inside_networks::inside_networks;
 use crate::log::Log;
-use crate::media_shard::Shard;
+use crate::media_shard::{AddressSets, Shard};
 use crate::signaling::{Plant, ShellEvent, Signaling, record};
 
 /// How long whoever reads standard output may take for the ready line.
@@ -208,8 +208,8 @@ pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunE
     let early: Vec<Output> = std::iter::from_fn(|| border.poll_output()).collect();
     let (to_core, receiver) = lanes(net::LaneLimits::default());
     let (net, tasks) = Net::bind(net_config(&settings, &early), Arc::clone(&to_core))?;
-    let media_blocks = Arc::new(ArcSwap::from_pointee(PrefixSet::default()));
-    let shard = start_shard(&settings, clock, Arc::clone(&media_blocks), Arc::clone(&to_core))?;
+    let media_sets = AddressSets::default();
+    let shard = start_shard(&settings, clock, media_sets.clone(), Arc::clone(&to_core))?;
     let store = start_store(store, clock, Arc::clone(&to_core))?;
     let listening: Vec<Listener> = net.listening().iter().map(|up| up.listener).collect();
     let listeners = listening.iter().map(describe).collect();
@@ -221,7 +221,7 @@ pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunE
         .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
     let log = EventLog::new(admin.clone(), settings.node.log_format);
-    let plant = Plant { clock, net, receiver, names, shard, media_blocks, store, admin, log };
+    let plant = Plant { clock, net, receiver, names, shard, media_sets, store, admin, log };
     let signaling = Signaling::new(border, plant, early);
     let core = start_core(signaling, tasks, socket)?;
     Ok(Running { listening, to_core, core })
@@ -360,7 +360,7 @@ fn net_config(settings: &Settings, early: &[Output]) -> NetConfig {
 fn start_shard(
     settings: &Settings,
     clock: Clock,
-    blocks: Arc<ArcSwap<PrefixSet>>,
+    sets: AddressSets,
     to_core: Arc<Lanes<ShellEvent>>,
 ) -> Result<Shard, RunError> {
     let events = move |event: RelayEvent| match event {
@@ -374,7 +374,7 @@ fn start_shard(
     };
     let table = table_config(settings)?;
     let now = move || clock.mono();
-    Shard::spawn("media-0".to_owned(), table, now, blocks, Box::new(events))
+    Shard::spawn("media-0".to_owned(), table, now, sets, Box::new(events))
         .map_err(system("start the media plane's thread"))
 }
 
@@ -382,14 +382,12 @@ fn table_config(settings: &Settings) -> Result<TableConfig, RunError> {
     let media = &settings.media;
     let ports = |range: PortRange| -> RangeInclusive<u16> { range.first..=range.last };
     let border = &settings.border;
-    let pbx = settings.pbx.iter().filter_map(|pbx| match pbx.value.host {
-        HostName::Ip(ip) => Some(ip),
-        HostName::Name(_) => None,
-    });
     let ours = Prefix::single(border.outside.public_address);
-    let inside = pbx.chain(border.inside.trusted.iter().copied()).map(Prefix::single);
+    let faces = [media.outside_address.value, media.inside_address.value];
+    let inside = border.inside.trusted.iter().copied().map(Prefix::single);
+    let inside = inside.chain(inside_networks(faces));
     Ok(TableConfig {
-        faces: [media.outside_address.value, media.inside_address.value],
+        faces,
         ports: [ports(media.outside.value), ports(media.inside.value)],
         forbidden: [PrefixSet::from_prefixes(inside.chain([ours])), PrefixSet::from_prefixes([ours])],
         seed: getrandom::u64()?,

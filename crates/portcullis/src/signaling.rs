@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use border::Border;
 use border::command::Command;
 use border::interface::{Input, Output, Record, ResolvedName, Table, Target};
@@ -17,13 +16,12 @@ use media::{Order, RelayEvent, RelayFault, RelayId};
 use net::{Lists, Net, NetEvent, Receiver};
 use store::{Row, StoreThread};
 use wire::clock::{Instant, Now};
-use wire::net::PrefixSet;
 
 use crate::admin::server::AdminFeed;
 use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::events::EventLog;
-use crate::media_shard::{OrderRefused, Shard};
+use crate::media_shard::{AddressSets, OrderRefused, Shard};
 
 /// How soon orders that found a shard's queue full are tried again.
 const ORDER_RETRY: Duration = Duration::from_millis(5);
@@ -66,8 +64,8 @@ pub struct Plant {
     pub names: Vec<ResolvedName>,
     /// The media plane.
     pub shard: Shard,
-    /// The block list as the media plane sees it.
-    pub media_blocks: Arc<ArcSwap<PrefixSet>>,
+    /// What the media plane knows of addresses.
+    pub media_sets: AddressSets,
     /// The disk.
     pub store: StoreThread,
     /// Operators.
@@ -221,9 +219,10 @@ impl Signaling {
             }
             Output::Event(event) => plant.log.record(event, now.mono),
             Output::Lists { blocked, allowed, spared } => {
-                plant.media_blocks.store(Arc::clone(&blocked));
+                plant.media_sets.blocked.store(Arc::clone(&blocked));
                 plant.net.set_lists(Lists::new(blocked, allowed, &spared));
             }
+            Output::PbxAddresses(addresses) => plant.media_sets.hosts_inside.store(addresses),
             Output::Answer { id, answer } => plant.admin.answer(id, answer),
             Output::Fault(fault) => {
                 tracing::error!(fault, "a fault of ours: one call or message was given up for it");

@@ -41,6 +41,11 @@ impl MediaPlane {
         self.carry_out(now, decisions);
     }
 
+    /// Where the outside must not send to.
+    pub(crate) fn set_hosts_inside(&mut self, hosts: &PrefixSet, now: Instant) {
+        self.table.set_hosts_inside(hosts.clone(), now);
+    }
+
     fn carry_out(&mut self, now: Instant, decisions: &mut Decisions) {
         while let Some(action) = self.table.poll_action() {
             match action {

@@ -552,6 +552,7 @@ impl World {
                 self.blocked = (*blocked).clone();
                 self.oracles.on_lists(&blocked, &spared);
             }
+            Output::PbxAddresses(addresses) => self.media.set_hosts_inside(&addresses, self.now),
             Output::Answer { id: STATUS, answer: border::Answer::Status(status) } => self.status = status,
             Output::Answer { answer, .. } => self.oracles.on_words(&format!("{answer:?}"))?,
             Output::Fault(fault) => return Err(Violation::new("no fault of ours", fault)),

@@ -2,15 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use arc_swap::ArcSwap;
 use media::{Order, RelayEvent, RelayId, TableConfig};
 use portcullis::clock::Clock;
-use portcullis::media_shard::Shard;
+use portcullis::media_shard::{AddressSets, Shard};
 use portcullis_benches::relays::rtp_relay;
-use wire::net::PrefixSet;
 
 use crate::contender::FACES;
 
@@ -28,7 +25,7 @@ pub(crate) fn serve(sessions: usize, [phone, pbx]: [SocketAddr; 2]) -> io::Resul
         "media".into(),
         config,
         move || clock.mono(),
-        Arc::new(ArcSwap::from_pointee(PrefixSet::default())),
+        AddressSets::default(),
         // nobody listens any more once all sessions are open
         Box::new(move |event| heard.send(event).unwrap_or_default()),
     )?;

@@ -56,6 +56,8 @@ struct Bench {
     opening: Vec<FlowId>,
     answers: Vec<Answer>,
     ports: u16,
+    /// As the media plane knows them.
+    pbx_addresses: std::sync::Arc<wire::net::PrefixSet>,
 }
 
 /// A message that the border sent.
@@ -193,6 +195,7 @@ impl Bench {
             opening: Vec::new(),
             answers: Vec::new(),
             ports: 40_000,
+            pbx_addresses: Default::default(),
         };
         for (flow, side, transport, local) in [
             (OUTSIDE_UDP, Side::Outside, Transport::Udp, "203.0.113.10:5060"),
@@ -250,6 +253,7 @@ impl Bench {
                     let event = media::RelayEvent::Ready { relay, ports: [self.ports, self.ports] };
                     self.border.handle_input(Input::Media(event), wall(self.now));
                 }
+                Output::PbxAddresses(addresses) => self.pbx_addresses = addresses,
                 Output::Fault(fault) => panic!("{fault}"),
                 Output::OpenFlow { flow, .. } => self.opening.push(flow),
                 Output::CloseFlow { .. }

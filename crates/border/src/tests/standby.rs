@@ -329,3 +329,17 @@ fn a_pbx_whose_connection_is_lost_is_asked_again_sooner_than_its_next_health_che
     bench.put(Input::FlowClosed { flow });
     assert_eq!(tries_of(&mut bench, Duration::from_millis(700)), [100, 600]);
 }
+
+#[test]
+fn the_media_plane_knows_the_addresses_of_every_pbx_as_they_are_now() {
+    let mut bench = Bench::new(config());
+    let known = |bench: &Bench, address: &str| bench.pbx_addresses.contains(address.parse().unwrap());
+    assert!(bench.pbx_addresses.contains(pbx_address(MAIN).ip()));
+    let target = |address: &str| Target { transport: Transport::Udp, address: address.parse().unwrap() };
+    let targets = vec![target("10.0.0.77:5060"), target("10.0.0.78:5060")];
+    bench.put(Input::Resolved { name: ResolvedName::Pbx(MAIN), targets });
+    assert!(known(&bench, "10.0.0.77") && known(&bench, "10.0.0.78"));
+    assert!(!bench.pbx_addresses.contains(pbx_address(MAIN).ip()));
+    bench.put(Input::Resolved { name: ResolvedName::Pbx(MAIN), targets: Vec::new() });
+    assert!(known(&bench, "10.0.0.77"), "a look-up in vain changes nothing");
+}

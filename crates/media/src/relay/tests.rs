@@ -155,10 +155,11 @@ fn a_phone_behind_nat_is_answered_where_it_sends_from_rtcp_apart() {
     let mut phone = leg(LatchPolicy::Ranked, "192.168.1.5:4000");
     phone.signalling_source = Some(socket(PHONE).ip());
     let mut rig = Rig::open(RelaySpec { legs: [phone, leg(LatchPolicy::Advertised, PBX)], ..spec() });
-    assert_eq!(rig.send(IN_RTP, PBX, &rtp(2), 1), forward(OUT_RTP, "192.168.1.5:4000"));
+    let unproven = Verdict::Drop(DropReason::UnprovenDestination);
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(2), 1), unproven);
     assert_eq!(rig.send(OUT_RTP, "192.0.2.1:61000", &rtp(1), 2), forward(IN_RTP, PBX));
     assert_eq!(rig.send(IN_RTP, PBX, &rtp(2), 3), forward(OUT_RTP, "192.0.2.1:61000"));
-    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 4), forward(OUT_RTCP, "192.168.1.5:4001"));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 4), unproven);
     assert_eq!(rig.send(OUT_RTCP, "192.0.2.1:61007", &rtcp(), 5), forward(IN_RTCP, PBX_RTCP));
     assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6), forward(OUT_RTCP, "192.0.2.1:61007"));
     let learned: Vec<_> = rig
@@ -198,7 +199,8 @@ fn nobody_takes_the_rtcp_of_a_phone_that_sends_none() {
         let judged = rig.send(OUT_RTCP, STRANGER, &rtcp(), ms);
         assert_eq!(judged, Verdict::Drop(DropReason::Stranger), "{ms}");
     }
-    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6_400), forward(OUT_RTCP, "192.168.1.5:4001"));
+    let unproven = Verdict::Drop(DropReason::UnprovenDestination);
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6_400), unproven);
     assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), 6_500), forward(IN_RTCP, PBX_RTCP));
     assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 6_600), forward(OUT_RTCP, PHONE_RTCP));
 }
@@ -219,7 +221,8 @@ fn rtcp_goes_where_rtp_goes() {
     assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 2_580), forward(OUT_RTCP, media_rtcp));
     // a better rank displaces it, and takes the RTCP with it
     assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(2), 3_000), forward(IN_RTP, PBX));
-    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 3_010), forward(OUT_RTCP, "192.168.1.5:4001"));
+    let unproven = Verdict::Drop(DropReason::UnprovenDestination);
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 3_010), unproven);
     let judged = rig.send(OUT_RTCP, media_rtcp, &rtcp(), 3_020);
     assert_eq!(judged, Verdict::Drop(DropReason::Stranger));
     assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), 3_030), forward(IN_RTCP, PBX_RTCP));
@@ -328,6 +331,55 @@ fn forbidden_addresses_get_nothing_and_teach_nothing() {
     legs[1] = leg(LatchPolicy::Advertised, "10.0.0.2:20004");
     let mut rig = Rig::open(RelaySpec { legs, ..spec() });
     assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, "10.0.0.2:20004"));
+}
+
+#[test]
+fn a_private_address_gets_nothing_before_it_has_shown_itself() {
+    let mut legs = spec().legs;
+    let private = "192.168.7.7:4000";
+    legs[0] = LegSpec {
+        signalling_source: Some(socket("198.51.100.1:1").ip()),
+        ..leg(LatchPolicy::Ranked, private)
+    };
+    let spec = RelaySpec { legs, ..spec() };
+    let drop = Verdict::Drop(DropReason::UnprovenDestination);
+    // behind a NAT: its own packets say where it is
+    let mut rig = Rig::open(spec.clone());
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 1), drop);
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 2), drop);
+    rig.send(OUT_RTP, "198.51.100.1:30000", &rtp(1), 3);
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 4), forward(OUT_RTP, "198.51.100.1:30000"));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 5), drop, "RTCP has shown nothing");
+    let refused = |event: &RelayEvent| match event {
+        RelayEvent::Refused { reason, count, sample, .. } => Some((*reason, *count, *sample)),
+        _ => None,
+    };
+    let told: Vec<_> = rig.run_to(1_000).iter().filter_map(|(_, event)| refused(event)).collect();
+    assert_eq!(told, [(DropReason::UnprovenDestination, 1, socket(private))], "RTCP is not told of");
+    // it is there indeed, and says so
+    let mut rig = Rig::open(spec.clone());
+    rig.send(OUT_RTP, private, &rtp(1), 1);
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 2), forward(OUT_RTP, private));
+    assert_eq!(rig.send(IN_RTCP, PBX_RTCP, &rtcp(), 3), forward(OUT_RTCP, "192.168.7.7:4001"));
+    // it signals from there
+    let mut legs = spec.legs.clone();
+    legs[0].signalling_source = Some(socket(private).ip());
+    let mut rig = Rig::open(RelaySpec { legs, ..spec });
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 1), forward(OUT_RTP, private));
+}
+
+#[test]
+fn a_host_that_turns_out_to_be_of_the_inside_is_held_no_more() {
+    let mut rig = Rig::open(spec());
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, PBX));
+    let host = Prefix::single(socket(PHONE).ip());
+    rig.table.set_hosts_inside(PrefixSet::from_prefixes([host]), at(2));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 3), Verdict::Drop(DropReason::ForbiddenSource));
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 4), Verdict::Drop(DropReason::ForbiddenDestination));
+    // the PBX itself remains the PBX
+    rig.table.set_hosts_inside(PrefixSet::from_prefixes([Prefix::single(socket(PBX).ip())]), at(5));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 6), forward(IN_RTP, PBX));
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 7), forward(OUT_RTP, PHONE));
 }
 
 #[test]

@@ -60,6 +60,9 @@ pub(super) struct EventLoop<'a, C> {
     sockets: Vec<Option<UdpSocket>>,
     buffer: Vec<u8>,
     blocks: Cache<&'a ArcSwap<PrefixSet>, Arc<PrefixSet>>,
+    hosts_inside: Cache<&'a ArcSwap<PrefixSet>, Arc<PrefixSet>>,
+    /// Those that the table has.
+    hosts_set: Option<Arc<PrefixSet>>,
     /// Sockets that had more than one round's share.
     backlog: Vec<usize>,
     /// The relay whose order is being handled: a panic loses it too.
@@ -76,7 +79,9 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
             table: RelayTable::new(shell.config.clone()),
             sockets: Vec::new(),
             buffer: vec![0; DATAGRAM_MAX],
-            blocks: Cache::new(&*shell.blocks),
+            blocks: Cache::new(&*shell.sets.blocked),
+            hosts_inside: Cache::new(&*shell.sets.hosts_inside),
+            hosts_set: None,
             backlog: Vec::new(),
             in_hand: None,
             socket_errors: 0,
@@ -104,6 +109,7 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
                 Ok(()) | Err(_) => {}
             }
             self.now = (self.shell.clock)();
+            self.take_hosts();
             // Orders first: what was said to a phone after an order must not be overtaken by its audio.
             let orders = self.take_orders(poll)?;
             let datagrams = self.read_ready(&ready);
@@ -187,6 +193,15 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
         }
         self.backlog.push(index);
         DATAGRAMS
+    }
+
+    /// Tells the table where the outside must not send to, where that has changed.
+    fn take_hosts(&mut self) {
+        let hosts = self.hosts_inside.load();
+        if !self.hosts_set.as_ref().is_some_and(|set| Arc::ptr_eq(set, hosts)) {
+            self.table.set_hosts_inside(PrefixSet::clone(hosts), self.now);
+            self.hosts_set = Some(Arc::clone(hosts));
+        }
     }
 
     /// Handles waiting orders; returns whether there may be more.

@@ -64,6 +64,15 @@ impl CountsReader {
     }
 }
 
+/// What a shard knows of addresses beside its orders: sets that are replaced whole, by another thread.
+#[derive(Clone, Debug, Default)]
+pub struct AddressSets {
+    /// The block list.
+    pub blocked: Arc<ArcSwap<PrefixSet>>,
+    /// Hosts of the inside beside those of the configuration: nothing is sent to them on the outside.
+    pub hosts_inside: Arc<ArcSwap<PrefixSet>>,
+}
+
 /// Why an order was not taken; it is handed back.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefused {
@@ -82,7 +91,7 @@ struct Shell<C> {
     events: Box<dyn Fn(RelayEvent) + Send>,
     config: TableConfig,
     clock: C,
-    blocks: Arc<ArcSwap<PrefixSet>>,
+    sets: AddressSets,
     stop: Arc<AtomicBool>,
     counts: Arc<Mutex<ShardCounts>>,
 }
@@ -94,7 +103,7 @@ impl Shard {
         name: String,
         config: TableConfig,
         clock: impl Fn() -> Instant + Send + 'static,
-        blocks: Arc<ArcSwap<PrefixSet>>,
+        sets: AddressSets,
         events: Box<dyn Fn(RelayEvent) + Send>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -105,7 +114,7 @@ impl Shard {
         let shell = Shell {
             config,
             clock,
-            blocks,
+            sets,
             events,
             orders: received,
             stop: Arc::clone(&stop),

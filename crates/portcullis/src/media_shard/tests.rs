@@ -51,18 +51,19 @@ struct Rig {
 
 impl Rig {
     fn start(config: TableConfig, clock: impl Fn() -> Instant + Send + 'static, blocks: PrefixSet) -> Self {
-        let blocks = Arc::new(ArcSwap::from_pointee(blocks));
-        Self::start_with(config, clock, blocks)
+        let sets = AddressSets::default();
+        sets.blocked.store(Arc::new(blocks));
+        Self::start_with(config, clock, sets)
     }
 
     fn start_with(
         config: TableConfig,
         clock: impl Fn() -> Instant + Send + 'static,
-        blocks: Arc<ArcSwap<PrefixSet>>,
+        sets: AddressSets,
     ) -> Self {
         let (told, events) = channel();
         let hear = Box::new(move |event| told.send(event).unwrap_or_default());
-        let shard = Shard::spawn("shard".to_owned(), config, clock, blocks, hear).expect("spawn");
+        let shard = Shard::spawn("shard".to_owned(), config, clock, sets, hear).expect("spawn");
         Self { shard, events }
     }
 
@@ -227,8 +228,9 @@ fn the_block_list_in_force_decides_who_is_learned() {
     let net = Net(4);
     let (phone, pbx) = (net.peer(10), net.peer(20));
     let blocked = PrefixSet::from_prefixes([Prefix::single(net.host(10))]);
-    let blocks = Arc::new(ArcSwap::from_pointee(blocked));
-    let rig = Rig::start_with(net.config(), clock(), Arc::clone(&blocks));
+    let sets = AddressSets::default();
+    sets.blocked.store(Arc::new(blocked));
+    let rig = Rig::start_with(net.config(), clock(), sets.clone());
     let [outside, inside] = rig.open(1, address(&phone), address(&pbx));
     phone.send_to(&rtp(1), (net.host(2), outside)).expect("send");
     // the counters say when the shard has seen it
@@ -236,9 +238,31 @@ fn the_block_list_in_force_decides_who_is_learned() {
     let RelayEvent::Stats { received, .. } = seen else { panic!("{seen:?}") };
     assert_eq!((received[0].packets, received[0].dropped), (0, 1));
     assert_eq!(rig.shard.counts().read().drops.of(media::DropReason::Blocked), 1);
-    blocks.store(Arc::default());
+    sets.blocked.store(Arc::default());
     phone.send_to(&rtp(2), (net.host(2), outside)).expect("send");
     assert_eq!(receive(&pbx), (rtp(2), SocketAddr::new(net.host(3), inside)));
+}
+
+#[test]
+fn hosts_of_the_inside_that_are_found_out_later_get_nothing_more_from_outside() {
+    let net = Net(10);
+    let (phone, pbx) = (net.peer(10), net.peer(20));
+    let sets = AddressSets::default();
+    let rig = Rig::start_with(net.config(), clock(), sets.clone());
+    let [_, inside] = rig.open(1, address(&phone), address(&pbx));
+    pbx.send_to(&rtp(1), (net.host(3), inside)).expect("send");
+    assert_eq!(receive(&phone).0, rtp(1));
+    sets.hosts_inside.store(Arc::new(PrefixSet::from_prefixes([Prefix::single(net.host(10))])));
+    // What comes after an order that was answered is judged by the new set.
+    rig.shard.order(Order::Close { relay: RelayId(2) }).expect("order");
+    while !matches!(rig.next(), RelayEvent::Closed { .. }) {}
+    pbx.send_to(&rtp(2), (net.host(3), inside)).expect("send");
+    loop {
+        if let RelayEvent::Refused { reason, sample, .. } = rig.next() {
+            assert_eq!((reason, sample), (media::DropReason::ForbiddenDestination, address(&phone)));
+            break;
+        }
+    }
 }
 
 #[test]
