@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 use serde_json::Value;
 
 use crate::deadline::{Stopwatch, pause, wait_until};
@@ -130,6 +130,16 @@ impl Portcullis {
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel counts memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number of kilobytes")
+    }
+
+    /// Lets it open so many more files and sockets than it has now.
+    pub fn leave_open_files(&self, left: usize) {
+        let names = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
+        let taken: Vec<u64> =
+            names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        // The limit is the first number that may not be used.
+        let free = (0..).filter(|number| !taken.contains(number)).nth(left);
+        self.process.limit(Resource::Nofile, Rlimit { current: free, maximum: free });
     }
 
     /// Asks its command line with `--json`; panics where that fails.

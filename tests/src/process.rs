@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, prlimit, setrlimit,
+};
 
 use crate::deadline::{Deadline, wait_until};
 use crate::netns::Namespace;
@@ -233,6 +235,11 @@ impl Process {
             let _already_gone = kill_process_group(pid, Signal::KILL);
             self.child.wait().expect("a child can be waited for");
         }
+    }
+
+    /// Sets a limit of the program itself.
+    pub fn limit(&self, resource: Resource, limit: Rlimit) {
+        prlimit(Some(Pid::from_child(&self.child)), resource, limit).expect("a child can be limited");
     }
 
     /// Sends a signal to the program itself.
