@@ -85,11 +85,7 @@ fn sweep(arguments: &Arguments) -> bool {
         return true;
     }
     outcome.found.sort_by_key(Found::seed);
-    if outcome.found.len() > 1 {
-        println!("{} seeds failed:", outcome.found.len());
-        outcome.found.iter().for_each(|found| println!("  {}", found.title()));
-    }
-    println!("the first of those that failed:\n");
+    println!("{} of them failed; the first of those:\n", outcome.found.len());
     if let Some(first) = outcome.found.into_iter().next() {
         show(first, arguments.no_shrink);
     }

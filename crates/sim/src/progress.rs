@@ -3,6 +3,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Between two lines at a terminal, and elsewhere.
 const REDRAW: Duration = Duration::from_millis(200);
 const NOW_AND_THEN: Duration = Duration::from_secs(30);
@@ -62,6 +64,12 @@ pub(crate) fn bar(done: u64, of: u64) -> String {
 pub(crate) fn clock(time: Duration) -> String {
     let secs = time.as_secs();
     format!("{}:{:02}:{:02}", secs / 3_600, secs / 60 % 60, secs % 60)
+}
+
+/// Time that all threads of this process have had of a processor.
+pub(crate) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the sweep tells how fast it is; no run sees this clock")]

@@ -74,6 +74,11 @@ const DEEDS_SHOWN: usize = 40;
 const PANIC: &str = "nothing panics";
 
 impl Failure {
+    #[cfg(test)]
+    pub(crate) fn new(plan: &Plan, step: u64, violation: Violation, deeds: Vec<Deed>) -> Self {
+        Self { plan: plan.clone(), step, violation, deeds, events: String::new(), ladder: Ladder::default() }
+    }
+
     /// Whether another run failed as this one did; a panic has a place.
     pub(crate) fn breaks_the_same_rule(&self, other: &Self) -> bool {
         let place = |of: &Self| of.violation.seen.lines().next().map(str::to_owned);

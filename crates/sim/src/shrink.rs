@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::decision::{Action, Actions, Decider};
-use crate::run::{Failure, Plan, run};
+use crate::run::{Failure, Plan, Report, run};
 
 /// Runs at most: some minutes.
 const RUNS_MAX: u64 = 4_000;
@@ -21,7 +21,15 @@ pub struct Shrunk {
 /// Makes a failing run smaller. `progress` hears, after each run, how many there were and how many free
 /// decisions are left.
 pub fn shrink(failure: Box<Failure>, progress: impl FnMut(u64, usize)) -> Shrunk {
-    let mut shrinker = Shrinker { actions: deeds_of(&failure), best: failure, runs: 0, progress };
+    shrink_by(run, failure, progress)
+}
+
+fn shrink_by(
+    run: impl Fn(&Plan) -> Result<Report, Box<Failure>>,
+    failure: Box<Failure>,
+    progress: impl FnMut(u64, usize),
+) -> Shrunk {
+    let mut shrinker = Shrinker { run, actions: deeds_of(&failure), best: failure, runs: 0, progress };
     shrinker.end_early();
     shrinker.begin_only();
     shrinker.leave_out_deciders();
@@ -30,7 +38,8 @@ pub fn shrink(failure: Box<Failure>, progress: impl FnMut(u64, usize)) -> Shrunk
     Shrunk { failure: shrinker.best, runs: shrinker.runs }
 }
 
-struct Shrinker<P> {
+struct Shrinker<R, P> {
+    run: R,
     best: Box<Failure>,
     /// What was done in it, in order.
     actions: Vec<Action>,
@@ -38,7 +47,7 @@ struct Shrinker<P> {
     progress: P,
 }
 
-impl<P: FnMut(u64, usize)> Shrinker<P> {
+impl<R: Fn(&Plan) -> Result<Report, Box<Failure>>, P: FnMut(u64, usize)> Shrinker<R, P> {
     /// Whether a run of so many steps with these actions alone breaks the same rule; then it is the best one.
     fn fails(&mut self, steps: u64, actions: &[Action]) -> bool {
         if self.runs >= RUNS_MAX {
@@ -46,7 +55,7 @@ impl<P: FnMut(u64, usize)> Shrinker<P> {
         }
         self.runs += 1;
         let only = Some(Actions(actions.iter().copied().collect()));
-        let outcome = run(&Plan { seed: self.best.plan.seed, steps, only });
+        let outcome = (self.run)(&Plan { seed: self.best.plan.seed, steps, only });
         let same = outcome.err().filter(|failure| failure.breaks_the_same_rule(&self.best));
         let is_same = same.is_some();
         if let Some(failure) = same {
@@ -123,4 +132,41 @@ fn deeds_of(failure: &Failure) -> Vec<Action> {
     let mut seen = BTreeSet::new();
     let deeds = failure.deeds.iter().map(|deed| deed.action);
     deeds.filter(|action| seen.insert(*action)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Deed;
+    use crate::oracle::Violation;
+    use crate::world::Tally;
+
+    /// A run that does 40 things, and fails where these are among them and it has 30 steps or more.
+    fn fails_with(needed: &str) -> impl Fn(&Plan) -> Result<Report, Box<Failure>> {
+        let needed: Actions = needed.parse().unwrap();
+        let all: Actions = "phone0:1-15,net-pbx:1-20,chaos:1-5".parse().unwrap();
+        move |plan| {
+            let done = all.0.iter().filter(|one| plan.only.as_ref().is_none_or(|only| only.0.contains(one)));
+            let done: Vec<Action> = done.copied().collect();
+            let oracle = if done.len() > 9 && done.len() % 7 == 3 { "another rule" } else { "the rule" };
+            if plan.steps < 30 || !needed.0.iter().all(|one| done.contains(one)) {
+                return Ok(Report { trace: 0, steps: plan.steps, tally: Tally::default() });
+            }
+            let at = wire::clock::Instant::ZERO;
+            let deeds = done.into_iter().map(|action| Deed { action, what: "acts", step: 1, at }).collect();
+            Err(Box::new(Failure::new(plan, 900, Violation::new(oracle, ""), deeds)))
+        }
+    }
+
+    #[test]
+    fn only_what_is_needed_is_left_and_the_end_comes_early() {
+        for needed in ["net-pbx:7,chaos:2", "phone0:3-6,chaos:5", "phone0:15", "none"] {
+            let run = fails_with(needed);
+            let failure = run(&Plan::new(7, 500)).unwrap_err();
+            let shrunk = shrink_by(&run, failure, |_, _| {});
+            let plan = shrunk.failure.plan;
+            assert_eq!(plan.only, Some(needed.parse().unwrap()), "{needed}");
+            assert_eq!((plan.seed, plan.steps, shrunk.failure.violation.oracle), (7, 30, "the rule"));
+        }
+    }
 }

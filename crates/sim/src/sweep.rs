@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sim::{Failure, Plan, Report, Tally, run};
 
-use crate::progress::{Progress, bar, clock};
+use crate::progress::{Progress, bar, clock, processor_time};
 
 /// Of so many seeds one is run twice.
 const TWICE_EVERY: u64 = 16;
@@ -49,8 +49,8 @@ pub(crate) struct Summary {
     /// Of seeds that were run twice, both times.
     steps: u64,
     twice: u64,
-    jobs: usize,
     elapsed: Duration,
+    processor: Duration,
     trace: u64,
     tally: Tally,
 }
@@ -86,7 +86,7 @@ impl Sweep {
 
     fn collect(&self, receiver: &Receiver<Note>, stop: &AtomicBool) -> Outcome {
         let mut progress = Progress::new();
-        let mut outcome = Outcome { found: Vec::new(), summary: Summary::new(self.jobs) };
+        let mut outcome = Outcome { found: Vec::new(), summary: Summary::new() };
         let mut running: BTreeMap<usize, (u64, Duration)> = BTreeMap::new();
         loop {
             match receiver.recv_timeout(LOOK) {
@@ -95,6 +95,10 @@ impl Sweep {
                 }
                 Ok(Note::Ended(worker, seed, result)) => {
                     running.remove(&worker);
+                    if let Err(found) = &result {
+                        progress.end();
+                        println!("{}", found.title());
+                    }
                     outcome.take(seed, result);
                     stop.fetch_or(!(self.keep_going || outcome.found.is_empty()), Ordering::Relaxed);
                 }
@@ -110,6 +114,7 @@ impl Sweep {
         }
         progress.end();
         outcome.summary.elapsed = progress.elapsed();
+        outcome.summary.processor = processor_time();
         outcome
     }
 
@@ -135,10 +140,8 @@ impl Sweep {
 fn work(worker: usize, seed: u64, steps: u64, sender: &Sender<Note>) -> Option<()> {
     sender.send(Note::Begins(worker, seed)).ok()?;
     let plan = Plan::new(seed, steps);
-    let result = match seed % TWICE_EVERY {
-        0 => run_twice(&plan),
-        _ => run(&plan).map_err(Found::Broken),
-    };
+    let result =
+        if seed.is_multiple_of(TWICE_EVERY) { run_twice(&plan) } else { run(&plan).map_err(Found::Broken) };
     sender.send(Note::Ended(worker, seed, result)).ok()
 }
 
@@ -191,23 +194,23 @@ impl Outcome {
 }
 
 impl Summary {
-    fn new(jobs: usize) -> Self {
-        let (elapsed, tally) = (Duration::ZERO, Tally::default());
-        Self { seeds: 0, steps: 0, twice: 0, jobs, elapsed, trace: 0, tally }
+    fn new() -> Self {
+        let (elapsed, processor, tally) = (Duration::ZERO, Duration::ZERO, Tally::default());
+        Self { seeds: 0, steps: 0, twice: 0, elapsed, processor, trace: 0, tally }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secs = self.elapsed.as_secs_f64();
-        let Self { seeds, steps, twice, jobs, tally, .. } = self;
+        let Self { seeds, steps, twice, tally, .. } = self;
         writeln!(
             f,
             "{seeds} seeds ({twice} of them twice, with the same trace), {steps} steps in {}; {:.1} seeds/s, \
-             {:.0} steps a millisecond and job; trace {:016x}",
+             {:.0} steps a millisecond of a core; trace {:016x}",
             clock(self.elapsed),
             *seeds as f64 / secs,
-            *steps as f64 / secs / 1_000.0 / *jobs as f64,
+            *steps as f64 / 1_000.0 / self.processor.as_secs_f64(),
             self.trace
         )?;
         let Tally { answered, changed, audio, restarts: [border, pbx], .. } = tally;

@@ -564,9 +564,10 @@ impl UserAgent {
     }
 }
 
-/// How long one talks; a call that only shows that calls work is short.
+/// How long one talks; a call that only shows that calls work is short, but both are heard.
 fn talk(stage: &mut Stage<'_>) -> Duration {
-    stage.rng.millis(500, if stage.busy { 40_000 } else { 3_000 })
+    let (least, most) = if stage.busy { (500, 40_000) } else { (2_500, 5_000) };
+    stage.rng.millis(least, most)
 }
 
 fn without_tag(value: &str) -> String {

@@ -81,7 +81,8 @@ pub(crate) fn tests() -> Vec<Stage> {
         Stage::new(
             "simulation",
             "simulation: the core in a seeded world",
-            &[&["test", "--locked", "-p", "sim"]],
+            // optimised, for it runs long; the cores check their invariants all the same
+            &[&["test", "--locked", "--profile", "sim", "-p", "sim"]],
         ),
         Stage::new(
             "e2e",
