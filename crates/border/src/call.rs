@@ -133,6 +133,8 @@ impl Call {
 pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     pub(crate) relays: BTreeMap<media::RelayId, (CallId, usize)>,
+    /// How many of them were ordered to close: what is ordered next finds them closed.
+    pub(crate) closing: usize,
     challenged: ChallengedCalls,
 }
 

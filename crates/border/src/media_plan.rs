@@ -152,7 +152,7 @@ impl Border {
         description: &SessionDescription<'_>,
         index: usize,
     ) -> Result<bool, u16> {
-        let relays_open = self.calls.relays.len();
+        let relays_open = self.calls.relays.len().saturating_sub(self.calls.closing);
         let Some(call) = self.calls.call_mut(id) else { return Err(481) };
         if call.media.lines.len() <= index {
             call.media.lines.resize_with(index + 1, || None);
@@ -247,9 +247,13 @@ impl Border {
     /// Gives all ports of a call back.
     pub(crate) fn release_media(&mut self, id: CallId) {
         let Some(call) = self.calls.call_mut(id) else { return };
-        for line in std::mem::take(&mut call.media.lines).into_iter().flatten() {
+        let lines = std::mem::take(&mut call.media.lines);
+        for line in lines.iter().flatten() {
             call.media.packets[0] += line.packets[0];
             call.media.packets[1] += line.packets[1];
+        }
+        for line in lines.into_iter().flatten() {
+            self.calls.closing += usize::from(self.calls.relays.contains_key(&line.relay));
             self.outputs.push_back(Output::Media(Order::Close { relay: line.relay }));
         }
     }
@@ -258,7 +262,7 @@ impl Border {
         match event {
             RelayEvent::Ready { relay, ports } => self.on_relay_ready(relay, ports),
             RelayEvent::Failed { relay, .. } => {
-                if let Some((call, _)) = self.calls.relays.remove(&relay) {
+                if let Some(call) = self.forget_relay(relay) {
                     self.on_relay_failed(call, relay);
                 }
             }
@@ -268,13 +272,21 @@ impl Border {
             }
             RelayEvent::Closed { relay, received } => {
                 self.count_packets(relay, [received[0].packets, received[1].packets]);
-                self.calls.relays.remove(&relay);
+                self.forget_relay(relay);
             }
             RelayEvent::Refused { relay, side, reason, sample, .. } => {
                 self.on_media_refused(relay, side, reason, sample);
             }
             RelayEvent::Updated { .. } | RelayEvent::Learned { .. } => {}
         }
+    }
+
+    /// A relay is no more; its call, where that still lives.
+    fn forget_relay(&mut self, relay: RelayId) -> Option<CallId> {
+        let (call, _) = self.calls.relays.remove(&relay)?;
+        let lives = self.calls.call(call).is_some();
+        self.calls.closing = self.calls.closing.saturating_sub(usize::from(!lives));
+        lives.then_some(call)
     }
 
     fn count_packets(&mut self, relay: RelayId, packets: [u64; 2]) {

@@ -57,6 +57,33 @@ fn a_late_answer_is_acknowledged_as_often_as_it_comes_and_hung_up_once() {
 }
 
 #[test]
+fn a_relay_that_was_ordered_to_close_keeps_nobody_from_calling() {
+    let mut bench = Bench::with_pbx_up(Config { relays_max: 1, ..config() });
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    bench.phone_says(flow, &request("INVITE", 2, None, "application/sdp", OFFER));
+    let refused = bench.final_answer(flow).and_then(|answer| answer.status());
+    assert_eq!(refused, Some(503), "its one relay is taken");
+
+    bench.phone_says(flow, &request("BYE", 3, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    bench.sent.clear();
+    for closed in [false, true] {
+        // The bench's media plane never says by itself that a relay is closed.
+        if closed {
+            let event = media::RelayEvent::Closed { relay: media::RelayId(1), received: Default::default() };
+            bench.put(Input::Media(event));
+        }
+        bench.phone_says(flow, &request("INVITE", 4, None, "application/sdp", OFFER));
+        assert_eq!(bench.try_take("INVITE").is_some(), !closed, "new at first, a repetition then");
+        bench.phone_says(flow, &request("INVITE", 5 + u32::from(closed), None, "application/sdp", OFFER));
+        let refused = bench.final_answer(flow).and_then(|answer| answer.status());
+        assert_eq!(refused, Some(503), "and there is room for one");
+    }
+}
+
+#[test]
 fn a_device_that_came_back_may_go_on_with_its_call_before_it_registers() {
     let mut bench = Bench::with_pbx_up(config());
     let old = bench.registered(100);
