@@ -165,6 +165,16 @@ impl<T> Lanes<T> {
         self.append(queues, Lane::Registered, NetEvent::Internal(event));
     }
 
+    /// As [`Lanes::push_internal`], but does not wake the core, which finds the event when something else
+    /// does. Only for events that nobody waits for, and no more of them than the core itself gave reason to.
+    pub fn leave_internal(&self, event: T) {
+        let mut queues = self.lock();
+        if !queues.closed {
+            queues.registered.append(NetEvent::Internal(event));
+            self.registered_waits.store(true, Ordering::Release);
+        }
+    }
+
     /// As [`Lanes::push_internal`], but gives the event back where the lane is full.
     pub fn try_push_internal(&self, event: T) -> Result<(), T> {
         let queues = self.lock();
@@ -405,6 +415,23 @@ mod tests {
         lanes.push_internal(11);
         assert_eq!(drain(&mut receiver), [10, 11, 2, 3]);
         assert_eq!(lanes.strangers_taken(), 3);
+    }
+
+    #[test]
+    fn what_is_left_for_the_core_wakes_it_not_and_keeps_its_place() {
+        let (lanes, mut receiver) = lanes(LaneLimits::default());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        assert!(receiver.poll_recv(&cx).is_pending());
+        lanes.leave_internal(1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        lanes.push_internal(2);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!(drain(&mut receiver), [1, 2]);
+        drop(receiver);
+        lanes.leave_internal(3);
+        assert!(lanes.lock().is_empty(), "thrown away");
     }
 
     #[test]

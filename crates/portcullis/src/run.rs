@@ -370,6 +370,10 @@ fn start_shard(
                 tracing::debug!("the core is busy: a report of the media plane is left out");
             }
         }
+        // Nobody waits for these.
+        RelayEvent::Updated { .. } | RelayEvent::Closed { .. } => {
+            to_core.leave_internal(ShellEvent::Media(event))
+        }
         _ => to_core.push_internal(ShellEvent::Media(event)),
     };
     let table = table_config(settings)?;

@@ -78,8 +78,8 @@ pub struct Plant {
 pub struct Signaling {
     border: Border,
     plant: Plant,
-    /// Orders for which the shard's queue had no room, oldest first.
-    orders: VecDeque<Order>,
+    /// Orders for which the shard's queue had no room, oldest first, each with its time.
+    orders: VecDeque<(Order, Instant)>,
     /// What the border shall hear after the outputs under way: refusals that came at once.
     refused: VecDeque<Refused>,
 }
@@ -211,7 +211,7 @@ impl Signaling {
                 plant.net.register_source(flow, source);
             }
             Output::Unregistered { flow, source } => plant.net.unregister_source(flow, source),
-            Output::Media(order) => self.order(order),
+            Output::Media(order) => self.order(order, now.mono),
             Output::Persist { ticket, record } => {
                 if !plant.store.persist(ticket, row(record)) {
                     self.refused.push_back(Refused::Persist(ticket));
@@ -230,18 +230,18 @@ impl Signaling {
         }
     }
 
-    fn order(&mut self, order: Order) {
-        self.orders.push_back(order);
+    fn order(&mut self, order: Order, now: Instant) {
+        self.orders.push_back((order, now));
         self.retry_orders();
     }
 
     /// Hands over what waits, in its order: as much as the shard takes.
     fn retry_orders(&mut self) {
-        while let Some(order) = self.orders.pop_front() {
-            match self.plant.shard.order(order) {
+        while let Some((order, given)) = self.orders.pop_front() {
+            match self.plant.shard.order(order, given) {
                 Ok(()) => {}
                 Err(OrderRefused::QueueFull(order)) => {
-                    self.orders.push_front(*order);
+                    self.orders.push_front((*order, given));
                     return;
                 }
                 Err(OrderRefused::Gone(order)) => self.refused.push_back(Refused::Relay(shard_lost(&order))),

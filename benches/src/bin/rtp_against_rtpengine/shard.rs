@@ -32,7 +32,8 @@ pub(crate) fn serve(sessions: usize, [phone, pbx]: [SocketAddr; 2]) -> io::Resul
     let mut out = io::stdout().lock();
     for session in 0..sessions {
         let relay = RelayId(session as u64);
-        shard.order(Order::Open { relay, spec: rtp_relay(phone, pbx) }).map_err(io::Error::other)?;
+        let open = Order::Open { relay, spec: rtp_relay(phone, pbx) };
+        shard.order(open, clock.mono()).map_err(io::Error::other)?;
         let ports = events.iter().find_map(|event| match event {
             RelayEvent::Ready { relay: ready, ports } if ready == relay => Some(ports),
             _ => None,

@@ -207,11 +207,11 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
     /// Handles waiting orders; returns whether there may be more.
     fn take_orders(&mut self, poll: &Poll) -> io::Result<bool> {
         for _ in 0..ORDERS {
-            let Ok(order) = self.shell.orders.try_recv() else { return Ok(false) };
+            let Ok((order, given)) = self.shell.orders.try_recv() else { return Ok(false) };
             self.in_hand = Some(match &order {
                 Order::Open { relay, .. } | Order::Update { relay, .. } | Order::Close { relay } => *relay,
             });
-            self.table.handle_order(order, self.now);
+            self.table.handle_order(order, given);
             while let Some(action) = self.table.poll_action() {
                 self.act(action, poll);
             }

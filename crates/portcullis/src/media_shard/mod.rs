@@ -37,7 +37,7 @@ const SERVED_WELL: Duration = Duration::from_secs(60);
 /// A running shard. Dropping it ends the thread, and with it all its relays, without further events.
 #[derive(Debug)]
 pub struct Shard {
-    orders: SyncSender<Order>,
+    orders: SyncSender<Dated>,
     waker: Waker,
     stop: Arc<AtomicBool>,
     counts: Arc<Mutex<ShardCounts>>,
@@ -84,10 +84,13 @@ pub enum OrderRefused {
     Gone(Box<Order>),
 }
 
+/// An order, and when it was given: that is when it counts from, however long it waited.
+type Dated = (Order, Instant);
+
 /// What the thread has for its whole life. The queue goes before the callback: who hears that the callback
 /// is gone knows that orders are handed back.
 struct Shell<C> {
-    orders: Receiver<Order>,
+    orders: Receiver<Dated>,
     events: Box<dyn Fn(RelayEvent) + Send>,
     config: TableConfig,
     clock: C,
@@ -124,15 +127,20 @@ impl Shard {
         Ok(Self { orders, waker, stop, counts, thread: Some(thread) })
     }
 
-    /// Hands an order to the shard, which answers it by an event.
-    pub fn order(&self, order: Order) -> Result<(), OrderRefused> {
-        self.orders.try_send(order).map_err(|refused| match refused {
-            TrySendError::Full(order) => OrderRefused::QueueFull(Box::new(order)),
-            TrySendError::Disconnected(order) => OrderRefused::Gone(Box::new(order)),
-        })?;
-        // a wake-up that fails costs no order: it is taken with the next packet or timeout
-        self.waker.wake().unwrap_or_default();
-        Ok(())
+    /// Hands an order of `now` to the shard, which answers it by an event. Only an `Open` wakes the thread,
+    /// for a call waits for its ports. The others are about open relays: they are carried out before the next
+    /// packet is looked at, and within a second where none comes.
+    pub fn order(&self, order: Order, now: Instant) -> Result<(), OrderRefused> {
+        let waited_for = matches!(order, Order::Open { .. });
+        let taken = self.orders.try_send((order, now)).map_err(|refused| match refused {
+            TrySendError::Full((order, _)) => OrderRefused::QueueFull(Box::new(order)),
+            TrySendError::Disconnected((order, _)) => OrderRefused::Gone(Box::new(order)),
+        });
+        if waited_for || taken.is_err() {
+            // a wake-up that fails costs no order: it is taken with the next packet or timeout
+            self.waker.wake().unwrap_or_default();
+        }
+        taken
     }
 
     /// Where what the shard has counted can be read by another thread.

@@ -22,8 +22,7 @@ pub(super) fn bind_pair(face: IpAddr, port: u16) -> Result<[UdpSocket; 2], BindF
 }
 
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     // forged "fragmentation needed" messages must not shrink media

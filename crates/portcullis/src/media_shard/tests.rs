@@ -46,6 +46,8 @@ impl Net {
 
 struct Rig {
     shard: Shard,
+    /// Tells when an order is given.
+    clock: Box<dyn Fn() -> Instant>,
     events: Receiver<RelayEvent>,
 }
 
@@ -64,7 +66,11 @@ impl Rig {
         let (told, events) = channel();
         let hear = Box::new(move |event| told.send(event).unwrap_or_default());
         let shard = Shard::spawn("shard".to_owned(), config, clock, sets, hear).expect("spawn");
-        Self { shard, events }
+        Self { shard, clock: Box::new(self::clock()), events }
+    }
+
+    fn order(&self, order: Order) -> Result<(), OrderRefused> {
+        self.shard.order(order, (self.clock)())
     }
 
     fn next(&self) -> RelayEvent {
@@ -82,7 +88,8 @@ impl Rig {
     }
 
     fn open(&self, relay: u64, phone: SocketAddr, pbx: SocketAddr) -> [u16; 2] {
-        self.shard.order(Order::Open { relay: RelayId(relay), spec: spec(phone, pbx) }).expect("order");
+        let open = Order::Open { relay: RelayId(relay), spec: spec(phone, pbx) };
+        self.order(open).expect("order");
         match self.next_change() {
             RelayEvent::Ready { relay: RelayId(id), ports } if id == relay => ports,
             other => panic!("{other:?}"),
@@ -90,7 +97,7 @@ impl Rig {
     }
 
     fn close(&self, relay: u64) -> [media::Traffic; 2] {
-        self.shard.order(Order::Close { relay: RelayId(relay) }).expect("order");
+        self.order(Order::Close { relay: RelayId(relay) }).expect("order");
         match self.next_change() {
             RelayEvent::Closed { received, .. } => received,
             other => panic!("{other:?}"),
@@ -179,14 +186,45 @@ fn a_packet_that_follows_an_order_finds_it_done() {
         // As at an answer: from then on audio may come, and the first of it shall not be lost.
         wanted.legs[Side::Inside.index()].send = false;
         wanted.generation += 1;
-        rig.shard.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
+        rig.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
+        // Not forwarded; with it the order is carried out.
+        phone.send_to(&rtp(sequence), (net.host(2), outside)).expect("send");
         while !matches!(rig.next_change(), RelayEvent::Updated { .. }) {}
         wanted.legs[Side::Inside.index()].send = true;
         wanted.generation += 1;
-        rig.shard.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
-        phone.send_to(&rtp(sequence), (net.host(2), outside)).expect("send");
-        assert_eq!(receive(&pbx).0, rtp(sequence));
+        rig.order(Order::Update { relay: RelayId(1), spec: wanted.clone() }).expect("order");
+        phone.send_to(&rtp(100 + sequence), (net.host(2), outside)).expect("send");
+        assert_eq!(receive(&pbx).0, rtp(100 + sequence));
         while !matches!(rig.next_change(), RelayEvent::Updated { .. }) {}
+    }
+}
+
+#[test]
+fn an_order_counts_from_when_it_was_given() {
+    let net = Net(11);
+    let config = TableConfig { ports: [40_000..=40_001, 50_000..=50_001], ..net.config() };
+    let time = clock();
+    let rig = Rig::start(config, move || time() + Duration::from_secs(3_600), PrefixSet::default());
+    let (phone, pbx) = (net.peer(10), net.peer(20));
+    // By the shard's clock the relays have been silent for an hour.
+    let next = || loop {
+        match rig.next_change() {
+            RelayEvent::Silent { .. } => {}
+            event => return event,
+        }
+    };
+    let mut given = Instant::ZERO;
+    for relay in 1..=3 {
+        // the only ports there are: they have rested, by the time that the orders tell
+        given += 2 * media::REST;
+        let open = Order::Open { relay: RelayId(relay), spec: spec(address(&phone), address(&pbx)) };
+        rig.shard.order(open, given).expect("order");
+        let ready = next();
+        assert!(matches!(ready, RelayEvent::Ready { .. }), "{ready:?}");
+        // and nobody wakes the shard for the end of a call
+        rig.shard.order(Order::Close { relay: RelayId(relay) }, given).expect("order");
+        let closed = next();
+        assert!(matches!(closed, RelayEvent::Closed { .. }), "{closed:?}");
     }
 }
 
@@ -203,9 +241,7 @@ fn ports_of_others_are_passed_over_and_the_end_is_told() {
     let mut ports: Vec<_> = (1..=2).map(|id| rig.open(id, address(&phone), address(&pbx))[0]).collect();
     ports.sort_unstable();
     assert_eq!(ports, [40_016, 40_018]);
-    rig.shard
-        .order(Order::Open { relay: RelayId(3), spec: spec(address(&phone), address(&pbx)) })
-        .expect("order");
+    rig.order(Order::Open { relay: RelayId(3), spec: spec(address(&phone), address(&pbx)) }).expect("order");
     assert_eq!(rig.next_change(), RelayEvent::Failed { relay: RelayId(3), fault: RelayFault::NoPorts });
 }
 
@@ -216,7 +252,7 @@ fn a_face_that_is_not_ours_is_the_systems_fault() {
     config.faces[1] = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     let rig = Rig::start(config, clock(), PrefixSet::default());
     let peer = address(&net.peer(10));
-    rig.shard.order(Order::Open { relay: RelayId(1), spec: spec(peer, peer) }).expect("order");
+    rig.order(Order::Open { relay: RelayId(1), spec: spec(peer, peer) }).expect("order");
     assert_eq!(rig.next(), RelayEvent::Failed { relay: RelayId(1), fault: RelayFault::System });
     for port in 40_000..=40_019 {
         UdpSocket::bind((net.host(2), port)).expect("the outside pair was given back");
@@ -303,7 +339,7 @@ fn too_many_panics_end_the_shard_and_orders_are_handed_back() {
     let order = Order::Close { relay: RelayId(1) };
     // the callback goes with the thread
     assert!(rig.events.recv_timeout(PATIENCE).is_err());
-    assert_eq!(rig.shard.order(order.clone()), Err(OrderRefused::Gone(Box::new(order))));
+    assert_eq!(rig.order(order.clone()), Err(OrderRefused::Gone(Box::new(order))));
 }
 
 #[test]
@@ -322,9 +358,9 @@ fn a_queue_that_is_full_says_so() {
     );
     let order = |relay| Order::Close { relay: RelayId(relay) };
     for relay in 0..ORDERS_QUEUED as u64 {
-        rig.shard.order(order(relay)).expect("room in the queue");
+        rig.order(order(relay)).expect("room in the queue");
     }
-    assert_eq!(rig.shard.order(order(9_999)), Err(OrderRefused::QueueFull(Box::new(order(9_999)))));
+    assert_eq!(rig.order(order(9_999)), Err(OrderRefused::QueueFull(Box::new(order(9_999)))));
     drop(closed);
     for relay in 0..ORDERS_QUEUED as u64 {
         assert_eq!(rig.next(), RelayEvent::Closed { relay: RelayId(relay), received: Default::default() });
