@@ -64,6 +64,8 @@ pub enum Input<'a> {
         /// How many were refused since the last report.
         refused: u64,
     },
+    /// `net` has no file descriptor left for a connection that waits; told once, until it was well for a minute.
+    FilesExhausted,
     /// Bytes of a stream, or one datagram.
     Bytes {
         /// The connection, or the UDP listener.

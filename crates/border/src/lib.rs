@@ -178,6 +178,7 @@ impl Border {
                 self.on_flood(source, transport, port, refused);
             }
             Input::SourceLimited { source, refused } => self.on_source_limited(source, refused),
+            Input::FilesExhausted => self.on_files_exhausted(),
             Input::Bytes { flow, from, bytes } => self.on_bytes(flow, from, bytes),
             Input::FlowFailed { flow } | Input::FlowClosed { flow } => self.on_flow_closed(flow),
             Input::Media(event) => self.on_relay_event(event),

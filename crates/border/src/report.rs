@@ -91,6 +91,7 @@ impl Code {
             | Self::PbxLostBindings
             | Self::PbxSingleContact
             | Self::RealmChanged
+            | Self::FilesExhausted
             | Self::StoreFailed
             | Self::StoreWorks => false,
         }
@@ -106,6 +107,7 @@ impl Code {
             | Self::StoreWorks => Severity::Info,
             Self::PbxDown
             | Self::CallFailed
+            | Self::FilesExhausted
             | Self::StoreFailed
             | Self::RealmChanged
             | Self::PbxLostBindings => Severity::Error,
@@ -258,6 +260,17 @@ impl Border {
         self.persist_block(&entry);
         self.drop_displaced_block();
         self.lists_changed(true);
+    }
+
+    /// Connections wait until a file descriptor is free again.
+    pub(crate) fn on_files_exhausted(&mut self) {
+        self.event(Code::FilesExhausted, About::default(), || {
+            (
+                "no file descriptor is left: new connections wait, and new calls may get no ports".into(),
+                "raise the limit of open files (LimitNOFILE of systemd), or look for a flood in `portcullis events`"
+                    .into(),
+            )
+        });
     }
 
     /// The list was full and another entry had to go: its record goes too.

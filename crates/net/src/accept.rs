@@ -31,6 +31,9 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Pause after a failure of `accept` that will not go away at once, such as no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// `ENFILE` and `EMFILE` of Linux: the machine, or the process, has no file descriptor left.
+const NO_DESCRIPTOR: [i32; 2] = [23, 24];
+
 /// Which listener a connection came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Door {
@@ -52,16 +55,9 @@ pub(crate) struct Entered<T> {
 /// Gives each connection that was let in its task on this thread.
 pub(crate) async fn seat<T: Send + 'static>(io: Rc<IoThread<T>>, mut entered: mpsc::Receiver<Entered<T>>) {
     while let Some(Entered { mut connection, flow, slot, side, opened }) = entered.recv().await {
-        match connection.rehome() {
-            Ok(()) => {
-                let stream = Stream::new(Rc::clone(&io), connection, flow, side, Some(slot));
-                tokio::task::spawn_local(stream.run(opened));
-            }
-            Err(_no_file_descriptor) => {
-                io.shared.counters.add(Count::AcceptFailed);
-                io.shared.flows.remove(&flow.id);
-            }
-        }
+        connection.rehome();
+        let stream = Stream::new(Rc::clone(&io), connection, flow, side, Some(slot));
+        tokio::task::spawn_local(stream.run(opened));
     }
 }
 
@@ -81,6 +77,9 @@ pub(crate) async fn listen<T: Send + 'static>(gate: Rc<Gate<T>>, listener: TcpLi
             Ok((connection, remote)) => arrive(&gate, connection, canonical(remote), door),
             Err(error) => {
                 io.shared.counters.add(Count::AcceptFailed);
+                if NO_DESCRIPTOR.map(Some).contains(&error.raw_os_error()) {
+                    io.files_exhausted();
+                }
                 if error.kind() != std::io::ErrorKind::ConnectionAborted {
                     sleep(ACCEPT_PAUSE).await;
                 }

@@ -61,6 +61,9 @@ pub enum NetEvent<T> {
         /// Connections refused since the last report.
         refused: u64,
     },
+    /// The process or the machine has no file descriptor left: connections wait in the kernel. Told once, until a
+    /// minute has passed without.
+    FilesExhausted,
     /// Bytes of a stream, or one datagram.
     Bytes {
         /// The connection, or the UDP listener.

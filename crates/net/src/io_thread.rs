@@ -1,6 +1,6 @@
 //! What the tasks of one thread share, and what the network's two threads share with each other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use crate::udp::UdpPort;
 
 /// One buffer for all reads of the thread: no idle connection holds one. The largest datagram fits.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// File descriptors that run out again within this time never ceased to be short.
+const EXHAUSTED_ONCE: Duration = Duration::from_secs(60);
 /// How often rates and floods are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,8 @@ pub(crate) struct IoThread<T> {
     floods: RefCell<Floods>,
     /// Sources with as many connections as may be.
     crowding: RefCell<Floods>,
+    /// When file descriptors were short last, once that was told.
+    exhausted: Cell<Option<Instant>>,
 }
 
 impl<T: Send + 'static> IoThread<T> {
@@ -75,6 +79,7 @@ impl<T: Send + 'static> IoThread<T> {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             floods: RefCell::default(),
             crowding: RefCell::default(),
+            exhausted: Cell::default(),
         }
     }
 
@@ -88,6 +93,15 @@ impl<T: Send + 'static> IoThread<T> {
     pub(crate) fn refuse_crowded(&self, source: SocketAddr, transport: Transport, port: u16) {
         let report = self.crowding.borrow_mut().refused(source, transport, port, Instant::now());
         self.report(&self.crowding, report, crowded);
+    }
+
+    /// A connection could not be accepted for want of a file descriptor.
+    pub(crate) fn files_exhausted(&self) {
+        let now = Instant::now();
+        let told = self.exhausted.get().is_some_and(|last| now - last < EXHAUSTED_ONCE);
+        if told || self.lanes.try_push(Lane::Registered, NetEvent::FilesExhausted).is_ok() {
+            self.exhausted.set(Some(now));
+        }
     }
 
     /// Carries out the orders of the core.

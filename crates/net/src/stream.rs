@@ -59,8 +59,15 @@ impl Connection {
         }
     }
 
-    /// Moves it to the runtime of this thread.
-    pub(crate) fn rehome(&mut self) -> io::Result<()> {
+    /// Moves it to the runtime of this thread. Where that fails it stays where it is, and works: each message then
+    /// wakes the other thread first. The move needs a second file descriptor for a moment.
+    pub(crate) fn rehome(&mut self) {
+        if let Err(error) = self.try_rehome() {
+            tracing::debug!(%error, "a connection stays with the thread that accepted it");
+        }
+    }
+
+    fn try_rehome(&mut self) -> io::Result<()> {
         let tcp = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => &mut stream.get_mut().0.0,

@@ -156,6 +156,7 @@ impl Signaling {
             NetEvent::SourceLimited { source, refused, .. } => {
                 border.handle_input(Input::SourceLimited { source, refused }, now);
             }
+            NetEvent::FilesExhausted => border.handle_input(Input::FilesExhausted, now),
             NetEvent::Bytes { flow, from, bytes } => {
                 border.handle_input(Input::Bytes { flow, from, bytes: &bytes }, now);
             }

@@ -6,16 +6,21 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use border::command::{Answer, Command};
 use border::event::Event;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, SocketAddr};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -36,6 +41,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// How long a client may take to finish a request.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// Pause after a failure of `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a client may take to read an answer.
 const WRITE_TIME: Duration = Duration::from_secs(10);
@@ -131,6 +139,8 @@ struct State {
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
     last_id: u64,
     connections: usize,
+    /// A descriptor for the next operator, where no other is left.
+    spare: Option<OwnedFd>,
 }
 
 async fn serve(
@@ -139,25 +149,42 @@ async fn serve(
     config: ServerConfig,
     submit: Submit,
 ) -> io::Result<()> {
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    let server = Rc::new(Server { config, submit, state: RefCell::default() });
+    let listener = UnixListener::from_std(listener)?;
+    let state = RefCell::new(State { spare: Some(any_descriptor()?), ..State::default() });
+    let server = Rc::new(Server { config, submit, state });
     tokio::task::spawn_local(Rc::clone(&server).take_answers(lanes.answers));
     tokio::task::spawn_local(Rc::clone(&server).record_events(lanes.events));
     loop {
-        match listener.accept().await {
+        let accepted = match listener.accept().await {
+            Err(error) => server.accept_by_the_spare(&listener).await.ok_or(error),
+            accepted => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 tokio::task::spawn_local(Rc::clone(&server).connection(stream));
             }
             // Out of file descriptors, most likely: it passes.
             Err(error) => {
-                tracing::warn!(%error, "an operator could not be let in");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tracing::debug!(%error, "no operator could be let in");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 impl Server {
+    /// Lets in an operator who waits, by the descriptor that is held back. The kernel says that there is none left
+    /// before it looks whether somebody waits: where nobody does, it is held back again.
+    async fn accept_by_the_spare(&self, listener: &UnixListener) -> Option<(UnixStream, SocketAddr)> {
+        drop(self.state.borrow_mut().spare.take()?);
+        let waiting = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        if let Poll::Ready(Ok(accepted)) = waiting {
+            return Some(accepted);
+        }
+        self.state.borrow_mut().spare = any_descriptor().ok();
+        None
+    }
+
     async fn take_answers(self: Rc<Self>, mut answers: mpsc::Receiver<(u64, Answer)>) {
         while let Some((id, answer)) = answers.recv().await {
             let waiting = self.state.borrow_mut().asked.remove(&id);
@@ -188,9 +215,9 @@ impl Server {
             state.connections += 1;
             state.connections <= CONNECTIONS_MAX
         };
-        let (read, mut write) = stream.into_split();
+        let (mut read, mut write) = stream.into_split();
         let ended = if admitted {
-            self.converse(read, &mut write).await
+            self.converse(&mut read, &mut write).await
         } else {
             let text = format!("{CONNECTIONS_MAX} others are connected already: try again later");
             send(&mut write, &Response::Refused(text)).await
@@ -198,11 +225,15 @@ impl Server {
         if let Err(error) = ended {
             tracing::debug!(%error, "an operator's connection ended");
         }
-        self.state.borrow_mut().connections -= 1;
+        let mut state = self.state.borrow_mut();
+        state.connections -= 1;
+        if state.spare.is_none() {
+            state.spare = ended_connection(read, write);
+        }
     }
 
     /// Answers one request after the other until the client goes.
-    async fn converse(&self, read: OwnedReadHalf, write: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn converse(&self, read: &mut OwnedReadHalf, write: &mut OwnedWriteHalf) -> io::Result<()> {
         let mut lines = BufReader::new(read);
         while let Some(line) = timeout(REQUEST_TIME, read_line(&mut lines)).await?? {
             let response = match serde_json::from_slice::<Request>(&line) {
@@ -282,7 +313,7 @@ fn wanted(event: &Event, query: EventQuery, clock: Clock) -> bool {
 }
 
 /// One line; none at the end. A longer one than allowed is an error.
-async fn read_line(lines: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
+async fn read_line(lines: &mut BufReader<&mut OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let limit = u64::try_from(REQUEST_BYTES_MAX).unwrap_or(u64::MAX);
     lines.take(limit).read_until(b'\n', &mut line).await?;
@@ -305,4 +336,14 @@ fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or_default().saturating_mul(4096)
+}
+fn any_descriptor() -> io::Result<OwnedFd> {
+    Ok(OwnedFd::from(File::open("/dev/null")?))
+}
+
+/// The descriptor of a connection, ended for the other end but not given back: another thread would have it first.
+fn ended_connection(read: OwnedReadHalf, write: OwnedWriteHalf) -> Option<OwnedFd> {
+    let stream = read.reunite(write).ok()?.into_std().ok()?;
+    stream.shutdown(Shutdown::Both).ok()?;
+    Some(OwnedFd::from(stream))
 }
