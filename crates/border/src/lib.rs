@@ -21,6 +21,7 @@ mod binding;
 mod body;
 mod call;
 mod challenged;
+mod clock_step;
 pub mod command;
 pub mod config;
 mod control;
@@ -80,6 +81,7 @@ const TRANSACTIONS_MAX: usize = 200_000;
 pub struct Border {
     config: Config,
     now: Now,
+    clock: clock_step::ClockWatch,
     outputs: VecDeque<Output>,
     timers: Timers,
     entropy: entropy::Entropy,
@@ -131,6 +133,7 @@ impl Border {
             held: failover::Held::new(now.mono),
             guard: Guard::new(config.block),
             now,
+            clock: clock_step::ClockWatch::new(now),
             outputs: VecDeque::new(),
             timers: Timers::default(),
             entropy,
@@ -164,7 +167,7 @@ impl Border {
 
     /// Takes in one thing that happened. Never fails: a peer cannot cause an error here.
     pub fn handle_input(&mut self, input: Input<'_>, now: Now) {
-        self.now = now;
+        self.tell_time(now);
         match input {
             Input::Listening { flow, side, transport, local } => {
                 self.flows.listen(flow::Listener { flow, side, transport, local });
@@ -191,7 +194,7 @@ impl Border {
 
     /// Does what is due by `now`.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.now = now;
+        self.tell_time(now);
         self.transactions.handle_timeout(now.mono);
         self.settle();
         while let Some(timer) = self.timers.pop_due(now.mono) {
@@ -244,6 +247,7 @@ impl Border {
             Timer::Store(ticket) => self.on_store_timer(ticket),
             Timer::Call(call) => self.on_call_timer(call),
             Timer::NodeRecords => self.on_node_timer(),
+            Timer::ClockStep => self.write_for_the_new_clock(),
             Timer::Report => self.on_report_timer(),
         }
     }

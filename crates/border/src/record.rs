@@ -23,6 +23,7 @@ use crate::report::About;
 use crate::timers::{Deadline, Timer};
 
 const VERSION: u8 = 1;
+const DAY: Duration = Duration::from_secs(86_400);
 /// The longest an answer waits for the disk.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -284,7 +285,10 @@ impl Border {
             self.persist_binding_end(&kept.token);
             return;
         }
-        let (left, inside_left) = (kept.expires.since(wall), kept.inside_expires.since(wall));
+        // The clock may stand anywhere at a start: nothing is kept for longer than it ever was.
+        let pbx_expires = if kept.pass_through { DAY } else { self.config.registration.pbx_expires };
+        let left = kept.expires.since(wall).min(self.config.registration.phone_expires + DAY);
+        let inside_left = kept.inside_expires.since(wall).min(pbx_expires);
         let inside = if inside_left.is_zero() {
             Inside::Waiting { until: None }
         } else {
@@ -470,7 +474,7 @@ impl Border {
 /// deleted when the binding ends; what is still there a day after its last change has been refreshed since,
 /// for the inside registration writes it anew each time.
 fn kept_until(expires: WallTime, pass_through: bool) -> WallTime {
-    if pass_through { expires } else { expires + Duration::from_secs(86_400) }
+    if pass_through { expires } else { expires + DAY }
 }
 
 /// Reads fields; none as soon as one does not fit.

@@ -91,6 +91,7 @@ impl Code {
             | Self::PbxLostBindings
             | Self::PbxSingleContact
             | Self::RealmChanged
+            | Self::ClockStepped
             | Self::FilesExhausted
             | Self::StoreFailed
             | Self::StoreWorks => false,
@@ -130,7 +131,8 @@ impl Code {
             | Self::MediaRefused
             | Self::PbxSingleContact
             | Self::InsideStranger
-            | Self::SourceLimited => Severity::Warning,
+            | Self::SourceLimited
+            | Self::ClockStepped => Severity::Warning,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Timer {
     Call(CallId),
     /// A write of the node's own records was not confirmed.
     NodeRecords,
+    /// More records are to be written for a clock that was set.
+    ClockStep,
     /// Suppressed events are summed up.
     Report,
 }

@@ -138,6 +138,11 @@ impl BlockList {
         self.entries.get(prefix)
     }
 
+    /// The same, to be changed; its prefix and its kind may not be.
+    pub(crate) fn entry_mut(&mut self, prefix: &Prefix) -> Option<&mut (Instant, BlockEntry)> {
+        self.entries.get_mut(prefix)
+    }
+
     /// The entry that ends last of those that hold `ip`.
     pub(crate) fn covering(&self, ip: IpAddr) -> Option<&(Instant, BlockEntry)> {
         let ip = ip.to_canonical();

@@ -217,6 +217,13 @@ impl Guard {
         }
     }
 
+    /// Writes down anew when an entry ends, after the wall clock was set. It ends no sooner and no later for it.
+    pub fn date_anew(&mut self, prefix: &Prefix, now: Now) -> Option<&BlockEntry> {
+        let (ends, entry) = self.blocked.entry_mut(prefix)?;
+        entry.expires = now.wall + ends.since(now.mono);
+        Some(entry)
+    }
+
     /// The entry that the latest `offence`, `block` or `restore` pushed out of a full list, once.
     pub fn take_displaced(&mut self) -> Option<BlockEntry> {
         self.displaced.take()

@@ -47,6 +47,8 @@ enum Disk {
 struct Bench {
     border: Border,
     now: Instant,
+    /// Milliseconds by which the machine's clock was set.
+    clock_set: u64,
     disk: Disk,
     stored: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     writes: usize,
@@ -182,11 +184,21 @@ impl Bench {
     }
 
     fn started(config: Config, records: Vec<Record>, now: Instant, disk: Disk) -> Self {
+        Self::begin(config, records, wall(now), disk)
+    }
+
+    /// One that starts at this time.
+    fn started_at(config: Config, records: Vec<Record>, now: Now) -> Self {
+        Self::begin(config, records, now, Disk::Good)
+    }
+
+    fn begin(config: Config, records: Vec<Record>, now: Now, disk: Disk) -> Self {
         let pbxs = config.pbx.len();
-        let border = Border::new(config, [7; 32], records, wall(now));
+        let border = Border::new(config, [7; 32], records, now);
         let mut bench = Self {
             border,
-            now,
+            now: now.mono,
+            clock_set: now.wall.0.wrapping_sub(wall(now.mono).wall.0),
             disk,
             stored: BTreeMap::new(),
             writes: 0,
@@ -223,8 +235,14 @@ impl Bench {
         bench
     }
 
+    /// What the clocks of the machine show.
+    fn time(&self) -> Now {
+        let Now { mono, wall } = wall(self.now);
+        Now { mono, wall: WallTime(wall.0.wrapping_add(self.clock_set)) }
+    }
+
     fn put(&mut self, input: Input<'_>) {
-        self.border.handle_input(input, wall(self.now));
+        self.border.handle_input(input, self.time());
         self.drain();
     }
 
@@ -245,13 +263,13 @@ impl Bench {
                     };
                     if self.disk != Disk::Hangs {
                         let ok = self.disk == Disk::Good;
-                        self.border.handle_input(Input::Stored { ticket, ok }, wall(self.now));
+                        self.border.handle_input(Input::Stored { ticket, ok }, self.time());
                     }
                 }
                 Output::Media(media::Order::Open { relay, .. }) => {
                     self.ports += 2;
                     let event = media::RelayEvent::Ready { relay, ports: [self.ports, self.ports] };
-                    self.border.handle_input(Input::Media(event), wall(self.now));
+                    self.border.handle_input(Input::Media(event), self.time());
                 }
                 Output::PbxAddresses(addresses) => self.pbx_addresses = addresses,
                 Output::Fault(fault) => panic!("{fault}"),
@@ -271,7 +289,7 @@ impl Bench {
         let until = self.now + time;
         while let Some(at) = self.border.poll_timeout().filter(|at| *at <= until) {
             self.now = at.max(self.now);
-            self.border.handle_timeout(wall(self.now));
+            self.border.handle_timeout(self.time());
             self.drain();
         }
         self.now = until;

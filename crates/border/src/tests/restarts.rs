@@ -1,7 +1,7 @@
 //! What outlives a restart of ours, and what a restart of the PBX is taken for.
 
 use super::*;
-use crate::command::{Answer, Command, RegistrationView};
+use crate::command::{BlockView, RegistrationView};
 
 fn cseq(sent: &Sent) -> u32 {
     sent.read(|_, essentials| essentials.cseq.number)
@@ -207,4 +207,73 @@ fn a_disk_that_fails_is_told_of_once_and_once_more_when_it_works() {
         block(&mut bench, 2);
         assert_eq!(told(&bench), expected, "{disk:?}: a slow disk has lost nothing");
     }
+}
+
+/// A day, in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+
+fn rows(bench: &mut Bench) -> (Vec<BlockView>, Vec<RegistrationView>) {
+    for command in [Command::BlockList, Command::Registrations] {
+        bench.put(Input::Command { id: 1, command });
+    }
+    match (bench.answers.pop(), bench.answers.pop()) {
+        (Some(Answer::Registrations(phones)), Some(Answer::Blocks(blocks))) => (blocks, phones),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_shortens_nothing_and_prolongs_nothing() {
+    for (first, then) in [(0, 3 * DAY_MS), (3 * DAY_MS, 0)] {
+        let mut bench = Bench::with_pbx_up(config());
+        bench.clock_set = first;
+        bench.registered(100);
+        let told = bench.events.iter().filter(|event| event.code == Code::ClockStepped).count();
+        let prefix = "198.51.100.7".parse().unwrap();
+        let (time, why) = (Some(Duration::from_secs(600)), String::new());
+        bench.put(Input::Command { id: 1, command: Command::BlockAdd { prefix, time, why, force: false } });
+        bench.pass(Duration::from_secs(100));
+        bench.clock_set = then;
+        bench.pass(Duration::from_secs(10));
+        let steps = bench.events.iter().filter(|event| event.code == Code::ClockStepped).count();
+        assert_eq!(steps, told + 1, "told once");
+
+        let mut again = Bench::started_at(config(), bench.records(), bench.time());
+        let (blocks, phones) = rows(&mut again);
+        assert_eq!(blocks.len(), 1);
+        assert_eq!(blocks[0].remaining, Duration::from_secs(490));
+        assert_eq!(blocks[0].expires.since(again.time().wall), Duration::from_secs(490));
+        assert_eq!(phones.len(), 1);
+        assert!(phones[0].pbx_expires > Duration::from_secs(3_400), "{phones:?}");
+        assert!(phones[0].pbx_expires <= Duration::from_secs(3_600), "{phones:?}");
+    }
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_far_behind_keeps_nothing_for_ever() {
+    let mut bench = Bench::with_pbx_up(config());
+    bench.registered(100);
+    let records = bench.records();
+    let long_ago = Now { mono: Instant::ZERO, wall: WallTime(1_000) };
+    let (_, phones) = rows(&mut Bench::started_at(config(), records, long_ago));
+    assert_eq!(phones.len(), 1);
+    assert!(phones[0].expires <= Duration::from_secs(120 + 86_400), "{phones:?}");
+    assert!(phones[0].pbx_expires <= Duration::from_secs(3_600), "{phones:?}");
+}
+
+#[test]
+fn a_long_block_list_is_dated_anew_in_slices() {
+    let mut bench = Bench::with_pbx_up(config());
+    for number in 0..1_200_u32 {
+        let prefix = wire::net::Prefix::single(std::net::Ipv4Addr::from(0x0a00_0000 + number).into());
+        let (time, why) = (Some(Duration::from_secs(600)), String::new());
+        bench.put(Input::Command { id: 1, command: Command::BlockAdd { prefix, time, why, force: true } });
+    }
+    let before = bench.writes;
+    bench.clock_set = DAY_MS;
+    bench.put(Input::Command { id: 1, command: Command::Status });
+    let first = bench.writes - before;
+    assert!((1..1_100).contains(&first), "{first} at once");
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.writes - before >= 1_200, "and all of them in the end");
 }
