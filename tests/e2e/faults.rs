@@ -5,3 +5,4 @@ mod descriptors;
 mod disk;
 mod kill;
 mod party;
+mod wall_clock;

@@ -7,7 +7,7 @@
 //!   they need TLS, and [`raw_phone`] for exact bytes.
 //! - [`rtp`]: one end of a stream, for raw phones and for those who do not belong to a call.
 //! - [`netns`]: network namespaces with a router that masquerades, for phones behind NAT.
-//! - What breaks: [`disk`]; [`rng`] chooses when, by a seed.
+//! - What breaks: [`disk`], [`wall_clock`]; [`rng`] chooses when, by a seed.
 //!
 //! It never uses our own crates: a parser must not be its own witness. Traffic stays on loopback or in
 //! namespaces that the test made. A harness that cannot do its part panics, which fails the test.
@@ -39,3 +39,4 @@ pub mod scratch;
 pub mod sipp;
 pub mod tls_pipe;
 pub mod tone;
+pub mod wall_clock;

@@ -24,6 +24,8 @@ const PEERS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
+    // with its library, which is what we need
+    ("faketime", "faketime"),
 ];
 
 /// Where programs are looked for beside `PATH`, which leaves out `sbin` for ordinary users.
