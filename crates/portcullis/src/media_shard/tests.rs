@@ -290,7 +290,7 @@ fn hosts_of_the_inside_that_are_found_out_later_get_nothing_more_from_outside() 
     assert_eq!(receive(&phone).0, rtp(1));
     sets.hosts_inside.store(Arc::new(PrefixSet::from_prefixes([Prefix::single(net.host(10))])));
     // What comes after an order that was answered is judged by the new set.
-    rig.shard.order(Order::Close { relay: RelayId(2) }).expect("order");
+    rig.order(Order::Close { relay: RelayId(2) }).expect("order");
     while !matches!(rig.next(), RelayEvent::Closed { .. }) {}
     pbx.send_to(&rtp(2), (net.host(3), inside)).expect("send");
     loop {
