@@ -70,9 +70,12 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the room back.
+    /// Gives the room back. A file system has it again when its journal says so.
     pub fn free(&self) {
         fs::remove_file(self.path().join("fill")).expect("what filled the disk can be removed");
+        File::open(self.path())
+            .and_then(|directory| directory.sync_all())
+            .expect("a directory can be synced");
     }
 
     /// Nobody may write from now on, as after a fault of the disk. Only one with a file system can do that while
@@ -123,7 +126,8 @@ mod tests {
             disk.fill();
             assert!(fs::write(disk.path().join("more"), [0; 8192]).is_err(), "it is full");
             disk.free();
-            fs::write(disk.path().join("more"), [0; 8192]).expect("there is room again");
+            let more = disk.path().join("more");
+            wait_until("there is room again", SOON, || fs::write(&more, [0; 8192]).ok());
             File::open(&file).and_then(|file| file.sync_all()).expect("it is kept");
             disk.make_read_only();
             assert!(fs::write(&file, "lost").is_err(), "nobody may write");
