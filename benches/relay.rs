@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::{Action, Order, RelayId, RelayTable, SOCKETS_PER_RELAY, TableConfig, Verdict};
@@ -36,22 +37,18 @@ fn stranger(bencher: divan::Bencher<'_, '_>) {
 
 fn bench(bencher: divan::Bencher<'_, '_>, source: impl Fn(usize) -> SocketAddr, passes: bool) {
     let mut table = open_table();
-    let blocks = PrefixSet::from_prefixes([Prefix::single(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)))]);
+    let blocked = PrefixSet::from_prefixes([Prefix::single(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)))]);
     let packet = rtp();
     let now = Instant::ZERO + Duration::from_millis(1);
+    table.set_blocked(Arc::new(blocked), now);
     for relay in 0..RELAYS {
-        table.on_datagram(relay * SOCKETS_PER_RELAY, phone(relay), &packet, &blocks, now);
+        table.on_datagram(relay * SOCKETS_PER_RELAY, phone(relay), &packet, now);
     }
     let mut relay = 0;
     bencher.bench_local(|| {
         relay = (relay + 1) % RELAYS;
-        let verdict = table.on_datagram(
-            black_box(relay * SOCKETS_PER_RELAY),
-            source(relay),
-            black_box(&packet),
-            &blocks,
-            now,
-        );
+        let verdict =
+            table.on_datagram(black_box(relay * SOCKETS_PER_RELAY), source(relay), black_box(&packet), now);
         assert_eq!(matches!(verdict, Verdict::Forward { .. }), passes);
         verdict
     });

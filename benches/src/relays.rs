@@ -12,6 +12,7 @@ pub fn rtp_relay(phone: SocketAddr, pbx: SocketAddr) -> RelaySpec {
         advertised_rtcp: None,
         rtcp_mux: false,
         signalling_source: Some(advertised.ip()),
+        spared: false,
         latch,
         send: true,
         relatch: 0,

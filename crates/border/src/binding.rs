@@ -63,6 +63,8 @@ pub(crate) struct Binding {
     pub(crate) expires: Instant,
     /// The same by the wall clock, for the store.
     pub(crate) expires_wall: WallTime,
+    /// Why it was cut off, where it is blocked and has not come back since.
+    pub(crate) cut_off: Option<&'static str>,
     /// While the flow is lost: until when the phone may come back.
     pub(crate) grace: Option<Instant>,
     /// The PBX's own challenge decides about it.
@@ -213,6 +215,7 @@ impl BindingTable {
             binding.hop = Some(hop);
             binding.last_seen_at = Some(hop);
             binding.grace = None;
+            binding.cut_off = None;
             self.by_hop.entry((hop.flow, hop.remote)).or_default().push(id);
         }
         old

@@ -130,14 +130,26 @@ impl Border {
                     0 => String::new(),
                     _ => format!("; it cuts off {}: {named}", count_of_phones(phones)),
                 };
-                let pbx = self.note_of_pbx(&prefix);
-                let answer = Answer::Done(format!("{prefix} is blocked for {seconds} s{cut_off}{pbx}"));
-                self.persist_block_for(&entry, id, answer);
                 self.drop_displaced_block();
                 self.event(Code::Blocked, About::default().rule("operator"), || {
-                    (format!("{prefix} is blocked for {seconds} s by the operator"), "nothing to do".into())
+                    let why = match entry.evidence.as_str() {
+                        "" => String::new(),
+                        why => format!(": {why}"),
+                    };
+                    (
+                        format!("{prefix} is blocked for {seconds} s by the operator{why}"),
+                        "nothing to do".into(),
+                    )
                 });
-                self.lists_changed(false);
+                let ended = match self.lists_changed() {
+                    0 => String::new(),
+                    1 => "; 1 call was ended".to_owned(),
+                    calls => format!("; {calls} calls were ended"),
+                };
+                let pbx = self.note_of_pbx(&prefix);
+                let answer =
+                    Answer::Done(format!("{prefix} is blocked for {seconds} s{cut_off}{ended}{pbx}"));
+                self.persist_block_for(&entry, id, answer);
             }
             Err(error) => self.refuse_command(id, &error),
         }
@@ -158,7 +170,7 @@ impl Border {
             }
         }
         if !removed.is_empty() {
-            self.lists_changed(true);
+            self.lists_changed();
         }
         let removed = removed.join(", ");
         let answer = match refusal {
@@ -192,10 +204,10 @@ impl Border {
             Ok(()) => {
                 let answer = Answer::Done(format!("{prefix} is allowed as \"{}\"", entry.name));
                 self.persist_allowed(&entry, id, answer);
-                self.lists_changed(true);
+                self.lists_changed();
             }
             Err(error) => {
-                self.lists_changed(true);
+                self.lists_changed();
                 self.refuse_command(id, &error);
             }
         }
@@ -207,7 +219,7 @@ impl Border {
                 let answer =
                     Answer::Done(format!("\"{}\" ({}) is no longer allowed", entry.name, entry.address));
                 self.persist_allowed_end(name, id, answer);
-                self.lists_changed(true);
+                self.lists_changed();
             }
             Err(error) => self.refuse_command(id, &error),
         }
@@ -232,7 +244,7 @@ impl Border {
         for entry in ended {
             self.report_unblocked(&entry, "its time is over");
         }
-        self.lists_changed(true);
+        self.lists_changed();
     }
 
     fn registration_views(&self) -> Vec<RegistrationView> {

@@ -498,7 +498,7 @@ impl Border {
             Side::Outside => {
                 let hop = self.binding_hop(binding).unwrap_or(head.hop);
                 self.flows.side(hop.flow)?;
-                hop
+                (!self.is_blocked(hop.flow, hop.remote)).then_some(hop)?
             }
             Side::Inside => self.hop_for_uri(&next, pbx)?,
         };

@@ -25,6 +25,7 @@ mod clock_step;
 pub mod command;
 pub mod config;
 mod control;
+mod cut_off;
 mod decoy;
 mod dialog_map;
 mod digest;

@@ -157,10 +157,11 @@ impl Border {
         if call.media.lines.len() <= index {
             call.media.lines.resize_with(index + 1, || None);
         }
-        let source = call.leg(Side::Outside).hop.remote.ip();
+        let phone = call.leg(Side::Outside).hop;
+        let (source, spared) = (phone.remote.ip(), self.spared.contains(&phone.flow));
         let Some(media) = description.media.get(index) else { return Ok(true) };
         let (rtp, rtcp) = (description.rtp_address(index), description.rtcp_address(index));
-        let wish = Advertised { rtp, rtcp, mux: media.rtcp_mux, refused: media.port == 0, source };
+        let wish = Advertised { rtp, rtcp, mux: media.rtcp_mux, refused: media.port == 0, source, spared };
         let idle = match (media.direction, rtp) {
             (Direction::SendRecv, Some(_)) => self.config.silence_timeout,
             _ => HELD_IDLE,
@@ -220,6 +221,20 @@ impl Border {
                 let generation = line.spec.generation + 1;
                 line.spec = RelaySpec { generation, ..line.settled.clone() };
                 line.settled = line.spec.clone();
+                let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+                self.outputs.push_back(Output::Media(order));
+            }
+        }
+    }
+
+    /// The phone's flow is spared from a block from now on, or not any more.
+    pub(crate) fn set_media_spared(&mut self, id: CallId, spared: bool) {
+        let Some(call) = self.calls.call_mut(id) else { return };
+        for line in call.media.lines.iter_mut().flatten() {
+            line.spec.legs[Side::Outside.index()].spared = spared;
+            line.spec.generation += 1;
+            line.settled.legs[Side::Outside.index()].spared = spared;
+            if line.ports.is_some() {
                 let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
                 self.outputs.push_back(Output::Media(order));
             }
@@ -367,6 +382,11 @@ impl MediaPlan {
             .collect()
     }
 
+    /// Whether the phone's flow is spared, as the media plane knows it; none without media.
+    pub(crate) fn is_spared(&self) -> Option<bool> {
+        self.lines.iter().flatten().next().map(|line| line.spec.legs[Side::Outside.index()].spared)
+    }
+
     /// Packets forwarded so far, by the side they came from.
     pub(crate) fn packets(&self) -> [u64; 2] {
         let mut sum = self.packets;
@@ -386,6 +406,8 @@ struct Advertised {
     refused: bool,
     /// Where the phone signals from.
     source: IpAddr,
+    /// Whether its flow is spared.
+    spared: bool,
 }
 
 impl Line {
@@ -395,6 +417,7 @@ impl Line {
             advertised_rtcp: None,
             rtcp_mux: false,
             signalling_source: (side == Side::Outside).then_some(wish.source),
+            spared: side == Side::Outside && wish.spared,
             latch: match side {
                 Side::Outside => LatchPolicy::Ranked,
                 Side::Inside => LatchPolicy::Advertised,
@@ -429,6 +452,7 @@ impl Line {
         leg.send = !wish.refused && (leg.advertised_rtp.is_some() || leg.latch == LatchPolicy::Ranked);
         if from == Side::Outside {
             leg.signalling_source = Some(wish.source);
+            leg.spared = wish.spared;
             leg.relatch += u32::from(offer);
         }
         self.spec.idle = idle;

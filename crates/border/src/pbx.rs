@@ -147,7 +147,7 @@ impl Border {
                 let Some(allowed) = self.config.allowed.get(index) else { return };
                 let prefixes = targets.iter().map(|target| wire::net::Prefix::single(target.address.ip()));
                 if self.guard.set_allowed_addresses(&allowed.name, prefixes.collect()) {
-                    self.lists_changed(true);
+                    self.lists_changed();
                 }
             }
             ResolvedName::Pbx(pbx) if pbx < self.pbxs.len() => {

@@ -258,7 +258,7 @@ impl Border {
         for binding in kept.bindings {
             self.restore_binding(binding);
         }
-        self.lists_changed(true);
+        self.lists_changed();
     }
 
     fn restore_block(&mut self, entry: BlockEntry) {
@@ -301,6 +301,7 @@ impl Border {
             transport: kept.last_transport,
         });
         self.insert_binding(Binding {
+            cut_off: None,
             entry,
             token,
             key: kept.key,

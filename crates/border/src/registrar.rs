@@ -324,6 +324,7 @@ impl Border {
             phone_series: phone.series,
             expires: self.now.mono + granted,
             expires_wall: self.now.wall + granted,
+            cut_off: None,
             grace: None,
             pass_through,
             pbx,
@@ -403,7 +404,7 @@ impl Border {
     }
 
     /// Bindings came to, or went from, a phone's address: `net` serves registered ones first.
-    fn hop_bindings_changed(&mut self, hop: &Hop) {
+    pub(crate) fn hop_bindings_changed(&mut self, hop: &Hop) {
         let (id, source) = (hop.flow, hop.remote);
         let Some(flow) = self.flows.flow_mut(id) else {
             if hop.transport.is_reliable() {
@@ -520,7 +521,8 @@ impl Border {
             return;
         }
         if binding.expires <= now {
-            self.end_binding(id, "the phone did not refresh its registration in time");
+            let why = binding.cut_off.unwrap_or("the phone did not refresh its registration in time");
+            self.end_binding(id, why);
             return;
         }
         if binding.grace.is_some_and(|grace| grace <= now) {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use guard::{Offence, OffenceOutcome, VerifiedSource};
 use sip::Hop;
 use wire::clock::Instant;
-use wire::net::{FlowId, Side, Transport};
+use wire::net::{FlowId, Transport};
 
 use crate::Border;
 use crate::drop_reason::DropReason;
@@ -261,7 +260,7 @@ impl Border {
         });
         self.persist_block(&entry);
         self.drop_displaced_block();
-        self.lists_changed(true);
+        self.lists_changed();
     }
 
     /// Connections wait until a file descriptor is free again.
@@ -279,33 +278,6 @@ impl Border {
     pub(crate) fn drop_displaced_block(&mut self) {
         if let Some(displaced) = self.guard.take_displaced() {
             self.persist_block_end(displaced.prefix);
-        }
-    }
-
-    /// The lists changed: tells `net`, and closes what may not stay. An automatic block spares flows whose
-    /// device proved itself by certificate; the operator's closes them too (contract section 6).
-    pub(crate) fn lists_changed(&mut self, spare_authenticated: bool) {
-        let (blocked, allowed) = self.guard.sets();
-        let mut spared = Vec::new();
-        let mut closing = Vec::new();
-        for (id, flow) in self.flows.iter() {
-            if flow.side == Side::Inside || !blocked.contains(flow.tuple.remote.ip()) {
-                continue;
-            }
-            if flow.authenticated && (spare_authenticated || self.spared.contains(&id)) {
-                spared.push(id);
-            } else {
-                closing.push(id);
-            }
-        }
-        self.spared = spared.iter().copied().collect();
-        self.outputs.push_back(Output::Lists {
-            blocked: Arc::new(blocked),
-            allowed: Arc::new(allowed),
-            spared: spared.into(),
-        });
-        for id in closing {
-            self.close_flow(id);
         }
     }
 

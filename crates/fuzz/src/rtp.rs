@@ -2,6 +2,7 @@
 //! who was neither advertised nor heard.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::{
@@ -40,7 +41,8 @@ pub(crate) fn run(bytes: &[u8]) {
     let payload = if kind & 1 == 0 { Payload::Rtp } else { Payload::Datagram };
     let mut now = Instant::ZERO + Duration::from_secs(1);
     let mut table = open(payload, kind & 2 != 0, now);
-    let blocks = PrefixSet::from_prefixes([Prefix::single(IpAddr::from(BLOCKED))]);
+    let blocked = PrefixSet::from_prefixes([Prefix::single(IpAddr::from(BLOCKED))]);
+    table.set_blocked(Arc::new(blocked), now);
     let mut heard: Vec<SocketAddr> = Vec::new();
     let (mut passed, mut all) = (0, 0);
     while let [head, length, after @ ..] = rest {
@@ -51,8 +53,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let socket = usize::from(head & 3);
         all += 1;
         heard.push(from);
-        if let Verdict::Forward { socket: out, to } = table.on_datagram(socket, from, datagram, &blocks, now)
-        {
+        if let Verdict::Forward { socket: out, to } = table.on_datagram(socket, from, datagram, now) {
             passed += 1;
             judge(payload, (socket, out), (from, to), datagram, &heard);
         }
@@ -108,6 +109,7 @@ fn open(payload: Payload, mux: bool, now: Instant) -> RelayTable {
         advertised_rtcp: None,
         rtcp_mux: mux,
         signalling_source: signalling.then(|| IpAddr::from(ip)),
+        spared: false,
         latch: if signalling { LatchPolicy::Ranked } else { LatchPolicy::Advertised },
         send: true,
         relatch: 0,

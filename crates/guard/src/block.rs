@@ -145,12 +145,16 @@ impl BlockList {
 
     /// The entry that ends last of those that hold `ip`.
     pub(crate) fn covering(&self, ip: IpAddr) -> Option<&(Instant, BlockEntry)> {
+        self.all_covering(ip).max_by_key(|(ends, _)| *ends)
+    }
+
+    /// The entries that hold `ip`.
+    pub(crate) fn all_covering(&self, ip: IpAddr) -> impl Iterator<Item = &(Instant, BlockEntry)> {
         let ip = ip.to_canonical();
         self.lens
             .keys()
-            .filter(|(is_v4, _)| *is_v4 == ip.is_ipv4())
-            .filter_map(|(_, len)| self.entries.get(&Prefix::new(ip, *len)?))
-            .max_by_key(|(ends, _)| *ends)
+            .filter(move |(is_v4, _)| *is_v4 == ip.is_ipv4())
+            .filter_map(move |(_, len)| self.entries.get(&Prefix::new(ip, *len)?))
     }
 
     /// The entries in the order of their prefixes.

@@ -124,6 +124,12 @@ impl Guard {
         self.blocked.covering(ip).is_some() && !self.is_allowed(ip)
     }
 
+    /// Who blocks `ip`, where it is blocked and not allowed: the operator, as soon as one entry is his.
+    pub fn blocked_by(&self, ip: IpAddr) -> Option<BlockKind> {
+        let kinds = self.blocked.all_covering(ip).map(|(_, entry)| entry.kind);
+        kinds.max().filter(|_| !self.is_allowed(ip))
+    }
+
     /// Counts an offence of a source that proved its address, and blocks it if that was one too many.
     ///
     /// After `Blocked`, [`Guard::take_displaced`] tells whether another entry had to go.

@@ -1,8 +1,9 @@
-//! Where a face may send to at all, whatever SDP or a datagram's source says. Never looks at a relay's
-//! state; checked when an address is advertised and when it is learned, and again where the rules change, so
-//! that no packet needs it.
+//! Where a face may send to at all, whatever SDP or a datagram's source says, and who is blocked. Never looks
+//! at a relay's state; checked when an address is advertised and when it is learned, and again where the rules
+//! or the block list change, so that no packet needs it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use wire::net::{PrefixSet, Side};
 
@@ -13,6 +14,7 @@ pub(crate) struct Destinations {
     forbidden: [PrefixSet; 2],
     /// Hosts of the inside that were found out later: nothing from outside may reach them either.
     hosts_inside: PrefixSet,
+    blocked: Arc<PrefixSet>,
 }
 
 impl Destinations {
@@ -20,12 +22,24 @@ impl Destinations {
     /// not feed itself, and nothing from outside may reach the inside but through a relay. Our inside ports
     /// are a legal inside destination: that is a call between two of our phones.
     pub(crate) fn new(faces: [IpAddr; 2], forbidden: [PrefixSet; 2]) -> Self {
-        Self { faces, forbidden, hosts_inside: PrefixSet::default() }
+        Self { faces, forbidden, hosts_inside: PrefixSet::default(), blocked: Arc::default() }
     }
 
     /// Takes another set of hosts that the outside must not send to.
     pub(crate) fn set_hosts_inside(&mut self, hosts: PrefixSet) {
         self.hosts_inside = hosts;
+    }
+
+    /// Another block list is in force.
+    pub(crate) fn block(&mut self, blocked: Arc<PrefixSet>) {
+        self.blocked = blocked;
+    }
+
+    /// Who is blocked on `side`. The list is about sources from outside; the inside is whom the configuration
+    /// names.
+    #[inline]
+    pub(crate) fn blocked(&self, side: Side) -> Option<&PrefixSet> {
+        (side == Side::Outside).then_some(&*self.blocked)
     }
 
     /// Whether `side` may send to `to`.

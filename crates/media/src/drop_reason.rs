@@ -17,7 +17,7 @@ pub enum DropReason {
     /// RTP on the RTCP port, RTCP on an RTP port that is not multiplexed, or a second port where there is
     /// only one stream.
     WrongPort,
-    /// The source is blocked and no leg had learned it before.
+    /// The source is blocked.
     Blocked,
     /// The leg has not learned its peer, and this source has not shown enough to be taken for it.
     Unproven,

@@ -6,13 +6,13 @@
 //! Inside: the advertised address alone. RTCP on a port of its own follows RTP: to the host that RTP is held
 //! by and no other, and before that by rank 1 and 2 alone; else three forged packets would take the RTCP of
 //! a phone that sends none. Never learns a blocked source, nor one to which nothing may be sent; opens by
-//! itself only where RTP went to another host.
+//! itself only where RTP went to another host, or where the source that it holds was blocked.
 //!
 //! ```text
 //!           rank 1, 2; rank 3 late; previous source        better rank within 1 s
 //!   Open ─────────────────────────────────────────► Held ◄─┐ (displaced)
 //!     ▲                                              │ └───┘
-//!     └────────────── relatch, policy changed ───────┘
+//!     └───────── relatch, policy changed, blocked ───┘
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
@@ -37,9 +37,16 @@ pub(crate) struct Rules {
     pub(crate) policy: LatchPolicy,
     pub(crate) advertised: Option<SocketAddr>,
     pub(crate) signalling_source: Option<IpAddr>,
+    pub(crate) spared: bool,
 }
 
 impl Rules {
+    /// Whether nothing may come from `ip`, nor go to it.
+    pub(crate) fn bar(&self, ip: IpAddr, blocked: Option<&PrefixSet>) -> bool {
+        let spared = || self.spared && self.signalling_source.is_some_and(|it| it.to_canonical() == ip);
+        blocked.is_some_and(|blocked| blocked.contains(ip)) && !spared()
+    }
+
     fn rank(&self, from: SocketAddr) -> SourceRank {
         if self.advertised.is_some_and(|advertised| same_place(advertised, from)) {
             SourceRank::Advertised
@@ -187,21 +194,28 @@ impl Latch {
         }
     }
 
+    /// Lets go of a source that is blocked now.
+    pub(crate) fn forget_blocked(&mut self, blocked: Option<&PrefixSet>, now: Instant) {
+        if self.learned().is_some_and(|source| self.rules.bar(source.ip(), blocked)) {
+            *self = Self::new(self.rules, now);
+        }
+    }
+
     /// Whether a packet may pass, and the rank if its source was learned by it.
-    /// `may_learn` says whether the source is an address that we may send to; `blocks` is none on the inside.
+    /// `may_learn` says whether the source is an address that we may send to; `blocked` is none on the inside.
     #[inline]
     pub(crate) fn admit(
         &mut self,
         claim: Claim,
         may_learn: impl FnOnce(SocketAddr) -> bool,
-        blocks: Option<&PrefixSet>,
+        blocked: Option<&PrefixSet>,
     ) -> Result<Option<SourceRank>, DropReason> {
         if let State::Held { peer, .. } = self.state
             && peer.source == claim.from
         {
             return Ok(None);
         }
-        self.judge(claim, may_learn, blocks)
+        self.judge(claim, may_learn, blocked)
     }
 
     /// A source that the latch does not hold.
@@ -209,7 +223,7 @@ impl Latch {
         &mut self,
         claim: Claim,
         may_learn: impl FnOnce(SocketAddr) -> bool,
-        blocks: Option<&PrefixSet>,
+        blocked: Option<&PrefixSet>,
     ) -> Result<Option<SourceRank>, DropReason> {
         let Claim { kind, from, scope, now } = claim;
         if matches!(scope, Scope::Host(host) if host != from.ip()) {
@@ -231,7 +245,7 @@ impl Latch {
             }
             State::Open { .. } => {}
         }
-        if blocks.is_some_and(|blocks| blocks.contains(from.ip())) {
+        if self.rules.bar(from.ip(), blocked) {
             return Err(DropReason::Blocked);
         }
         if !may_learn(from) {

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wire::clock::Instant;
-use wire::net::{PrefixSet, Side};
+use wire::net::Side;
 
 use crate::demux::{Channel, Kind, demux};
 use crate::destination::{Destinations, is_private};
@@ -19,7 +19,6 @@ pub(crate) struct Arrival<'a> {
     pub(crate) channel: Channel,
     pub(crate) from: SocketAddr,
     pub(crate) bytes: &'a [u8],
-    pub(crate) blocks: &'a PrefixSet,
     pub(crate) now: Instant,
 }
 
@@ -35,22 +34,25 @@ pub(crate) struct Admitted {
 #[derive(Clone, Debug)]
 struct Port {
     latch: Latch,
-    advertised: Option<SocketAddr>,
+    rules: Rules,
     /// Where packets to this port's peer go, checked already.
     to: Result<SocketAddr, DropReason>,
 }
 
 impl Port {
     fn new(rules: Rules, now: Instant) -> Self {
-        Self { latch: Latch::new(rules, now), advertised: rules.advertised, to: Err(DropReason::PeerUnknown) }
+        Self { latch: Latch::new(rules, now), rules, to: Err(DropReason::PeerUnknown) }
     }
 
-    /// Works out the destination again, after a learning or a new specification. `shown`: the host that RTP
-    /// is held by.
+    /// Works out the destination again, after a learning, a new specification, or another set of addresses.
+    /// `shown`: the host that RTP is held by.
     fn aim(&mut self, side: Side, destinations: &Destinations, shown: Option<IpAddr>) {
         let learned = self.latch.learned();
-        self.to = match learned.or(self.advertised) {
-            Some(to) if !destinations.may_send(side, to) => Err(DropReason::ForbiddenDestination),
+        let barred = |to: SocketAddr| {
+            !destinations.may_send(side, to) || self.rules.bar(to.ip(), destinations.blocked(side))
+        };
+        self.to = match learned.or(self.rules.advertised) {
+            Some(to) if barred(to) => Err(DropReason::ForbiddenDestination),
             Some(to) if learned.is_some() || side == Side::Inside || self.is_its_own(to.ip(), shown) => {
                 Ok(to)
             }
@@ -115,8 +117,18 @@ impl Leg {
         for (port, advertised) in
             [(&mut self.rtp, spec.advertised_rtp), (&mut self.rtcp, advertised_rtcp(spec))]
         {
-            port.advertised = advertised;
-            port.latch.apply(rules(spec, advertised), reopen, now);
+            port.rules = rules(spec, advertised);
+            port.latch.apply(port.rules, reopen, now);
+            // who was spared need not be any more
+            port.latch.forget_blocked(destinations.blocked(self.side), now);
+        }
+        self.aim(destinations);
+    }
+
+    /// Another block list is in force: forgets whom it holds, and sends them nothing more.
+    pub(crate) fn on_blocked(&mut self, destinations: &Destinations, now: Instant) {
+        for port in [&mut self.rtp, &mut self.rtcp] {
+            port.latch.forget_blocked(destinations.blocked(self.side), now);
         }
         self.aim(destinations);
     }
@@ -136,17 +148,16 @@ impl Leg {
         arrival: &Arrival<'_>,
         destinations: &Destinations,
     ) -> Result<Admitted, DropReason> {
-        let Arrival { channel, from, bytes, blocks, now } = *arrival;
+        let Arrival { channel, from, bytes, now } = *arrival;
         let kind = demux(payload, channel, self.mux, bytes)?;
         let side = self.side;
         let (port, scope) = match channel {
             Channel::Rtp => (&mut self.rtp, Scope::Any),
             Channel::Rtcp => (&mut self.rtcp, self.rtp.latch.scope_of_rtcp()),
         };
-        // the block list is about sources from outside; the inside is whom the configuration names
-        let blocks = (side == Side::Outside).then_some(blocks);
         let may_learn = |source| destinations.may_send(side, source);
-        let learned = port.latch.admit(Claim { kind, from, scope, now }, may_learn, blocks)?;
+        let claim = Claim { kind, from, scope, now };
+        let learned = port.latch.admit(claim, may_learn, destinations.blocked(side))?;
         if learned.is_some() {
             self.rtcp.latch.confine(self.rtp.latch.scope_of_rtcp(), now);
             self.aim(destinations);
@@ -159,7 +170,7 @@ impl Leg {
 
     /// Where the peer says that it receives RTP.
     pub(crate) fn advertised(&self) -> Option<SocketAddr> {
-        self.rtp.advertised
+        self.rtp.rules.advertised
     }
 
     /// The port and the address by which a packet of `channel` reaches this leg's peer.
@@ -177,7 +188,7 @@ impl Leg {
 }
 
 fn rules(spec: &LegSpec, advertised: Option<SocketAddr>) -> Rules {
-    Rules { policy: spec.latch, advertised, signalling_source: spec.signalling_source }
+    Rules { policy: spec.latch, advertised, signalling_source: spec.signalling_source, spared: spec.spared }
 }
 
 /// RTCP's own address, or the port above RTP's (RFC 3550 §11).

@@ -8,8 +8,9 @@
 //! ```text
 //! RelayTable::new(TableConfig)
 //!   handle_order(Order, now)                      from the border
+//!   set_blocked(blocked, now)                     the block list, whenever it changes
 //!   poll_action() -> Bind | Release               for the shard; Bind is answered by on_bind
-//!   on_datagram(socket, from, bytes, blocks, now) -> Forward { socket, to } | Drop(DropReason)
+//!   on_datagram(socket, from, bytes, now) -> Forward { socket, to } | Drop(DropReason)
 //!   handle_timeout(now), poll_timeout()
 //!   poll_event() -> RelayEvent                    for the border
 //! ```

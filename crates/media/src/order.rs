@@ -70,6 +70,8 @@ pub struct LegSpec {
     pub rtcp_mux: bool,
     /// The address the peer signals from, where it counts for latching.
     pub signalling_source: Option<IpAddr>,
+    /// Whether the peer's flow is spared: the block list does not hold for its signalling source.
+    pub spared: bool,
     /// How the remote address is learned.
     pub latch: LatchPolicy,
     /// Whether packets may be sent to this side (false before its address may be known, and on hold).

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
@@ -164,6 +165,15 @@ impl RelayTable {
         self.check_invariants();
     }
 
+    /// Another block list is in force, the empty one before the first call. Whoever is on it and was believed
+    /// is believed no more: this costs a walk over all relays, so that no packet costs a look-up.
+    pub fn set_blocked(&mut self, blocked: Arc<PrefixSet>, now: Instant) {
+        self.destinations.block(blocked);
+        for (_, relay) in &mut self.relays {
+            relay.leg(Side::Outside).on_blocked(&self.destinations, now);
+        }
+    }
+
     /// What the shard shall do next with its sockets. To be drained after each order and each `on_bind`.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -212,20 +222,13 @@ impl RelayTable {
 
     /// Judges a datagram that came to the socket of this index, and counts it.
     #[inline]
-    pub fn on_datagram(
-        &mut self,
-        socket: usize,
-        from: SocketAddr,
-        bytes: &[u8],
-        blocks: &PrefixSet,
-        now: Instant,
-    ) -> Verdict {
+    pub fn on_datagram(&mut self, socket: usize, from: SocketAddr, bytes: &[u8], now: Instant) -> Verdict {
         let (slot, side, channel) = place_of(socket);
         let Some(relay) = self.relays.get_mut(slot) else {
             self.drops.add(DropReason::NotOpen);
             return Verdict::Drop(DropReason::NotOpen);
         };
-        let arrival = Arrival { channel, from, bytes, blocks, now };
+        let arrival = Arrival { channel, from, bytes, now };
         let outcome = relay.pass(side, &arrival, &self.destinations, &mut self.events);
         match outcome {
             Ok((channel, to)) => {

@@ -118,7 +118,7 @@ enum BlockVerb {
         #[arg(long = "for", value_name = "DURATION", value_parser = time)]
         time: Option<Duration>,
         /// Why, for the list.
-        #[arg(long, value_name = "TEXT", default_value = "by the operator")]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         why: String,
         /// Even if phones that are registered are cut off by it, or everybody is.
         #[arg(long)]

@@ -136,7 +136,7 @@ impl World {
 
     pub(crate) fn on_audio(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if to.ip() == scenery::OUTSIDE_IP || to.ip() == scenery::INSIDE_IP {
-            let passed = self.media.on_datagram(from, to, bytes, &self.blocked, self.now);
+            let passed = self.media.on_datagram(from, to, bytes, self.now);
             self.trace.number(self.now.as_nanos());
             self.trace.address(from);
             self.trace.address(to);

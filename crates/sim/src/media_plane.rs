@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use media::{Action, BindFault, Order, RelayEvent, RelayTable, SOCKETS_PER_RELAY, TableConfig, Verdict};
 use wire::clock::Instant;
@@ -83,11 +84,10 @@ impl MediaPlane {
         from: SocketAddr,
         to: SocketAddr,
         bytes: &[u8],
-        blocks: &PrefixSet,
         now: Instant,
     ) -> Option<(SocketAddr, SocketAddr)> {
         let socket = *self.sockets.get(&to)?;
-        match self.table.on_datagram(socket, from, bytes, blocks, now) {
+        match self.table.on_datagram(socket, from, bytes, now) {
             Verdict::Forward { socket, to } => {
                 let source =
                     self.sockets.iter().find(|(_, own)| **own == socket).map(|(address, _)| *address)?;
@@ -96,6 +96,11 @@ impl MediaPlane {
             }
             Verdict::Drop(_) => None,
         }
+    }
+
+    /// Another block list is in force.
+    pub fn set_blocked(&mut self, blocked: Arc<PrefixSet>, now: Instant) {
+        self.table.set_blocked(blocked, now);
     }
 
     /// What is due.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Table, Target};
@@ -550,6 +551,7 @@ impl World {
             }
             Output::Lists { blocked, spared, .. } => {
                 self.blocked = (*blocked).clone();
+                self.media.set_blocked(Arc::clone(&blocked), self.now);
                 self.oracles.on_lists(&blocked, &spared);
             }
             Output::PbxAddresses(addresses) => self.media.set_hosts_inside(&addresses, self.now),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 /// A call from the phone on `flow` that the desk accepted and the phone acknowledged.
-fn call(bench: &mut Bench, flow: FlowId) {
+pub(super) fn call(bench: &mut Bench, flow: FlowId) {
     bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
     let invite = bench.take("INVITE");
     bench.pbx_says(&accepted(&invite, "desk"));

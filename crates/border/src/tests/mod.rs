@@ -1,6 +1,7 @@
 //! The whole border on a bench: every message in and out is written down by the test, and time stands still
 //! until the test moves it.
 
+mod blocks;
 mod calls;
 mod drops;
 mod hiding;
@@ -57,6 +58,8 @@ struct Bench {
     /// The connections that it asked for.
     opening: Vec<FlowId>,
     answers: Vec<Answer>,
+    /// Orders to the media plane but the first of each relay.
+    media: Vec<media::Order>,
     ports: u16,
     /// As the media plane knows them.
     pbx_addresses: std::sync::Arc<wire::net::PrefixSet>,
@@ -206,6 +209,7 @@ impl Bench {
             events: Vec::new(),
             opening: Vec::new(),
             answers: Vec::new(),
+            media: Vec::new(),
             ports: 40_000,
             pbx_addresses: Default::default(),
         };
@@ -272,14 +276,14 @@ impl Bench {
                     self.border.handle_input(Input::Media(event), self.time());
                 }
                 Output::PbxAddresses(addresses) => self.pbx_addresses = addresses,
+                Output::Media(order) => self.media.push(order),
+                Output::Answer { answer, .. } => self.answers.push(answer),
                 Output::Fault(fault) => panic!("{fault}"),
                 Output::OpenFlow { flow, .. } => self.opening.push(flow),
                 Output::CloseFlow { .. }
                 | Output::Registered { .. }
                 | Output::Unregistered { .. }
-                | Output::Media(media::Order::Update { .. } | media::Order::Close { .. })
                 | Output::Lists { .. } => {}
-                Output::Answer { answer, .. } => self.answers.push(answer),
             }
         }
     }

@@ -32,6 +32,7 @@ fn ranked() -> Rules {
     Rules {
         policy: LatchPolicy::Ranked,
         advertised: Some(socket(ADVERTISED)),
+        spared: false,
         signalling_source: Some(socket(NAT).ip()),
     }
 }

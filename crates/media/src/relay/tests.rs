@@ -43,6 +43,7 @@ fn leg(latch: LatchPolicy, advertised: &str) -> LegSpec {
         advertised_rtcp: None,
         rtcp_mux: false,
         signalling_source: None,
+        spared: false,
         latch,
         send: true,
         relatch: 0,
@@ -78,12 +79,11 @@ fn forward(socket_index: usize, to: &str) -> Verdict {
 /// A table whose binds all succeed.
 struct Rig {
     table: RelayTable,
-    blocks: PrefixSet,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self { table: RelayTable::new(config()), blocks: PrefixSet::default() }
+        Self { table: RelayTable::new(config()) }
     }
 
     /// With relay 1 open in slot 0.
@@ -115,7 +115,7 @@ impl Rig {
     }
 
     fn send(&mut self, index: usize, from: &str, bytes: &[u8], ms: u64) -> Verdict {
-        self.table.on_datagram(index, socket(from), bytes, &self.blocks, at(ms))
+        self.table.on_datagram(index, socket(from), bytes, at(ms))
     }
 
     fn events(&mut self) -> Vec<RelayEvent> {
@@ -333,6 +333,11 @@ fn forbidden_addresses_get_nothing_and_teach_nothing() {
     assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, "10.0.0.2:20004"));
 }
 
+/// A block list of these hosts.
+fn blocked(hosts: &[&str]) -> Arc<PrefixSet> {
+    Arc::new(hosts.iter().map(|host| Prefix::single(socket(host).ip())).collect())
+}
+
 #[test]
 fn a_private_address_gets_nothing_before_it_has_shown_itself() {
     let mut legs = spec().legs;
@@ -385,10 +390,49 @@ fn a_host_that_turns_out_to_be_of_the_inside_is_held_no_more() {
 #[test]
 fn a_blocked_source_is_not_learned_outside_and_is_nobody_inside() {
     let mut rig = Rig::open(spec());
-    rig.blocks =
-        PrefixSet::from_prefixes([Prefix::single(socket(PHONE).ip()), Prefix::single(socket(PBX).ip())]);
+    rig.table.set_blocked(blocked(&[PHONE, PBX]), at(0));
     assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), Verdict::Drop(DropReason::Blocked));
-    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 2), forward(OUT_RTP, PHONE));
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 2), Verdict::Drop(DropReason::ForbiddenDestination));
+    rig.table.set_blocked(Arc::default(), at(3));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 4), forward(IN_RTP, PBX));
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 5), forward(OUT_RTP, PHONE));
+}
+
+#[test]
+fn a_source_that_was_learned_is_forgotten_when_it_is_blocked() {
+    let mut rig = Rig::open(spec());
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, PBX));
+    assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), 2), forward(IN_RTCP, PBX_RTCP));
+    rig.table.set_blocked(blocked(&[STRANGER]), at(3));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 4), forward(IN_RTP, PBX), "somebody else was blocked");
+    rig.table.set_blocked(blocked(&[PHONE]), at(5));
+    for ms in [6, 900, 5_000, 30_000] {
+        assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), ms), Verdict::Drop(DropReason::Blocked), "at {ms}");
+        assert_eq!(rig.send(OUT_RTCP, PHONE_RTCP, &rtcp(), ms), Verdict::Drop(DropReason::Blocked));
+        let back = rig.send(IN_RTP, PBX, &rtp(1), ms);
+        assert_eq!(back, Verdict::Drop(DropReason::ForbiddenDestination), "nothing is sent to it either");
+    }
+    rig.update(spec(), 30_001);
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 30_002), Verdict::Drop(DropReason::ForbiddenDestination));
+}
+
+#[test]
+fn a_spared_phone_goes_on_in_spite_of_the_block_and_nobody_else_at_its_relay() {
+    let phone = |spared| {
+        let [mut outside, inside] = spec().legs;
+        outside.signalling_source = Some(socket(PHONE).ip());
+        outside.spared = spared;
+        RelaySpec { legs: [outside, inside], generation: 2, ..spec() }
+    };
+    let mut rig = Rig::open(phone(true));
+    rig.table.set_blocked(blocked(&[PHONE, STRANGER]), at(0));
+    assert_eq!(rig.send(OUT_RTP, STRANGER, &rtp(1), 1), Verdict::Drop(DropReason::Blocked));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 2), forward(IN_RTP, PBX));
+    assert_eq!(rig.send(IN_RTP, PBX, &rtp(1), 3), forward(OUT_RTP, PHONE));
+    rig.table.set_blocked(blocked(&[PHONE]), at(4));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 5), forward(IN_RTP, PBX));
+    rig.update(phone(false), 6);
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 7), Verdict::Drop(DropReason::Blocked));
 }
 
 #[test]

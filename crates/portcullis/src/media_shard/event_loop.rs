@@ -63,6 +63,8 @@ pub(super) struct EventLoop<'a, C> {
     hosts_inside: Cache<&'a ArcSwap<PrefixSet>, Arc<PrefixSet>>,
     /// Those that the table has.
     hosts_set: Option<Arc<PrefixSet>>,
+    /// The block list that the table has.
+    in_force: Arc<PrefixSet>,
     /// Sockets that had more than one round's share.
     backlog: Vec<usize>,
     /// The relay whose order is being handled: a panic loses it too.
@@ -79,9 +81,10 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
             table: RelayTable::new(shell.config.clone()),
             sockets: Vec::new(),
             buffer: vec![0; DATAGRAM_MAX],
-            blocks: Cache::new(&*shell.sets.blocked),
             hosts_inside: Cache::new(&*shell.sets.hosts_inside),
             hosts_set: None,
+            blocks: Cache::new(&*shell.sets.blocked),
+            in_force: Arc::default(),
             backlog: Vec::new(),
             in_hand: None,
             socket_errors: 0,
@@ -112,6 +115,7 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
             self.take_hosts();
             // Orders first: what was said to a phone after an order must not be overtaken by its audio.
             let orders = self.take_orders(poll)?;
+            self.take_blocks();
             let datagrams = self.read_ready(&ready);
             more = orders | !self.backlog.is_empty();
             self.run_timers();
@@ -172,9 +176,8 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
     /// Moves what waits at one socket. Readiness is told once (edge-triggered), so it is read until empty;
     /// the call that finds nothing is not measurable beside the rest.
     fn read(&mut self, index: usize) -> u32 {
-        let Self { table, sockets, buffer, blocks, now, .. } = self;
+        let Self { table, sockets, buffer, now, .. } = self;
         let Some(Some(socket)) = sockets.get(index) else { return 0 };
-        let blocks = blocks.load();
         for count in 0..DATAGRAMS {
             let (len, from) = match socket.recv_from(buffer) {
                 Ok(datagram) => datagram,
@@ -185,7 +188,7 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
                 }
             };
             let bytes = buffer.get(..len).unwrap_or_default();
-            if let Verdict::Forward { socket: out, to } = table.on_datagram(index, from, bytes, blocks, *now)
+            if let Verdict::Forward { socket: out, to } = table.on_datagram(index, from, bytes, *now)
                 && let Err(reason) = send(sockets, out, bytes, to)
             {
                 table.on_send_failed(index, len, reason);
@@ -218,6 +221,16 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
             self.in_hand = None;
         }
         Ok(true)
+    }
+
+    /// Hands a block list that is new to the table. A list that comes while nothing else does is found with the
+    /// next packet, before it is read.
+    fn take_blocks(&mut self) {
+        let newest = self.blocks.load();
+        if !Arc::ptr_eq(newest, &self.in_force) {
+            self.in_force = Arc::clone(newest);
+            self.table.set_blocked(Arc::clone(newest), self.now);
+        }
     }
 
     fn act(&mut self, action: Action, poll: &Poll) {

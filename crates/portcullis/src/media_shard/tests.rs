@@ -111,6 +111,7 @@ fn spec(phone: SocketAddr, pbx: SocketAddr) -> RelaySpec {
         advertised_rtcp: None,
         rtcp_mux: false,
         signalling_source: None,
+        spared: false,
         latch,
         send: true,
         relatch: 0,
@@ -265,7 +266,7 @@ fn the_block_list_in_force_decides_who_is_learned() {
     let (phone, pbx) = (net.peer(10), net.peer(20));
     let blocked = PrefixSet::from_prefixes([Prefix::single(net.host(10))]);
     let sets = AddressSets::default();
-    sets.blocked.store(Arc::new(blocked));
+    sets.blocked.store(Arc::new(blocked.clone()));
     let rig = Rig::start_with(net.config(), clock(), sets.clone());
     let [outside, inside] = rig.open(1, address(&phone), address(&pbx));
     phone.send_to(&rtp(1), (net.host(2), outside)).expect("send");
@@ -277,6 +278,15 @@ fn the_block_list_in_force_decides_who_is_learned() {
     sets.blocked.store(Arc::default());
     phone.send_to(&rtp(2), (net.host(2), outside)).expect("send");
     assert_eq!(receive(&pbx), (rtp(2), SocketAddr::new(net.host(3), inside)));
+    // whoever was learned meanwhile is forgotten again
+    sets.blocked.store(Arc::new(blocked));
+    phone.send_to(&rtp(3), (net.host(2), outside)).expect("send");
+    let traffic = std::iter::from_fn(|| match rig.next() {
+        RelayEvent::Stats { received: [traffic, _], .. } => Some((traffic.packets, traffic.dropped)),
+        _ => Some((0, 0)),
+    });
+    let seen = traffic.take(4).find(|(_, dropped)| *dropped > 1);
+    assert_eq!(seen, Some((1, 2)));
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Sources that are blocked while they are in use: what ends, what goes on, and what is said of it.
+
+use media::Order;
+use wire::net::HandshakeFault;
+
+use super::calls::call;
+use super::*;
+use crate::Command;
+
+/// The operator blocks the phone's address, and hears this.
+fn block(bench: &mut Bench, flow: FlowId) -> String {
+    let prefix = wire::net::Prefix::single(phone_address(flow).ip());
+    let why = "rings my neighbour".to_owned();
+    bench.put(Input::Command { id: 1, command: Command::BlockAdd { prefix, time: None, why, force: false } });
+    let Some(Answer::Done(text)) = bench.answers.pop() else { panic!("{:?}", bench.answers) };
+    text
+}
+
+/// Somebody at the phone's address offends until it is blocked.
+fn offend(bench: &mut Bench, flow: FlowId) {
+    for _ in 0..50 {
+        let tuple = FiveTuple {
+            transport: Transport::Tls,
+            local: "203.0.113.10:5061".parse().unwrap(),
+            remote: phone_address(flow),
+        };
+        let fault = HandshakeFault::CertUntrusted;
+        bench.put(Input::HandshakeFailed { tuple, fault, detail: "of a stranger".into() });
+    }
+    assert!(bench.has_event(Code::Blocked));
+}
+
+fn text_of(bench: &Bench, code: Code) -> Vec<&str> {
+    bench.events.iter().filter(|event| event.code == code).map(|event| event.text.as_str()).collect()
+}
+
+/// Whether the media plane was told last that the phone's flow is spared.
+fn spared(bench: &Bench) -> bool {
+    let spec = |order: &Order| match order {
+        Order::Open { spec, .. } | Order::Update { spec, .. } => Some(spec.legs[0].spared),
+        Order::Close { .. } => None,
+    };
+    bench.media.iter().rev().find_map(spec).unwrap()
+}
+
+/// A call from the PBX to the phone of a REGISTER that it got.
+fn call_to(asked: &Sent) -> String {
+    let contact = asked.header(HeaderName::Contact);
+    let (uri, _) = contact.trim_start_matches('<').split_once('>').unwrap();
+    format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.1.1;branch=z9hG4bKin\r\nMax-Forwards: 70\r\n\
+         From: <sip:2001@main.example>;tag=desk\r\nTo: <sip:1001@main.example>\r\nCall-ID: in-1\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:desk@10.0.1.1>\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{OFFER}",
+        OFFER.len()
+    )
+}
+
+#[test]
+fn an_operator_who_blocks_a_phone_ends_its_call_and_its_registration() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    let answer = block(&mut bench, flow);
+    assert!(answer.contains("cuts off 1 registered phone: 1001"), "{answer}");
+    assert!(answer.ends_with("; 1 call was ended"), "{answer}");
+    let bye = bench.take("BYE");
+    assert_eq!((bye.flow, bye.to), (INSIDE_UDP, pbx_address(0)));
+    let gone = bench.take("REGISTER");
+    assert!(gone.header(HeaderName::Contact).ends_with(";expires=0"), "{}", gone.text);
+    assert!(matches!(bench.media.last(), Some(Order::Close { .. })), "{:?}", bench.media);
+    assert!(!bench.sent.iter().any(|sent| sent.flow == flow), "not a byte to a blocked source");
+    let words = "the phone's address was blocked by the operator";
+    assert!(text_of(&bench, Code::CallFailed)[0].ends_with(words), "{:?}", bench.events);
+    assert_eq!(text_of(&bench, Code::Deregistered), [words]);
+    assert!(text_of(&bench, Code::Blocked)[0].ends_with("by the operator: rings my neighbour"));
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.border.unfinished()[3], ("calls", 0));
+    assert_eq!(text_of(&bench, Code::Deregistered).len(), 1, "told once");
+}
+
+#[test]
+fn whoever_calls_a_phone_that_is_blocked_while_it_rings_hears_480() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    bench.pbx_says(&call_to(&asked));
+    let invite = bench.take("INVITE");
+    bench.phone_says(flow, &invite.answer(180, "p", ""));
+    bench.sent.clear();
+    let answer = block(&mut bench, flow);
+    assert!(answer.ends_with("; 1 call was ended"), "{answer}");
+    assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(480));
+}
+
+#[test]
+fn a_phone_that_proved_itself_goes_on_until_the_operator_blocks_it_himself() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    assert!(!spared(&bench));
+    offend(&mut bench, flow);
+    assert!(spared(&bench), "its media go on as well");
+    assert!(!bench.has_event(Code::CallFailed) && !bench.has_event(Code::Deregistered));
+    bench.phone_says(flow, &request("INFO", 2, Some("desk"), "application/dtmf-relay", "Signal=1"));
+    bench.take("INFO");
+    let answer = block(&mut bench, flow);
+    assert!(answer.ends_with("; 1 call was ended"), "{answer}");
+    assert!(bench.try_take("BYE").is_some());
+    assert!(text_of(&bench, Code::Deregistered)[0].ends_with("by the operator"));
+}
+
+#[test]
+fn a_media_path_is_no_longer_spared_when_the_block_has_ended() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    offend(&mut bench, flow);
+    call(&mut bench, flow);
+    assert!(spared(&bench), "a call that begins under the block");
+    let prefixes = vec![wire::net::Prefix::single(phone_address(flow).ip())];
+    bench.put(Input::Command { id: 1, command: Command::BlockRemove { prefixes } });
+    assert!(!spared(&bench));
+}
+
+#[test]
+fn a_phone_known_by_its_password_alone_is_cut_off_by_any_block() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    offend(&mut bench, flow);
+    bench.sent.clear();
+    bench.pbx_says(&call_to(&asked));
+    assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(480));
+    assert!(!bench.has_event(Code::Deregistered), "the PBX keeps it");
+    bench.pass(Duration::from_secs(4000));
+    assert_eq!(text_of(&bench, Code::Deregistered), ["the phone's address was blocked for offences"]);
+}
