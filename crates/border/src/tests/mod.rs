@@ -371,7 +371,7 @@ impl Bench {
     }
 
     fn status(&mut self) -> StatusView {
-        self.border.handle_input(Input::Command { id: 1, command: Command::Status }, wall(self.now));
+        self.border.handle_input(Input::Command { id: 1, command: Command::Status }, self.time());
         let mut view = None;
         while let Some(output) = self.border.poll_output() {
             if let Output::Answer { answer: Answer::Status(status), .. } = output {
