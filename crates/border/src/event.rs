@@ -126,6 +126,8 @@ codes! {
     InsideStranger = "inside_stranger",
     /// A source was refused by a limit, without offence.
     SourceLimited = "source_limited",
+    /// A name of the configuration cannot be looked up.
+    NameUnresolved = "name_unresolved",
     /// The machine's clock was set.
     ClockStepped = "clock_stepped",
     /// No file descriptor is left for connections that wait.

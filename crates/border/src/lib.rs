@@ -114,6 +114,8 @@ pub struct Border {
     health_checks: BTreeMap<usize, Instant>,
     /// Until when strangers on the inside face are not reported again.
     inside_strangers_until: Option<Instant>,
+    /// Names whose last look-up failed.
+    unresolved: BTreeSet<ResolvedName>,
     next_flow: u64,
     next_call: u64,
     next_relay: u64,
@@ -157,6 +159,7 @@ impl Border {
             opening: BTreeMap::new(),
             health_checks: BTreeMap::new(),
             inside_strangers_until: None,
+            unresolved: BTreeSet::new(),
             next_flow: FlowId::OPENED_BY_BORDER,
             next_call: 1,
             next_relay: 1,

@@ -140,8 +140,9 @@ impl Border {
 
     pub(crate) fn on_resolved(&mut self, name: ResolvedName, targets: &[Target]) {
         if targets.is_empty() {
-            return;
+            return self.report_unresolved(name);
         }
+        self.unresolved.remove(&name);
         match name {
             ResolvedName::Allowed(index) => {
                 let Some(allowed) = self.config.allowed.get(index) else { return };

@@ -10,9 +10,10 @@ use wire::clock::Instant;
 use wire::net::{FlowId, Transport};
 
 use crate::Border;
+use crate::config::Allowed;
 use crate::drop_reason::DropReason;
 use crate::event::{Code, Event, Severity};
-use crate::interface::Output;
+use crate::interface::{Output, ResolvedName};
 use crate::timers::{Deadline, Timer};
 
 /// Events of one code in one second; what is above is summed up in one line.
@@ -90,6 +91,7 @@ impl Code {
             | Self::PbxLostBindings
             | Self::PbxSingleContact
             | Self::RealmChanged
+            | Self::NameUnresolved
             | Self::ClockStepped
             | Self::FilesExhausted
             | Self::StoreFailed
@@ -107,6 +109,7 @@ impl Code {
             | Self::StoreWorks => Severity::Info,
             Self::PbxDown
             | Self::CallFailed
+            | Self::NameUnresolved
             | Self::FilesExhausted
             | Self::StoreFailed
             | Self::RealmChanged
@@ -261,6 +264,35 @@ impl Border {
         self.persist_block(&entry);
         self.drop_displaced_block();
         self.lists_changed();
+    }
+
+    /// A name cannot be looked up: told once, until it can.
+    pub(crate) fn report_unresolved(&mut self, name: ResolvedName) {
+        if !self.unresolved.insert(name) {
+            return;
+        }
+        let text = match name {
+            ResolvedName::Pbx(pbx) => {
+                let (Some(config), Some(state)) = (self.config.pbx.get(pbx), self.pbxs.get(pbx)) else {
+                    return;
+                };
+                let meanwhile = match state.targets.is_empty() {
+                    true => "nobody can register or call there",
+                    false => "its last addresses are used",
+                };
+                format!("the name {} of PBX {} cannot be looked up; {meanwhile}", config.host, config.name)
+            }
+            ResolvedName::Allowed(index) => {
+                let Some(allowed) = self.config.allowed.get(index) else { return };
+                let Allowed { name, address, .. } = allowed;
+                format!(
+                    "the name {address} of the allow-list entry {name} cannot be looked up; what is known of it holds"
+                )
+            }
+        };
+        let next_step = "look at the name servers of this machine (/etc/resolv.conf) and at the name; it is looked \
+                         up again every half minute";
+        self.event(Code::NameUnresolved, About::default(), || (text, next_step.into()));
     }
 
     /// Connections wait until a file descriptor is free again.

@@ -19,8 +19,10 @@ use crate::event::NetEvent;
 use crate::io_thread::IoThread;
 use crate::lanes::Lane;
 
-/// A name is looked up again no sooner, however short its records live, and so soon after a failure.
+/// A name is looked up again no sooner, however short its records live.
 const REFRESH_MIN: Duration = Duration::from_secs(30);
+/// After a failure it is looked up again so soon; each further time after twice as long, up to [`REFRESH_MIN`].
+const RETRY_MIN: Duration = Duration::from_secs(1);
 /// A name is looked up again no later, however long its records live.
 const REFRESH_MAX: Duration = Duration::from_secs(3600);
 /// Time for one look-up with everything that it leads to.
@@ -98,6 +100,7 @@ pub fn resolve_now(query: &NameQuery) -> Result<Vec<(Transport, SocketAddr)>, Re
 pub(crate) async fn watch<T: Send + 'static>(io: Rc<IoThread<T>>, name: usize, query: NameQuery) {
     // Read anew after a failure: the resolver's own configuration may be what is wrong.
     let mut kept = None;
+    let mut retry = RETRY_MIN;
     loop {
         let found = match kept.take().map_or_else(resolver, Ok) {
             Ok(resolver) => {
@@ -107,12 +110,22 @@ pub(crate) async fn watch<T: Send + 'static>(io: Rc<IoThread<T>>, name: usize, q
             }
             Err(error) => Err(error.to_string()),
         };
-        let Found { targets, lifetime } = found.unwrap_or_else(|problem| {
-            tracing::warn!(host = query.host(), problem, "look-up failed");
-            Found { targets: Vec::new(), lifetime: REFRESH_MIN }
-        });
+        let (targets, pause) = match found {
+            Ok(Found { targets, lifetime }) => {
+                retry = RETRY_MIN;
+                (targets, lifetime.clamp(REFRESH_MIN, REFRESH_MAX))
+            }
+            Err(problem) => {
+                if retry == RETRY_MIN {
+                    tracing::warn!(host = query.host(), problem, "look-up failed");
+                }
+                let pause = retry;
+                retry = (retry * 2).min(REFRESH_MIN);
+                (Vec::new(), pause)
+            }
+        };
         io.lanes.push(Lane::Registered, NetEvent::Resolved { name, targets }).await;
-        sleep(lifetime.clamp(REFRESH_MIN, REFRESH_MAX)).await;
+        sleep(pause).await;
     }
 }
 

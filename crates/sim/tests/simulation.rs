@@ -60,6 +60,7 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ("cn_mismatch", "every phone's certificate is that of its extension"),
     ("flood", "what `net` refuses does not come here"),
     ("source_limited", "what `net` refuses does not come here"),
+    ("name_unresolved", "names are looked up by the shell; the fault lab takes the name server away"),
     ("clock_stepped", "both clocks of the world go together; the fault lab sets one of them"),
     ("files_exhausted", "descriptors are the shell's; the fault lab takes them away"),
     ("inside_stranger", "on the inside there is nobody but the PBX"),
