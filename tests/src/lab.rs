@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::address::Addresses;
 use crate::baresip::{Baresip, Plan};
 use crate::kamailio::{DOMAIN, Kamailio, Manner};
+use crate::netns::Namespace;
 use crate::pki::{Identity, Pki};
 use crate::portcullis::{Portcullis, Surroundings};
 use crate::raw_message::Draft;
@@ -29,6 +30,8 @@ pub struct Variation<'a> {
     pub replace: &'a [(&'a str, &'a str)],
     /// Sections at its end.
     pub add: &'a str,
+    /// It has a network of its own, whose packets can get lost. Needs root.
+    pub isolated: bool,
 }
 
 /// The lab.
@@ -44,6 +47,7 @@ pub struct Lab {
     pub pki: Pki,
     /// Its addresses.
     pub addresses: Addresses,
+    network: Option<Namespace>,
     configuration: PathBuf,
     scratch: Scratch,
 }
@@ -57,10 +61,12 @@ impl Lab {
     /// Builds and starts a special one.
     pub fn with(variation: &Variation<'_>) -> Self {
         let (scratch, addresses) = (Scratch::new(), Addresses::claim());
-        let pbx = Kamailio::start(addresses.pbx(), &scratch.subdirectory("pbx"), &variation.pbx, None);
+        let network = variation.isolated.then(|| Namespace::new("network", scratch.path()));
+        let namespace = network.as_ref();
+        let pbx = Kamailio::start(addresses.pbx(), &scratch.subdirectory("pbx"), &variation.pbx, namespace);
         let standby = variation.standby.map(|_| {
             let directory = scratch.subdirectory("standby");
-            Kamailio::start(addresses.standby(), &directory, &Manner::default(), None)
+            Kamailio::start(addresses.standby(), &directory, &Manner::default(), namespace)
         });
         let pki = Pki::new(&scratch.subdirectory("pki"), addresses.outside(), "sbc.lab");
         let places =
@@ -72,8 +78,8 @@ impl Lab {
         });
         fs::write(&configuration, places.configuration(variation) + &second)
             .expect("a configuration can be written");
-        let portcullis = Portcullis::start(&configuration, None);
-        Self { portcullis, pbx, standby, pki, addresses, configuration, scratch }
+        let portcullis = Portcullis::start(&configuration, namespace);
+        Self { portcullis, pbx, standby, pki, addresses, network, configuration, scratch }
     }
 
     /// The second PBX.
@@ -104,13 +110,28 @@ impl Lab {
 
     /// Starts the border again, after it was killed or has ended.
     pub fn restart(&mut self) {
-        self.portcullis = Portcullis::start(&self.configuration, None);
+        self.portcullis = Portcullis::start(&self.configuration, self.network());
+    }
+
+    /// Its network, where it has one of its own.
+    pub fn network(&self) -> Option<&Namespace> {
+        self.network.as_ref()
+    }
+
+    /// Does something in its network, such as making a socket.
+    pub fn within<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        match &self.network {
+            Some(network) => network.enter(action),
+            None => action(),
+        }
     }
 
     /// Starts the border again where something is special.
     pub fn restart_in(&mut self, surroundings: &Surroundings<'_>) {
         self.portcullis.kill();
-        self.portcullis = Portcullis::start_in(&self.configuration, surroundings);
+        let namespace = surroundings.namespace.or(self.network.as_ref());
+        let surroundings = Surroundings { namespace, ..*surroundings };
+        self.portcullis = Portcullis::start_in(&self.configuration, &surroundings);
     }
 
     /// The data directory.
@@ -130,8 +151,14 @@ impl Lab {
     /// A raw phone over TLS at the address of this number.
     #[track_caller]
     pub fn tls_phone(&self, number: u8, identity: &Identity) -> RawPhone {
-        RawPhone::tls(self.addresses.phone(number), self.tls(), &self.pki, Some(identity))
-            .expect("a TLS connection")
+        let (own, border) = (self.addresses.phone(number), self.tls());
+        self.within(|| RawPhone::tls(own, border, &self.pki, Some(identity)).expect("a TLS connection"))
+    }
+
+    /// A raw phone over UDP at the address of this number.
+    pub fn udp_phone(&self, number: u8) -> RawPhone {
+        let (own, border) = (self.addresses.phone(number), self.plain());
+        self.within(|| RawPhone::udp(own, border))
     }
 
     /// A raw phone over TLS that is registered as 1001.
@@ -157,7 +184,7 @@ impl Lab {
             identity: Some(&identity),
             ca_file: Some(&self.pki.ca_file()),
             hertz,
-            namespace: None,
+            namespace: self.network(),
         };
         let phone = Baresip::start(&plan, self.directory());
         phone.wait_registered();
@@ -167,7 +194,8 @@ impl Lab {
     /// A phone within the company, registered at the PBX itself.
     #[track_caller]
     pub fn desk_phone(&self, extension: &str) -> RawPhone {
-        let mut phone = RawPhone::udp(self.addresses.inside_phone(), self.pbx.address());
+        let (own, pbx) = (self.addresses.inside_phone(), self.pbx.address());
+        let mut phone = self.within(|| RawPhone::udp(own, pbx));
         register_at_pbx(&mut phone, extension, None);
         phone
     }
@@ -210,14 +238,13 @@ impl Places {
     #[track_caller]
     pub fn configuration(&self, variation: &Variation<'_>) -> String {
         let Self { outside, inside, pbx } = self;
-        let filled =
-            TEMPLATE.replace("@OUTSIDE@", &outside.to_string()).replace("@INSIDE@", &inside.to_string());
-        let mut text = filled.replace("@PBX@", &pbx.to_string());
+        let mut text = TEMPLATE.to_owned();
         for (old, new) in variation.replace {
             assert!(text.contains(old), "the configuration of the lab has no {old:?}");
             text = text.replace(old, new);
         }
-        text + variation.add
+        let filled = text.replace("@OUTSIDE@", &outside.to_string()).replace("@INSIDE@", &inside.to_string());
+        filled.replace("@PBX@", &pbx.to_string()) + variation.add
     }
 }
 

@@ -7,7 +7,7 @@
 //!   they need TLS, and [`raw_phone`] for exact bytes.
 //! - [`rtp`]: one end of a stream, for raw phones and for those who do not belong to a call.
 //! - [`netns`]: network namespaces with a router that masquerades, for phones behind NAT.
-//! - What breaks: [`disk`], [`wall_clock`]; [`rng`] chooses when, by a seed.
+//! - What breaks: [`disk`], [`wall_clock`], [`name_server`]; [`rng`] chooses when, by a seed.
 //!
 //! It never uses our own crates: a parser must not be its own witness. Traffic stays on loopback or in
 //! namespaces that the test made. A harness that cannot do its part panics, which fails the test.
@@ -27,6 +27,7 @@ pub mod disk;
 pub mod kamailio;
 pub mod lab;
 pub mod linphone;
+pub mod name_server;
 pub mod netns;
 pub mod pki;
 pub mod portcullis;

@@ -62,6 +62,24 @@ impl Namespace {
         })
     }
 
+    /// From now on packets to be received in it that fit this rule of nftables get lost, without a word to anybody.
+    pub fn lose(&self, rule: &str) {
+        self.run(&["nft", "add table inet loss"]);
+        self.run(&["nft", "add chain inet loss input { type filter hook input priority 0 ; }"]);
+        self.run(&["nft", &format!("add rule inet loss input {rule} counter drop")]);
+    }
+
+    /// Nothing gets lost any more; how many packets were.
+    pub fn heal(&self) -> u64 {
+        let table = self.run(&["nft", "list", "table", "inet", "loss"]);
+        self.run(&["nft", "delete table inet loss"]);
+        let counts = table
+            .split("counter packets ")
+            .skip(1)
+            .filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        counts.sum()
+    }
+
     /// Lays a cable to another namespace: one address (`IP/length`) at each end.
     pub fn connect(&self, here: (&str, &str), other: &Self, there: (&str, &str)) {
         let (mine, theirs) = (self.pid().to_string(), other.pid().to_string());

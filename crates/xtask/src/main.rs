@@ -79,8 +79,10 @@ fn test(chosen: &[&str]) -> Result<()> {
 fn prepare_end_to_end(stage: &mut Stage) -> Result<()> {
     machine::install_peers(&stage::directory())?;
     if !machine::has_namespaces() {
-        println!("note: no namespaces here (they need root): phones behind NAT and full disks are left out");
-        stage.leave_out(&["nat::", "netns::", "disk::"]);
+        println!(
+            "note: no namespaces here (they need root): phones behind NAT, full disks and lost packets are left out"
+        );
+        stage.leave_out(&["nat::", "netns::", "disk::", "dns::", "network::"]);
     } else if !machine::has_loop_devices() {
         println!("note: no loop devices here: the disk that becomes read-only is left out");
         stage.leave_out(&["becomes_read_only", "both_kinds_fill"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::Lab;
 use portcullis_tests::pki::Identity;
-use portcullis_tests::raw_message::{Draft, RawMessage};
+use portcullis_tests::raw_message::Draft;
 use portcullis_tests::raw_phone::RawPhone;
 
 use super::super::party;
@@ -80,7 +80,9 @@ impl Device {
     #[track_caller]
     fn hear_answer(&mut self, status: u16) {
         let (Some(phone), Some((draft, wish))) = (&mut self.phone, self.asked.take()) else { return };
-        let answer = party::receive(phone, "answer", |message| is_answer(message, &draft));
+        let answer = party::receive(phone, "answer", |message| {
+            message.status() >= 200 && party::is_answer(message, &draft)
+        });
         assert_eq!(answer.status(), status, "{answer:?}");
         self.told = Some(wish);
     }
@@ -92,7 +94,7 @@ impl Device {
         let patience = if self.identity.is_none() { Duration::from_millis(20) } else { SOON };
         while let Ok(message) = phone.receive(patience) {
             if let Some((_, wish)) =
-                self.asked.take_if(|(draft, _)| is_answer(&message, draft) && message.status() == 200)
+                self.asked.take_if(|(draft, _)| message.status() == 200 && party::is_answer(&message, draft))
             {
                 self.told = Some(wish);
             }
@@ -109,9 +111,4 @@ impl Device {
         }
         self.told
     }
-}
-
-fn is_answer(message: &RawMessage, draft: &Draft) -> bool {
-    let same = |name: &str| message.value(name) == draft.get(name);
-    message.status() >= 200 && same("Call-ID") && same("CSeq")
 }
