@@ -345,7 +345,9 @@ mod tests {
         assert_eq!(phone.ask(register.follow_up().authorize(&challenge, "2001", "wrong")).status(), 401);
         assert_eq!(phone.ask(register.follow_up().authorize(&challenge, "2001", "secret2001")).status(), 200);
         assert_eq!(pbx.contacts("2001"), [phone.contact("2001")]);
-        assert_eq!(pbx.requests_after(0, "REGISTER").len(), 3);
+        wait_until("three REGISTERs are in its log", ANSWER, || {
+            (pbx.requests_after(0, "REGISTER").len() == 3).then_some(())
+        });
         pbx.start_again(None);
         assert_eq!(pbx.contacts("2001"), [""; 0]);
     }
