@@ -28,7 +28,7 @@ enum Patience {
     FirstMessage,
     /// The rest of a message that has begun; further bytes do not prolong it.
     WholeMessage,
-    /// Anything at all.
+    /// Anything that counts.
     Idle,
 }
 
@@ -43,6 +43,12 @@ pub(crate) struct Flow {
     pub(crate) authenticated: bool,
     pub(crate) framer: Framer,
     patience: Patience,
+    /// A message came that led to something, since it was last asked how long the flow may stay.
+    accepted: bool,
+    /// Since when nobody is registered on it.
+    unregistered_since: Instant,
+    /// The second under way, and what came in it from somebody who is not registered.
+    second: (Instant, u32),
     last_ping: Option<Instant>,
     longest_gap: Duration,
     deadline: Deadline,
@@ -51,6 +57,11 @@ pub(crate) struct Flow {
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 const WHOLE_MESSAGE: Duration = Duration::from_secs(10);
 const UNREGISTERED_IDLE: Duration = Duration::from_secs(30);
+/// Nobody stays longer without a registration, whatever he says.
+const UNREGISTERED_MAX: Duration = Duration::from_secs(60);
+/// Messages and keepalives a second on a connection on which nobody is registered: a phone sends a handful, a
+/// proxy for a house of phones some dozens.
+const UNREGISTERED_MESSAGES_MAX: u32 = 100;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVES_MISSED: u32 = 3;
 
@@ -66,11 +77,27 @@ impl Flow {
         }
     }
 
-    /// Bytes came and every whole message among them was taken out: how long may it be silent now?
+    /// A message or a keepalive came; whether it is one too many within a second.
+    pub(crate) fn is_too_fast(&mut self, now: Instant) -> bool {
+        if self.side == Side::Inside || self.bindings > 0 {
+            return false;
+        }
+        let (since, count) = &mut self.second;
+        if now - *since >= Duration::from_secs(1) {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count > UNREGISTERED_MESSAGES_MAX
+    }
+
+    /// Bytes came and every whole message among them was taken out: how long may it be silent now? Of somebody who
+    /// is not registered only a message that led to something counts, and it does not count for ever.
     pub(crate) fn heard(&mut self, id: FlowId, whole_message: bool, now: Instant, timers: &mut Timers) {
         if self.side == Side::Inside {
             return;
         }
+        let accepted = std::mem::take(&mut self.accepted);
+        let whole_message = whole_message && (accepted || self.bindings > 0);
         let (patience, at) = if self.framer.is_partial() {
             if self.patience == Patience::WholeMessage && !whole_message {
                 return;
@@ -83,7 +110,11 @@ impl Flow {
             (Patience::Idle, now + self.idle_allowed())
         };
         self.patience = patience;
-        self.deadline.set(at, Timer::Flow(id), timers);
+        self.deadline.set(self.no_later_than_allowed(at), Timer::Flow(id), timers);
+    }
+
+    fn no_later_than_allowed(&self, at: Instant) -> Instant {
+        if self.bindings > 0 { at } else { at.min(self.unregistered_since + UNREGISTERED_MAX) }
     }
 
     /// Silence that a flow at rest may keep. A registered phone that sends keepalives may miss three; one
@@ -98,6 +129,9 @@ impl Flow {
 
     /// The number of bindings changed.
     pub(crate) fn rebound(&mut self, id: FlowId, now: Instant, timers: &mut Timers) {
+        if self.bindings == 0 {
+            self.unregistered_since = now;
+        }
         if self.side == Side::Outside && self.patience == Patience::Idle {
             // Shrinks and grows: a deadline that moves later needs no word, one that moves earlier does.
             self.deadline.set(now + self.idle_allowed(), Timer::Flow(id), timers);
@@ -168,6 +202,9 @@ impl Flows {
             authenticated: false,
             framer: Framer::default(),
             patience: Patience::FirstMessage,
+            accepted: false,
+            unregistered_since: now,
+            second: (now, 0),
             last_ping: None,
             longest_gap: Duration::ZERO,
             deadline: Deadline::default(),
@@ -190,6 +227,13 @@ impl Flows {
 
     pub(crate) fn flow_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
         self.open.get_mut(&id)
+    }
+
+    /// A message from this flow led to something: it is no idle one.
+    pub(crate) fn accepted(&mut self, id: FlowId) {
+        if let Some(flow) = self.open.get_mut(&id) {
+            flow.accepted = true;
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowId, &Flow)> {

@@ -66,7 +66,7 @@ impl Border {
         let about = About::default().extension("not asked");
         self.offence_at(source, transport, port, false, Code::Flood, about, || {
             (
-                format!("{refused} refused within a second: too many at once by {transport}"),
+                format!("{refused} refused or held back within a second: too much at once by {transport}"),
                 "if many phones share this address, add it to [[allowed]]".into(),
             )
         });
@@ -142,7 +142,12 @@ impl Border {
         let mut fault = framer.push(bytes).err();
         let mut whole = false;
         while fault.is_none() {
-            match framer.next() {
+            let frame = framer.next();
+            if frame.is_some() && self.flows.flow_mut(id).is_some_and(|flow| flow.is_too_fast(self.now.mono))
+            {
+                return self.on_too_fast(id, &hop);
+            }
+            match frame {
                 Some(Ok(Frame::Message(message))) => {
                     whole = true;
                     self.on_message(hop, side, Bytes::from(message));
@@ -166,6 +171,18 @@ impl Border {
         let Some(flow) = self.flows.flow_mut(id) else { return };
         flow.framer = framer;
         flow.heard(id, whole, self.now.mono, &mut self.timers);
+    }
+
+    /// Somebody who is not registered floods his connection: it ends.
+    fn on_too_fast(&mut self, id: FlowId, hop: &Hop) {
+        let about = About::default().extension("not asked");
+        self.offence(hop, false, Code::Flood, about, || {
+            (
+                "too many messages within a second on a connection on which no phone is registered".into(),
+                "nothing to do where it is a scanner; a phone of yours must register first".into(),
+            )
+        });
+        self.close_flow(id);
     }
 
     /// A double CRLF is answered by a single one (RFC 5626 §4.4.1).
@@ -219,6 +236,7 @@ impl Border {
                 let outcome = self.transactions.receive_response(hop, &message, &essentials, self.now.mono);
                 match outcome {
                     ResponseOutcome::Deliver(client) => {
+                        self.flows.accepted(hop.flow);
                         let reply =
                             Reply { message: &message, essentials: &essentials, bytes: &bytes, status: code };
                         self.on_response(client, reply);
@@ -271,6 +289,10 @@ impl Border {
         }
         let came = self.now.mono;
         let outcome = self.transactions.receive_request(hop, message, essentials, came);
+        if matches!(outcome, RequestOutcome::New(_) | RequestOutcome::Cancel { .. } | RequestOutcome::Ack2xx)
+        {
+            self.flows.accepted(hop.flow);
+        }
         let server = match outcome {
             RequestOutcome::New(server) => server,
             RequestOutcome::Cancel { cancel, invite } => {

@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use governor::clock::Clock;
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
 use tokio::time::Instant;
 use wire::net::Transport;
@@ -20,6 +21,15 @@ const CONNECTIONS: u32 = 20;
 const DATAGRAMS: u32 = 400;
 /// Datagrams a second for one allowed source: an office behind one address.
 const DATAGRAMS_ALLOWED: u32 = DATAGRAMS * 16;
+/// Bytes a second that are read from one source's streams together, while nobody registered on them: some two
+/// hundred small requests. What they send beyond that waits in the kernel, and then at their own end.
+const STREAM_BYTES: u32 = 64 * 1024;
+/// As many at once after a rest: a house of phones that all come back.
+const STREAM_BYTES_BURST: u32 = 4 * STREAM_BYTES;
+/// The same for one allowed source, in multiples.
+const STREAM_BYTES_ALLOWED: u32 = 16;
+/// Bytes a second from the streams of all sources together, while there are more than [`SOURCES_MAX`].
+const STREAM_BYTES_SHARED: u32 = 64 * STREAM_BYTES;
 /// Sources that a limiter knows apart.
 const SOURCES_MAX: usize = 65_536;
 /// New connections a second for all sources together, while there are more than that.
@@ -30,6 +40,8 @@ const DATAGRAMS_SHARED: u32 = 4_000;
 const LOOK_EVERY: u32 = 64;
 /// Sources whose excess is reported one by one.
 const FLOODS_MAX: usize = 4_096;
+/// Whoever has to wait waits so long at least: one wake-up for several small reads.
+const WAIT_MIN: Duration = Duration::from_millis(20);
 /// Time between two reports on one source.
 const FLOOD_EVERY: Duration = Duration::from_secs(1);
 
@@ -47,6 +59,8 @@ pub(crate) struct SourceRates {
     connections: Limiter,
     datagrams: Limiter,
     datagrams_allowed: Limiter,
+    stream_bytes: Limiter,
+    stream_bytes_allowed: Limiter,
 }
 
 impl SourceRates {
@@ -58,6 +72,13 @@ impl SourceRates {
                 DATAGRAMS_ALLOWED,
                 2 * DATAGRAMS_ALLOWED,
                 DATAGRAMS_ALLOWED,
+                SOURCES_MAX,
+            ),
+            stream_bytes: Limiter::new(STREAM_BYTES, STREAM_BYTES_BURST, STREAM_BYTES_SHARED, SOURCES_MAX),
+            stream_bytes_allowed: Limiter::new(
+                STREAM_BYTES * STREAM_BYTES_ALLOWED,
+                STREAM_BYTES_BURST * STREAM_BYTES_ALLOWED,
+                STREAM_BYTES_SHARED,
                 SOURCES_MAX,
             ),
         }
@@ -73,11 +94,25 @@ impl SourceRates {
         if allowed { self.datagrams_allowed.admit(source) } else { self.datagrams.admit(source) }
     }
 
+    /// Whether so many bytes from a stream on which nobody registered may go on to the core now; else when to
+    /// ask again.
+    pub(crate) fn admit_stream_bytes(
+        &self,
+        source: IpAddr,
+        bytes: usize,
+        allowed: bool,
+    ) -> Result<(), Duration> {
+        let limiter = if allowed { &self.stream_bytes_allowed } else { &self.stream_bytes };
+        limiter.admit_many(source, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
     /// Forgets sources that are quiet again. To be called each second.
     pub(crate) fn forget_quiet(&self) {
         self.connections.forget_quiet();
         self.datagrams.forget_quiet();
         self.datagrams_allowed.forget_quiet();
+        self.stream_bytes.forget_quiet();
+        self.stream_bytes_allowed.forget_quiet();
     }
 }
 
@@ -102,13 +137,33 @@ impl Limiter {
     }
 
     fn admit(&self, source: IpAddr) -> bool {
-        if self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) {
-            self.look();
-        }
-        if self.crowded.load(Ordering::Relaxed) {
+        if self.is_crowded() {
             return self.shared.check().is_ok();
         }
         self.keyed.check_key(&source_key(source)).is_ok()
+    }
+
+    /// As [`Limiter::admit`], for so many together, up to a burst; else how long to wait.
+    fn admit_many(&self, source: IpAddr, many: u32) -> Result<(), Duration> {
+        let (many, now) = (at_least_one(many), self.keyed.clock().now());
+        let outcome = if self.is_crowded() {
+            self.shared.check_n(many)
+        } else {
+            self.keyed.check_key_n(&source_key(source), many)
+        };
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(not_yet)) => Err(not_yet.wait_time_from(now).max(WAIT_MIN)),
+            // More than a burst, which no caller asks for.
+            Err(_) => Err(FLOOD_EVERY),
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        if self.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY) {
+            self.look();
+        }
+        self.crowded.load(Ordering::Relaxed)
     }
 
     fn forget_quiet(&self) {
@@ -245,6 +300,21 @@ mod tests {
         let stranger = datagrams(ip("198.51.100.7"), false);
         assert!((800..1_600).contains(&stranger), "{stranger} datagrams at once");
         assert!(datagrams(ip("198.51.100.9"), true) >= 12_800);
+    }
+
+    #[test]
+    fn the_bytes_of_a_sources_streams_are_counted_together() {
+        let rates = SourceRates::new();
+        let (one, other) = (ip("198.51.100.7"), ip("198.51.100.8"));
+        let admitted = |source, allowed| {
+            (0..10_000).filter(|_| rates.admit_stream_bytes(source, 4096, allowed).is_ok()).count()
+        };
+        let at_once = admitted(one, false);
+        assert!((64..80).contains(&at_once), "{at_once} reads of 4 KiB at once");
+        let wait = rates.admit_stream_bytes(one, 4096, false).unwrap_err();
+        assert!(wait >= WAIT_MIN && wait <= Duration::from_millis(63), "{wait:?}");
+        assert!(rates.admit_stream_bytes(other, 64 * 1024, false).is_ok());
+        assert!(admitted(ip("198.51.100.9"), true) >= 1_024);
     }
 
     #[test]

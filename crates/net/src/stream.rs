@@ -1,10 +1,11 @@
 //! One open stream: bytes read go to the core, bytes queued by the core go out.
 //!
 //! Reads go through the one scratch buffer of the thread, so an idle connection holds none. While the core
-//! has no room the stream is not read, but still written. RFC 3261 §18.
+//! has no room the stream is not read, but still written. A stream on which nobody registered is read in
+//! small bites and no faster than its source may speak: the rest waits at its own end. RFC 3261 §18.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -16,9 +17,9 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::server::TlsStream;
-use wire::net::Side;
+use wire::net::{Side, Transport};
 
 use crate::counters::Count;
 use crate::crowd::Slot;
@@ -35,6 +36,9 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 /// Bytes of it that are thrown away meanwhile.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes read at once where nobody registered: what each of many strangers can make us hold.
+const STRANGER_READ_MAX: usize = 4 * 1024;
+
 /// The connection itself.
 #[derive(Debug)]
 pub(crate) enum Connection {
@@ -49,6 +53,13 @@ impl Connection {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => &stream.get_ref().0.0,
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        match self {
+            Self::Plain(_) => Transport::Tcp,
+            Self::Tls(_) => Transport::Tls,
         }
     }
 
@@ -126,6 +137,10 @@ pub(crate) struct Stream<T> {
     /// None on a connection that we opened.
     slot: Option<Slot>,
     read: Bytes,
+    /// Bytes of these that its source has not been charged for.
+    owed: usize,
+    /// Until its source may speak again.
+    pause: Option<Pin<Box<Sleep>>>,
     writing: Bytes,
     unflushed: bool,
     place: Place,
@@ -148,6 +163,8 @@ impl<T: Send + 'static> Stream<T> {
             side,
             slot,
             read: Bytes::new(),
+            owed: 0,
+            pause: None,
             writing: Bytes::new(),
             unflushed: false,
             place: Place::default(),
@@ -239,10 +256,13 @@ impl<T: Send + 'static> Stream<T> {
     /// Reads and hands on; ready only with an end.
     fn poll_in(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
+            ready!(self.poll_charge(cx));
             ready!(self.poll_hand_on_read(cx));
             let io = Rc::clone(&self.io);
             let mut scratch = io.scratch.borrow_mut();
-            let mut buffer = ReadBuf::new(&mut scratch);
+            let stranger = self.is_strangers();
+            let most = if stranger { STRANGER_READ_MAX.min(scratch.len()) } else { scratch.len() };
+            let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
             match ready!(self.connection.poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
                 _ => return Poll::Ready(Ending::Theirs),
@@ -253,6 +273,42 @@ impl<T: Send + 'static> Stream<T> {
                 return Poll::Ready(Ending::Blocked);
             }
             self.read = Bytes::copy_from_slice(buffer.filled());
+            self.owed = if stranger { self.read.len() } else { 0 };
+        }
+    }
+
+    /// Whether nobody registered on it, on the outside.
+    fn is_strangers(&self) -> bool {
+        self.side == Side::Outside && !self.flow.is_registered()
+    }
+
+    /// Charges the source for what was read; ready when it goes on to the core.
+    fn poll_charge(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.owed > 0 && self.is_strangers() {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let source = self.flow.source();
+            let allowed = self.io.shared.lists.load().is_allowed(source);
+            match self.io.rates.admit_stream_bytes(source, self.owed, allowed) {
+                Ok(()) => self.owed = 0,
+                Err(wait) => {
+                    self.pause = Some(Box::pin(sleep(wait)));
+                    self.report_excess();
+                }
+            }
+        }
+        self.owed = 0;
+        self.pause = None;
+        Poll::Ready(())
+    }
+
+    /// A source that has to wait is one that sends too much.
+    fn report_excess(&self) {
+        let transport = self.connection.transport();
+        if let Ok(local) = self.connection.tcp().local_addr() {
+            self.io.refuse(self.flow.remote, transport, local.port());
         }
     }
 

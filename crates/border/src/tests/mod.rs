@@ -60,6 +60,8 @@ struct Bench {
     answers: Vec<Answer>,
     /// Orders to the media plane but the first of each relay.
     media: Vec<media::Order>,
+    /// The connections that it closed.
+    closed: Vec<FlowId>,
     ports: u16,
     /// As the media plane knows them.
     pbx_addresses: std::sync::Arc<wire::net::PrefixSet>,
@@ -210,6 +212,7 @@ impl Bench {
             opening: Vec::new(),
             answers: Vec::new(),
             media: Vec::new(),
+            closed: Vec::new(),
             ports: 40_000,
             pbx_addresses: Default::default(),
         };
@@ -280,8 +283,8 @@ impl Bench {
                 Output::Answer { answer, .. } => self.answers.push(answer),
                 Output::Fault(fault) => panic!("{fault}"),
                 Output::OpenFlow { flow, .. } => self.opening.push(flow),
-                Output::CloseFlow { .. }
-                | Output::Registered { .. }
+                Output::CloseFlow { flow } => self.closed.push(flow),
+                Output::Registered { .. }
                 | Output::Unregistered { .. }
                 | Output::Lists { .. } => {}
             }

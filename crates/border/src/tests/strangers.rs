@@ -104,3 +104,80 @@ fn a_stranger_who_leaves_is_forgotten() {
     bench.put(Input::FlowClosed { flow });
     assert_eq!(decoys(&bench), Some(0));
 }
+
+const OPTIONS: &str = "OPTIONS sip:x@main.example SIP/2.0\r\nVia: SIP/2.0/TLS 192.168.1.20;branch=z9hG4bKo\r\n\
+    From: <sip:x@main.example>;tag=o\r\nTo: <sip:x@main.example>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\n\
+    Content-Length: 0\r\n\r\n";
+
+/// Speaks at every so often, for as long as the border lets it; how long that was.
+fn stays(bench: &mut Bench, flow: FlowId, every: Duration, say: impl Fn(u32) -> String) -> Duration {
+    let begin = bench.now;
+    for number in 1..200 {
+        bench.phone_says(flow, &say(number));
+        // The answers to keepalives are no messages.
+        bench.sent.retain(|sent| !sent.text.trim().is_empty());
+        for _ in 0..10 {
+            bench.pass(every / 10);
+            pbx_answers(bench, CHALLENGE);
+            while let Some(options) = bench.try_take("OPTIONS") {
+                bench.pbx_says(&options.answer(200, "o", ""));
+            }
+            if bench.closed.contains(&flow) {
+                return bench.now - begin;
+            }
+        }
+    }
+    panic!("it stays for ever");
+}
+
+#[test]
+fn who_does_not_register_leaves_whatever_he_says() {
+    let mut bench = Bench::with_pbx_up(config());
+    let every = Duration::from_secs(4);
+    let idle = bench.connect(100, None);
+    let nothing_but_noise = stays(&mut bench, idle, every, |_| OPTIONS.to_owned());
+    assert!((10..=11).contains(&nothing_but_noise.as_secs()), "{nothing_but_noise:?}");
+    let pinging = bench.connect(102, None);
+    let pings = stays(&mut bench, pinging, every, |_| "\r\n\r\n".to_owned());
+    assert!((10..=11).contains(&pings.as_secs()), "{pings:?}");
+    let asking = bench.connect(104, None);
+    let asks = stays(&mut bench, asking, every, |number| register("4711", number));
+    assert!((60..=61).contains(&asks.as_secs()), "{asks:?}");
+}
+
+#[test]
+fn a_phone_that_registers_stays_and_may_talk_fast() {
+    let mut bench = Bench::with_pbx_up(config());
+    let phone = bench.registered(100);
+    for _ in 0..200 {
+        bench.phone_says(phone, "\r\n\r\n");
+    }
+    bench.pass(Duration::from_secs(80));
+    assert!(!bench.closed.contains(&phone));
+}
+
+#[test]
+fn a_flood_of_messages_on_a_connection_is_an_offence_and_leads_to_a_block() {
+    let mut config = config();
+    config.block.after = 5;
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, None);
+    for _ in 0..100 {
+        bench.phone_says(flow, OPTIONS);
+    }
+    bench.pass(Duration::from_secs(1));
+    bench.phone_says(flow, &OPTIONS.repeat(100));
+    assert!(bench.closed.is_empty(), "a hundred a second is not too many");
+    bench.phone_says(flow, OPTIONS);
+    assert_eq!(bench.closed, [flow]);
+    let floods = |bench: &Bench| bench.events.iter().filter(|event| event.code == Code::Flood).count();
+    assert_eq!(floods(&bench), 1);
+    for again in 1..5 {
+        // From the same address.
+        let flow = bench.connect(100 + 200 * again, None);
+        bench.phone_says(flow, &"\r\n\r\n".repeat(101));
+    }
+    assert_eq!(floods(&bench), 5);
+    let blocked = bench.events.iter().filter(|event| event.code == Code::Blocked).count();
+    assert_eq!(blocked, 1, "five offences within a minute");
+}

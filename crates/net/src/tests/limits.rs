@@ -196,3 +196,46 @@ fn unfinished_handshakes_of_a_source_are_a_flood() {
     assert_eq!(kept, 32);
     rig.wait(|event| matches!(event, NetEvent::Flood { transport: Transport::Tls, .. }).then_some(()));
 }
+
+#[test]
+fn a_stranger_that_talks_without_end_is_held_back_and_reported_until_he_registers() {
+    const SENT: usize = 4 << 20;
+    let mut rig = Rig::start(outside(&[ListenerKind::Tcp]));
+    let address = rig.address(0);
+    let mut client = connect_from(source(9), address);
+    let writer = std::thread::spawn(move || client.write_all(&vec![b'x'; SENT]).map(|()| client));
+    let flow = rig.opened();
+    let mut received = 0;
+    let flooder = rig.wait(|event| match event {
+        NetEvent::Bytes { bytes, .. } => {
+            assert!(bytes.len() <= 4096, "a bite of {} bytes", bytes.len());
+            received += bytes.len();
+            None
+        }
+        NetEvent::Flood { source, transport, port, .. } => Some((source.ip(), transport, port)),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(flooder, (source(9), Transport::Tcp, address.port()));
+    assert!((200_000..600_000).contains(&received), "{received} bytes were read");
+    // Another stranger of another source is not touched by it.
+    let mut other = connect_from(source(8), address);
+    other.write_all(b"hello").unwrap();
+    rig.wait(|event| match event {
+        NetEvent::Bytes { bytes, flow: of, .. } if of == flow => {
+            received += bytes.len();
+            None
+        }
+        NetEvent::Bytes { bytes, .. } => {
+            assert_eq!(&bytes[..], b"hello");
+            Some(())
+        }
+        _ => None,
+    });
+    assert!(received < SENT / 2, "{received} bytes were read");
+    rig.net.register_flow(flow);
+    while received < SENT {
+        received += rig.bytes().len();
+    }
+    assert_eq!(received, SENT);
+    writer.join().unwrap().unwrap();
+}
