@@ -335,6 +335,9 @@ impl Border {
         message: &Message<'_>,
         essentials: &Essentials<'_>,
     ) -> bool {
+        if self.refuse_expired(hop, method, message, essentials) {
+            return false;
+        }
         if method == Method::Register
             || !self.bindings.by_hop(hop).is_empty()
             || self.continues_a_call(hop, essentials)
@@ -366,7 +369,7 @@ impl Border {
 
     /// A refusal without a transaction (RFC 3261 §8.2.7): what cannot be read has none, and a forged UDP source must
     /// not get it again and again.
-    fn refuse_without_transaction(&mut self, hop: &Hop, message: &Message<'_>, status: u16) {
+    pub(crate) fn refuse_without_transaction(&mut self, hop: &Hop, message: &Message<'_>, status: u16) {
         let call_id = message.value(HeaderName::CallId).unwrap_or_default();
         let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
         let reason = crate::answer::reason_phrase(status);

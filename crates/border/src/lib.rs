@@ -33,6 +33,7 @@ pub mod drop_reason;
 mod entropy;
 mod entry;
 pub mod event;
+mod expired_device;
 mod failover;
 mod flow;
 mod forward;

@@ -259,6 +259,7 @@ impl Border {
         let Some(granted) = granted.filter(|granted| !granted.is_zero()) else {
             return self.refuse(&ask, 503);
         };
+        let granted = self.within_certificate(&ask.hop, granted);
         let phone = Phone { contact, series, user_agent, hardware_id, granted };
         self.keep_passed_binding(ask, entry, pbx, phone);
     }

@@ -151,6 +151,12 @@ impl Border {
         if Wish::read(message, None).is_none() {
             return self.refuse(ask, 400);
         }
+        if let Some(identity) = self.expired_device(&ask.hop) {
+            let asked = crate::ingress::user_of(essentials.to.uri).unwrap_or_default();
+            self.on_identity_refused(ask, message, identity, asked, true);
+            // Another certificate can only be shown by another handshake.
+            return self.close_flow(ask.hop.flow);
+        }
         let name = self.registered_name(message, essentials);
         let device = self.flows.flow(ask.hop.flow).and_then(|flow| flow.device.as_ref());
         let certified = device.is_some();
@@ -309,7 +315,7 @@ impl Border {
         phone: Phone,
         pass_through: bool,
     ) -> Binding {
-        let granted = self.granted(phone.granted);
+        let granted = self.granted(hop, phone.granted);
         let name = self.entries.name(entry);
         Binding {
             entry,
@@ -338,8 +344,8 @@ impl Border {
         }
     }
 
-    fn granted(&self, wished: Duration) -> Duration {
-        wished.min(self.config.registration.phone_expires)
+    fn granted(&self, hop: &Hop, wished: Duration) -> Duration {
+        self.within_certificate(hop, wished.min(self.config.registration.phone_expires))
     }
 
     pub(crate) fn insert_binding(&mut self, binding: Binding) -> BindingId {
@@ -353,7 +359,7 @@ impl Border {
     }
 
     fn refresh_binding(&mut self, ask: &Ask, id: BindingId, phone: Phone) {
-        let granted = self.granted(phone.granted);
+        let granted = self.granted(&ask.hop, phone.granted);
         let (now, wall) = (self.now.mono, self.now.wall);
         let Some(binding) = self.bindings.binding_mut(id) else { return };
         if binding.phone_series.0 == phone.series.0 && phone.series.1 <= binding.phone_series.1 {

@@ -304,12 +304,17 @@ impl Bench {
 
     /// A phone connects, with a certificate or without.
     fn connect(&mut self, flow: u64, device: Option<&str>) -> FlowId {
+        self.connect_until(flow, device, WallTime(u64::MAX))
+    }
+
+    /// One with a certificate that ends then.
+    fn connect_until(&mut self, flow: u64, device: Option<&str>, not_after: WallTime) -> FlowId {
         let flow = FlowId(flow);
         let device = device.map(|id| VerifiedDevice {
             field_values: vec![id.as_bytes().to_vec()],
             subject: format!("CN={id}"),
             issuer: "CN=ca".into(),
-            not_after: WallTime(u64::MAX),
+            not_after,
             chain: ChainVerified::assertion(),
         });
         let tuple = FiveTuple {

@@ -86,3 +86,60 @@ fn a_known_phone_whose_registration_is_being_repaired_hears_200_in_time() {
     let answer = bench.final_answer(flow).unwrap();
     assert_eq!((answer.status(), answer.at - since), (Some(200), Duration::from_secs(10)));
 }
+
+#[test]
+fn a_registration_ends_with_the_certificate_of_its_phone_and_nothing_begins_after_it() {
+    let mut bench = Bench::with_pbx_up(config());
+    let not_after = wall(bench.now).wall + Duration::from_secs(90);
+    let flow = bench.connect_until(100, Some(DEVICE), not_after);
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    let expires = |bench: &mut Bench| {
+        let answer = bench.final_answer(flow).expect("an answer");
+        assert_eq!(answer.status(), Some(200));
+        answer.header(HeaderName::Expires)
+    };
+    assert_eq!(expires(&mut bench), "90", "not the 120 s that it wished");
+    bench.sent.clear();
+    bench.pass(Duration::from_secs(60));
+    bench.phone_says(flow, &register("1001", 2));
+    assert_eq!(expires(&mut bench), "30");
+    bench.pass(Duration::from_secs(31));
+    assert!(bench.has_event(Code::Deregistered));
+
+    let refusals = |bench: &Bench| -> Vec<(Option<String>, Option<String>, String)> {
+        let expired = bench.events.iter().filter(|event| event.code == Code::CertExpired);
+        expired.map(|it| (it.extension.clone(), it.hardware_id.clone(), it.next_step.clone())).collect()
+    };
+    let told = (Some("1001".into()), Some(DEVICE.into()), "give the device a new certificate".into());
+    bench.sent.clear();
+    bench.phone_says(flow, &request("INVITE", 5, None, "", ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(403));
+    assert_eq!(refusals(&bench), std::slice::from_ref(&told));
+    bench.sent.clear();
+    bench.phone_says(flow, &register("1001", 3));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(403));
+    assert_eq!(refusals(&bench), [told.clone(), told]);
+    assert_eq!(bench.closed, [flow], "another certificate wants another handshake");
+}
+
+#[test]
+fn a_call_goes_on_when_the_certificate_of_its_phone_has_expired() {
+    let mut bench = Bench::with_pbx_up(config());
+    let not_after = wall(bench.now).wall + Duration::from_secs(90);
+    let flow = bench.connect_until(100, Some(DEVICE), not_after);
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.phone_says(flow, &request("INVITE", 5, None, "", ""));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(200, "pbx", "Contact: <sip:2001@10.0.0.9:5060>"));
+    let tag = bench.final_answer(flow).expect("an answer").header(HeaderName::To);
+    let tag = tag.split_once("tag=").expect("a tag").1.to_owned();
+    bench.phone_says(flow, &request("ACK", 5, Some(&tag), "", ""));
+    bench.pass(Duration::from_secs(91));
+    bench.phone_says(flow, &request("BYE", 6, Some(&tag), "", ""));
+    bench.take("BYE");
+    assert!(!bench.has_event(Code::CertExpired));
+}
