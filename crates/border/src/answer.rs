@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sip::{Hop, ServerId};
 use wire::clock::Instant;
-use wire::net::Side;
+use wire::net::{Side, Transport};
 use wire::sip::{Message, Writer};
 
 use crate::Border;
@@ -18,6 +18,17 @@ pub(crate) struct Ask {
     /// When it came.
     pub(crate) came: Instant,
 }
+
+/// The largest message that may leave us; masking may make one grow beyond what came.
+pub(crate) fn size_max(transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => DATAGRAM_MAX,
+        Transport::Tcp | Transport::Tls => wire::sip::Limits::MESSAGE,
+    }
+}
+
+/// What fits into a datagram over IPv4.
+const DATAGRAM_MAX: usize = 65_507;
 
 /// The reason phrases of RFC 3261 §21 and its extensions; what we never send has none.
 pub(crate) fn reason_phrase(code: u16) -> &'static str {

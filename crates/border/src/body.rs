@@ -5,6 +5,7 @@
 
 use wire::sip::{HeaderName, Message, Method, Writer};
 
+use crate::host_text;
 use crate::topology::Topology;
 
 /// What a message carries.
@@ -36,9 +37,7 @@ impl Body {
 
     /// Replaces every host of the inside by the domain.
     pub(crate) fn masked_outward(mut self, topology: &Topology, domain: &str) -> Self {
-        if let Some(text) = std::str::from_utf8(&self.bytes).ok().filter(|text| topology.names_hidden(text)) {
-            self.bytes = topology.masked(text, domain).into_bytes();
-        }
+        self.bytes = topology.masked(&self.bytes, domain);
         self
     }
 
@@ -46,9 +45,7 @@ impl Body {
     /// phone may call itself "phone", and so may people.
     pub(crate) fn masked_inward(mut self, private: &[String], domain: &str) -> Self {
         let hosts = private.iter().filter(|name| name.contains(['.', ':'])).map(String::as_str);
-        if let Some(text) = std::str::from_utf8(&self.bytes).ok().filter(|_| !private.is_empty()) {
-            self.bytes = crate::topology::replaced(text, hosts, domain).into_bytes();
-        }
+        self.bytes = host_text::replaced(&self.bytes, hosts, domain);
         self
     }
 
@@ -122,9 +119,9 @@ mod tests {
         assert_eq!(masked("<192.168.1.20> or Desk.LAN"), "<example.com> or example.com");
         assert_eq!(masked("sip:x@[2001:db8::7]"), "sip:x@example.com");
         assert_eq!(masked("192.168.1.201, my phone"), "192.168.1.201, my phone");
-        let binary = Body::other("application/x".into(), b"\xff192.168.1.20")
+        let latin = Body::other("application/x".into(), b"\xff192.168.1.20")
             .masked_inward(&["192.168.1.20".into()], "d");
-        assert_eq!(binary.bytes, b"\xff192.168.1.20");
+        assert_eq!(latin.bytes, b"\xffd");
     }
 
     #[test]

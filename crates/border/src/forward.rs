@@ -338,6 +338,7 @@ impl Border {
         }
     }
 
+    /// Sends a forwarded request; false where there is no way to the other side.
     fn transmit(&mut self, id: ForwardId, message: &Message<'_>, body: &Body) -> bool {
         let Ok(essentials) = message.essentials() else { return false };
         let Some(head) = self.head(id, &essentials) else { return false };
@@ -351,9 +352,14 @@ impl Border {
         }
         self.write_credentials(&mut writer, id, message, method, &head);
         let hiding = self.hiding(id, message, from);
+        self.write_dialog_names(&mut writer, id, message, &hiding);
         let domain = self.config.pbx[head.pbx].domain.clone();
         self.topology.pass_headers(message, from.other(), &domain, &hiding.private, &mut writer);
         let bytes = Bytes::from(body.finish(writer));
+        if bytes.len() > crate::answer::size_max(head.hop.transport) {
+            self.fail_forward(id, 513, "with our words in the place of hidden ones it is too large");
+            return true;
+        }
         let client = self.transactions.request(head.hop, method, &branch, bytes, self.now.mono);
         let Some(client) = client else { return false };
         self.clients.insert(client, ClientUse::Forward(id));

@@ -7,7 +7,7 @@ use wire::net::Side;
 use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
 
 use crate::Border;
-use crate::answer::{Ask, reason_phrase};
+use crate::answer::{Ask, reason_phrase, size_max};
 use crate::body::Body;
 use crate::call::{CallId, CallState, DialogPair, FORKS_MAX};
 use crate::dialog_map::DialogRef;
@@ -65,7 +65,7 @@ impl Border {
 
     /// Passes a response on: dialog, media, head, headers.
     pub(crate) fn pass_response(&mut self, id: ForwardId, reply: Reply<'_>) {
-        let Reply { message, essentials, status, .. } = reply;
+        let Reply { message, status, .. } = reply;
         let Some(forward) = self.forward(id) else { return };
         let ask = forward.ask.clone();
         let Ok(request) = Message::parse(&ask.bytes) else { return };
@@ -103,21 +103,34 @@ impl Border {
                 }
             }
         };
-        let mut writer = sip::response::response(
-            &request,
-            ask.hop.remote,
-            status,
-            reason_phrase(status),
-            essentials.to.tag(),
-        );
-        self.write_response_headers(&mut writer, id, &hiding, (message, status), &request);
-        let bytes = Bytes::from(body.finish(writer));
+        let mut bytes = self.response_bytes(id, reply, &request, &hiding, body);
+        if bytes.len() > size_max(ask.hop.transport) {
+            // What was written in the place of hidden names made it too large: the status is what counts.
+            bytes = self.response_bytes(id, reply, &request, &hiding, Body::default());
+        }
         self.transactions.respond(ask.server, status, bytes, self.now.mono);
         let entry = call.and_then(|call| self.calls.call(call)).map(|call| call.entry);
         self.after_response(id, call, dialog, method, status);
         if let Some(entry) = entry.filter(|_| matches!(status, 401 | 407) && ask.side == Side::Outside) {
             self.count_refused_credentials(&ask, &request, message, entry);
         }
+    }
+
+    /// A response as the side that asked gets it.
+    fn response_bytes(
+        &mut self,
+        id: ForwardId,
+        reply: Reply<'_>,
+        request: &Message<'_>,
+        hiding: &Hiding,
+        body: Body,
+    ) -> Bytes {
+        let Reply { message, essentials, status, .. } = reply;
+        let Some(forward) = self.forward(id) else { return Bytes::new() };
+        let (remote, tag) = (forward.ask.hop.remote, essentials.to.tag());
+        let mut writer = sip::response::response(request, remote, status, reason_phrase(status), tag);
+        self.write_response_headers(&mut writer, id, hiding, (message, status), request);
+        Bytes::from(body.finish(writer))
     }
 
     /// A challenge in answer to credentials says that they were wrong, unless their nonce was only too old.

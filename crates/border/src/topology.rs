@@ -1,8 +1,8 @@
 //! What may cross the border: every header that shows the topology of one side ends here.
 //!
-//! Headers are made anew (Via, Contact, Route, Call-ID, …), dropped, mapped (URIs of Refer-To), or passed as
+//! Headers are made anew (Via, Contact, Route, Call-ID, …), dropped, mapped (URIs of Referred-By), or passed as
 //! they came. A header we don't know passes, unless its value names something that the other side must not
-//! see. RFC 3323 §5, RFC 7092.
+//! see: outward also any private address, which is some host of the inside. RFC 3323 §5, RFC 7092.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use wire::net::Side;
 use wire::sip::{HeaderName, Host, Message, NameAddr, Uri, Via, Writer};
 
 use crate::config::Config;
+use crate::host_text;
 
 /// What becomes of a header on its way to a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ fn fate(name: HeaderName<'_>, to: Side) -> Fate {
         | H::ContentType => Fate::Made,
         H::Route | H::RecordRoute | H::Path | H::ServiceRoute => Fate::Made,
         H::Authorization | H::ProxyAuthorization | H::WwwAuthenticate | H::ProxyAuthenticate => Fate::Made,
-        H::RAck | H::Replaces | H::Join | H::TargetDialog | H::InReplyTo => Fate::Made,
-        H::ReferTo | H::ReferredBy => Fate::Mapped,
+        H::RAck | H::Replaces | H::Join | H::TargetDialog | H::InReplyTo | H::ReferTo => Fate::Made,
+        H::ReferredBy => Fate::Mapped,
         H::UserAgent if to == Side::Inside => Fate::Passed,
         H::UserAgent | H::Server | H::Warning | H::HistoryInfo | H::Diversion | H::ErrorInfo => Fate::Dropped,
         H::PAssertedIdentity | H::PPreferredIdentity | H::RemotePartyId | H::AuthenticationInfo => {
@@ -96,12 +97,18 @@ impl Topology {
 
     /// Whether text names something of the inside.
     pub(crate) fn names_hidden(&self, text: &str) -> bool {
-        self.hidden.iter().any(|hidden| names(text, hidden))
+        self.hidden.iter().any(|hidden| host_text::names(text.as_bytes(), hidden))
     }
 
     /// `text` with the domain in the place of every hidden host.
-    pub(crate) fn masked(&self, text: &str, domain: &str) -> String {
-        replaced(text, self.hidden.iter().map(String::as_str), domain)
+    pub(crate) fn masked(&self, text: &[u8], domain: &str) -> Vec<u8> {
+        host_text::replaced(text, self.hidden.iter().map(String::as_str), domain)
+    }
+
+    /// Whether text holds an address that belongs to no face of ours and to no network but the inside.
+    fn names_private_address(&self, text: &str) -> bool {
+        let is_ours = |ip: IpAddr| self.is_ours(&Host::Ip(ip));
+        host_text::addresses(text).into_iter().any(|ip| host_text::is_private(ip) && !is_ours(ip))
     }
 
     /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the
@@ -118,24 +125,29 @@ impl Topology {
             let value = wire::sip::unfold(header.value);
             let value: Cow<'_, str> = match fate(header.name, to) {
                 Fate::Made | Fate::Dropped => continue,
-                Fate::Mapped => match self.map_name_addr(&value, to, domain) {
+                Fate::Mapped => match self.map_name_addr(&value, to, domain, "") {
                     Some(mapped) => mapped.into(),
                     None => continue,
                 },
                 Fate::Passed => value,
             };
-            let leaks = match to {
-                Side::Outside => self.names_hidden(&value),
-                Side::Inside => private.iter().any(|name| names(&value, name)),
-            };
-            if !leaks {
+            if !self.leaks(&value, to, private) {
                 writer.header(header.name.as_str(), value);
             }
         }
     }
 
-    /// A name-addr with the host that the other side knows.
-    fn map_name_addr(&self, value: &str, to: Side, domain: &str) -> Option<String> {
+    /// Whether a header's value names what the `to` side must not see.
+    pub(crate) fn leaks(&self, value: &str, to: Side, private: &[String]) -> bool {
+        match to {
+            Side::Outside => self.names_hidden(value) || self.names_private_address(value),
+            Side::Inside => private.iter().any(|name| host_text::names(value.as_bytes(), name)),
+        }
+    }
+
+    /// A name-addr with the host that the other side knows. The headers in its URI (`Replaces`, …) name dialogs
+    /// as only the sender's side knows them: `headers`, with its question mark, stands in their place.
+    pub(crate) fn map_name_addr(&self, value: &str, to: Side, domain: &str, headers: &str) -> Option<String> {
         let parsed = NameAddr::parse(value).ok()?;
         let uri = Uri::parse(parsed.uri).ok()?;
         let foreign = match to {
@@ -145,12 +157,17 @@ impl Topology {
             },
             Side::Inside => self.is_ours(&uri.host),
         };
-        if !foreign {
-            return Some(value.to_owned());
+        if foreign {
+            let user = uri.user?;
+            return Some(format!("<sip:{user}@{domain}{headers}>"));
         }
-        // Its headers (Replaces, …) name dialogs as only the sender's side knows them.
-        let user = uri.user?;
-        Some(format!("<sip:{user}@{domain}>"))
+        match uri.headers {
+            None => Some(value.to_owned()),
+            Some(old) => {
+                let bare = parsed.uri.strip_suffix(old)?.strip_suffix('?')?;
+                Some(format!("<{bare}{headers}>"))
+            }
+        }
     }
 
     /// The addresses by which the sender of an outside message could be known inside.
@@ -186,46 +203,6 @@ impl Topology {
         }
         names
     }
-}
-
-/// `text` with `domain` in the place of each of these hosts; an IPv6 address goes with its brackets.
-pub(crate) fn replaced<'a>(text: &str, hosts: impl Iterator<Item = &'a str>, domain: &str) -> String {
-    let mut text = text.to_owned();
-    for host in hosts {
-        let mut from = 0;
-        while let Some(start) = find_host(text.get(from..).unwrap_or_default(), host) {
-            let (mut start, mut end) = (from + start, from + start + host.len());
-            if text.get(..start).is_some_and(|before| before.ends_with('['))
-                && text.get(end..).is_some_and(|after| after.starts_with(']'))
-            {
-                (start, end) = (start - 1, end + 1);
-            }
-            text.replace_range(start..end, domain);
-            from = start + domain.len();
-        }
-    }
-    text
-}
-
-/// Whether `text` holds `host` as a host of its own, in any case: not as a part of a longer name or address.
-fn names(text: &str, host: &str) -> bool {
-    find_host(text, host).is_some()
-}
-
-/// Where it does.
-fn find_host(text: &str, host: &str) -> Option<usize> {
-    let (text, host) = (text.as_bytes(), host.as_bytes());
-    let part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    let first = host.first()?;
-    let [lower, upper] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
-    // Nearly no byte begins it: the rest is looked at only where one does.
-    let begins = text.iter().enumerate().filter(|(_, byte)| **byte == lower || **byte == upper);
-    begins.map(|(start, _)| start).find(|&start| {
-        let end = start + host.len();
-        text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(host))
-            && !part(start.checked_sub(1).and_then(|before| text.get(before)))
-            && !part(text.get(end))
-    })
 }
 
 #[cfg(test)]
@@ -267,7 +244,13 @@ mod tests {
             ("X-Unknown: some thing", Side::Outside, "X-Unknown: some thing"),
             ("X-Trace: host=10.0.0.2", Side::Outside, ""),
             ("X-Trace: via pbx1.EXAMPLE.internal", Side::Outside, ""),
-            ("X-Trace: 110.0.0.2 10.0.0.21", Side::Outside, "X-Trace: 110.0.0.2 10.0.0.21"),
+            ("X-Trace: 110.0.0.2 110.0.0.21", Side::Outside, "X-Trace: 110.0.0.2 110.0.0.21"),
+            ("X-Trace: abc%4010.0.0.2", Side::Outside, ""),
+            ("X-Trace: sip%3a1%40pbx1%2Eexample.internal", Side::Outside, ""),
+            ("Call-Info: <http://10.0.0.77/x.jpg>", Side::Outside, ""),
+            ("Call-Info: <http://192.0.2.77/x.jpg>", Side::Outside, "Call-Info: <http://192.0.2.77/x.jpg>"),
+            ("Call-Info: <http://10.0.0.77/x.jpg>", Side::Inside, "Call-Info: <http://10.0.0.77/x.jpg>"),
+            ("Alert-Info: <http://127.0.0.1>;info=x", Side::Outside, "Alert-Info: <http://127.0.0.1>;info=x"),
             ("X-Trace: <sip:10.0.0.2:5060>", Side::Outside, ""),
             ("X-Trace: at example.com", Side::Outside, "X-Trace: at example.com"),
             ("X-Trace: at 192.168.1.20", Side::Inside, ""),
@@ -277,9 +260,10 @@ mod tests {
             ("P-Asserted-Identity: <sip:1@example.com>", Side::Outside, ""),
             ("P-Asserted-Identity: <sip:1@example.com>", Side::Inside, ""),
             ("Record-Route: <sip:10.0.0.10;lr>", Side::Outside, ""),
-            ("Refer-To: <sip:1002@10.0.0.10>", Side::Outside, "Refer-To: <sip:1002@example.com>"),
-            ("Refer-To: <sip:1002@203.0.113.10>", Side::Inside, "Refer-To: <sip:1002@example.com>"),
-            ("Refer-To: <sip:x@other.example>", Side::Inside, "Refer-To: <sip:x@other.example>"),
+            ("Referred-By: <sip:1002@10.0.0.10>", Side::Outside, "Referred-By: <sip:1002@example.com>"),
+            ("Referred-By: <sip:1002@203.0.113.10>", Side::Inside, "Referred-By: <sip:1002@example.com>"),
+            ("Referred-By: <sip:x@other.example>", Side::Inside, "Referred-By: <sip:x@other.example>"),
+            ("Referred-By: <sip:x@example.com?X=y>", Side::Outside, "Referred-By: <sip:x@example.com>"),
             ("Subject: a\n b", Side::Inside, "Subject: a b"),
         ] {
             let message = format!("{HEAD}{header}\nContent-Length: 0\n\n");
@@ -289,8 +273,8 @@ mod tests {
 
     #[test]
     fn hidden_hosts_in_a_text_become_the_domain() {
-        let text = "Message-Account: sip:a@10.0.0.2;x\r\nat PBX1.example.internal, not 110.0.0.2";
-        let expected = "Message-Account: sip:a@example.com;x\r\nat example.com, not 110.0.0.2";
+        let text = b"Message-Account: sip:a@10.0.0.2;x\r\nat PBX1.example.internal, not 110.0.0.2";
+        let expected = b"Message-Account: sip:a@example.com;x\r\nat example.com, not 110.0.0.2";
         assert_eq!(topology().masked(text, "example.com"), expected);
     }
 

@@ -174,3 +174,60 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
     }));
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::MediaRefused).count(), 3);
 }
+
+/// What the phone's REFER, with this target, is at the PBX.
+fn referred(bench: &mut Bench, flow: FlowId, cseq: u32, target: &str) -> String {
+    let refer = request("REFER", cseq, Some("desk"), "", "");
+    let refer = refer.replace("Max-Forwards", &format!("Refer-To: <{target}>\r\nMax-Forwards"));
+    bench.phone_says(flow, &refer);
+    bench.take("REFER").header(HeaderName::ReferTo)
+}
+
+#[test]
+fn a_transfer_names_the_other_call_as_the_other_side_knows_it() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
+    bench.sent.clear();
+    let inside = invite.header(HeaderName::CallId);
+
+    let target = |call_id: &str| {
+        format!("sip:2002@main.example?Replaces={call_id}%3Bto-tag%3Ddesk%3Bfrom-tag%3Dphone&X-Secret=1")
+    };
+    let mapped = format!("<sip:2002@main.example?Replaces={inside}%3Bto-tag%3Ddesk%3Bfrom-tag%3Dphone>");
+    assert_eq!(referred(&mut bench, flow, 2, &target("call-1")), mapped);
+    assert_eq!(referred(&mut bench, flow, 3, &target("no-call")), "<sip:2002@main.example>");
+    let elsewhere = target("call-1").replace("main.example", "other.example");
+    assert_eq!(
+        referred(&mut bench, flow, 4, &elsewhere),
+        mapped.replace("2002@main.example", "2002@other.example")
+    );
+
+    // The other way, and by a call that begins in the place of another.
+    for (call_id, expected) in [
+        (inside.as_str(), target("call-1").replace("&X-Secret=1", "")),
+        ("secretcid%4010.0.1.1", "sip:2002@main.example".to_owned()),
+    ] {
+        let refer = format!(
+            "REFER sip:1001@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.1.1;branch=z9hG4bK{}\r\n\
+             From: <sip:2001@main.example>;tag=desk\r\nTo: <sip:1001@main.example>;tag=phone\r\n\
+             Call-ID: {inside}\r\nCSeq: {} REFER\r\nContact: <sip:desk@10.0.1.1>\r\nRefer-To: <{}>\r\n\
+             Content-Length: 0\r\n\r\n",
+            call_id.len(),
+            200 - call_id.len(),
+            target(call_id)
+        );
+        bench.pbx_says(&refer);
+        assert_eq!(bench.take("REFER").header(HeaderName::ReferTo), format!("<{expected}>"));
+    }
+    let again = request("INVITE", 1, None, "application/sdp", OFFER)
+        .replace("call-1", "call-2")
+        .replace("Max-Forwards", "Replaces: call-1;to-tag=desk;from-tag=phone\r\nMax-Forwards")
+        .replace("z9hG4bKINVITE1", "z9hG4bKsecond");
+    bench.phone_says(flow, &again);
+    let replacing = bench.take("INVITE").header(HeaderName::Replaces);
+    assert_eq!(replacing, format!("{inside};to-tag=desk;from-tag=phone"));
+}

@@ -45,3 +45,34 @@ fn what_the_pbx_hides_becomes_the_domain_of_the_pbx_that_is_spoken_to() {
     bench.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(1), bytes: text.as_bytes() });
     assert_eq!(bench.take_answer(flow).unwrap().body(), "read by second.example");
 }
+
+#[test]
+fn what_grows_too_large_by_hiding_is_refused_and_never_lost() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let short = |text: String| text.replace("192.168.1.20", "a.aa");
+    bench.phone_says(flow, &short(request("MESSAGE", 1, None, "text/plain", &"a.aa ".repeat(12_400))));
+    assert_eq!(bench.take_answer(flow).and_then(|answer| answer.status()), Some(513));
+    assert!(bench.try_take("MESSAGE").is_none());
+    bench.phone_says(flow, &short(request("MESSAGE", 2, None, "text/plain", &"x".repeat(62_000))));
+    let message = bench.take("MESSAGE");
+    // An answer that grows keeps its status.
+    let said = format!("Content-Type: text/plain\r\n\r\n{}", "10.0.1.1 ".repeat(7_000));
+    bench.pbx_says(&message.answer(200, "d", &said));
+    let answer = bench.take_answer(flow).unwrap();
+    assert_eq!((answer.status(), answer.body()), (Some(200), ""));
+}
+
+#[test]
+fn a_body_in_another_character_set_hides_the_inside_as_well() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("MESSAGE", 1, None, "text/plain", "x"));
+    let message = bench.take("MESSAGE");
+    let said = "Content-Type: text/plain;charset=iso-8859-1\r\n\r\nGr?sse von sip%3Aa%4010.0.1.1";
+    let mut answer = message.answer(200, "d", said).into_bytes();
+    let place = answer.iter().rposition(|byte| *byte == b'?').unwrap();
+    answer[place] = 0xfc;
+    bench.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: &answer });
+    assert_eq!(bench.take_answer(flow).unwrap().body(), "Gr\u{fffd}sse von sip%3Aa%40main.example");
+}

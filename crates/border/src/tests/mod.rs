@@ -257,7 +257,7 @@ impl Bench {
         while let Some(output) = self.border.poll_output() {
             match output {
                 Output::Send { flow, to, bytes } => {
-                    let text = String::from_utf8(bytes.to_vec()).unwrap();
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
                     self.sent.push(Sent { at: self.now, flow, to, text });
                 }
                 Output::Event(event) => self.events.push(event),

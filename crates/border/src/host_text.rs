@@ -1,0 +1,210 @@
+//! Hosts in text that nobody parses: headers that we don't know, and bodies. A host counts wherever it stands as
+//! a word of its own, in any case, with its characters and what is around them escaped as in URIs or not
+//! (RFC 3986 §2.1), once or over and over. Works on bytes: a body need not be UTF-8.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+/// How often an escape may be escaped again and still be seen through.
+const ESCAPED_MAX: usize = 3;
+
+/// Whether `text` names `host`: not as a part of a longer name or address.
+pub(crate) fn names(text: &[u8], host: &str) -> bool {
+    find(text, 0, host.as_bytes()).is_some()
+}
+
+/// `text` with `domain` in the place of each of these hosts; an IPv6 address goes with its brackets.
+pub(crate) fn replaced<'a>(text: &[u8], hosts: impl Iterator<Item = &'a str>, domain: &str) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for host in hosts {
+        let Some(mut found) = find(&text, 0, host.as_bytes()) else { continue };
+        let mut written = Vec::with_capacity(text.len());
+        let mut from = 0;
+        loop {
+            let bracketed = text.get(from..found.start).is_some_and(|before| before.ends_with(b"["))
+                && text.get(found.end) == Some(&b']');
+            if bracketed {
+                found = found.start - 1..found.end + 1;
+            }
+            written.extend_from_slice(text.get(from..found.start).unwrap_or_default());
+            written.extend_from_slice(domain.as_bytes());
+            from = found.end;
+            match find(&text, from, host.as_bytes()) {
+                Some(next) => found = next,
+                None => break,
+            }
+        }
+        written.extend_from_slice(text.get(from..).unwrap_or_default());
+        text = written;
+    }
+    text
+}
+
+/// The addresses that stand in `text`, with escapes undone.
+pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
+    let mut readable = Cow::Borrowed(text);
+    let mut found: Vec<IpAddr> = literal_addresses(text).collect();
+    for _ in 0..ESCAPED_MAX {
+        if !readable.contains('%') {
+            break;
+        }
+        readable = wire::sip::unescape(&readable).into_owned().into();
+        found.extend(literal_addresses(&readable));
+    }
+    found
+}
+
+fn literal_addresses(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
+    text.split(|character: char| !(character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | ':')))
+        .flat_map(|word| {
+            let v4 = word.split(':').filter_map(|part| part.trim_matches('.').parse::<Ipv4Addr>().ok());
+            let v6 = word.trim_end_matches('.').parse::<Ipv6Addr>().ok();
+            v4.map(IpAddr::from).chain(v6.map(|v6| IpAddr::from(v6).to_canonical()))
+        })
+}
+
+/// Whether an address belongs to some network of its own and to nobody on the Internet. The loopback address
+/// itself names nothing: it stands in `Alert-Info` as the host of a ring tone's name.
+pub(crate) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = matches!(v4.octets(), [100, 64..=127, ..]);
+            v4.is_private() || v4.is_link_local() || shared || (v4.is_loopback() && v4 != Ipv4Addr::LOCALHOST)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// Where the next `host` stands from `from` on.
+fn find(text: &[u8], from: usize, host: &[u8]) -> Option<Range<usize>> {
+    let first = host.first()?;
+    let [lower, upper] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    // Nearly no byte begins it: the rest is looked at only where one does.
+    let begins = |byte: u8| byte == lower || byte == upper || byte == b'%';
+    let starts = text.iter().enumerate().skip(from).filter(|(_, byte)| begins(**byte));
+    starts.map(|(start, _)| start).find_map(|start| {
+        let end = match_at(text, start, host)?;
+        (is_boundary_before(text, start) && !text.get(end).is_some_and(is_part)).then_some(start..end)
+    })
+}
+
+/// Where `host` ends that begins at `start`.
+fn match_at(text: &[u8], start: usize, host: &[u8]) -> Option<usize> {
+    let mut at = start;
+    for wanted in host {
+        let (byte, length) = read(text.get(at..)?)?;
+        if !byte.eq_ignore_ascii_case(wanted) {
+            return None;
+        }
+        at += length;
+    }
+    Some(at)
+}
+
+/// The first character of `text` and how many bytes write it: `.`, `%2e`, `%252e`, …
+fn read(text: &[u8]) -> Option<(u8, usize)> {
+    let first = *text.first()?;
+    if first != b'%' {
+        return Some((first, 1));
+    }
+    let mut digits = 1;
+    while digits <= 2 * ESCAPED_MAX && text.get(digits..digits + 2) == Some(b"25") {
+        digits += 2;
+    }
+    let escaped = text.get(digits..digits + 2).and_then(|pair| {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let [high, low] = pair else { return None };
+        u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+    });
+    Some(escaped.map_or((first, 1), |byte| (byte, digits + 2)))
+}
+
+/// Whether a host may begin at `start`: after nothing, after a sign, or after an escape, whatever it stands for.
+fn is_boundary_before(text: &[u8], start: usize) -> bool {
+    let before = text.get(..start).unwrap_or_default();
+    let [rest @ .., high, low] = before else { return !before.last().is_some_and(is_part) };
+    let mut rest = rest;
+    while let Some(shorter) = rest.strip_suffix(b"25") {
+        rest = shorter;
+    }
+    let escape = high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && rest.ends_with(b"%");
+    escape || !is_part(low)
+}
+
+/// Whether a byte may stand within a name or address.
+fn is_part(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'-'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_behind_any_escape_and_not_in_a_longer_word() {
+        for (text, named) in [
+            ("abc%4010.0.0.2", true),
+            ("sip%3aa%4010.0.0.2%3b", true),
+            ("sip%3A10.0.0.2%2Fx", true),
+            ("a%254010.0.0.2", true),
+            ("a%25254010.0.0.2", true),
+            ("%5B10.0.0.2%5D", true),
+            ("10%2e0%2E0.2", true),
+            ("%31%30.0.0.%32", true),
+            ("10%252e0.0.2", true),
+            ("5%10.0.0.2", true),
+            ("_10.0.0.2_", true),
+            ("10.0.0.2.", true),
+            ("x10.0.0.2", false),
+            ("110.0.0.2", false),
+            ("10.0.0.21", false),
+            ("node-10.0.0.2", false),
+            ("10-0-0-2", false),
+            ("", false),
+            ("%", false),
+            ("%2", false),
+        ] {
+            assert_eq!(names(text.as_bytes(), "10.0.0.2"), named, "{text}");
+        }
+        assert!(names(b"\xff\x00PBX.lan\xfe", "pbx.lan"));
+    }
+
+    #[test]
+    fn hosts_are_replaced_in_bytes() {
+        let hosts = ["10.0.0.2", "fd00::2", "pbx.lan"];
+        let masked = |text: &[u8]| replaced(text, hosts.into_iter(), "d.example");
+        assert_eq!(masked(b"Gr\xfc\xdfe von sip:a@10.0.0.2"), b"Gr\xfc\xdfe von sip:a@d.example");
+        assert_eq!(masked(b"[fd00::2]:5060 10.0.0.2 PBX.LAN"), b"d.example:5060 d.example d.example");
+        assert_eq!(masked(b"sip%3Aa%4010.0.0.2%3B10%2e0%2e0%2e2"), b"sip%3Aa%40d.example%3Bd.example");
+        assert_eq!(masked(b"10.0.0.2 10.0.0.210.0.0.2"), b"d.example 10.0.0.210.0.0.2");
+    }
+
+    #[test]
+    fn a_long_text_full_of_hosts_is_replaced_in_one_pass() {
+        let text = b"a.aa ".repeat(12_000);
+        let masked = replaced(&text, ["a.aa"].into_iter(), "longer.example");
+        assert_eq!(masked.len(), 12_000 * "longer.example ".len());
+    }
+
+    #[test]
+    fn private_addresses_are_told_from_others() {
+        for (text, private) in [
+            ("<http://10.9.8.7/x.jpg>", true),
+            ("192.168.1.5:5060", true),
+            ("at 172.16.0.1.", true),
+            ("%40100.64.0.1%3B", true),
+            ("host%3D%5Bfd00%3A%3A1%5D", true),
+            ("[::ffff:10.1.1.1]", true),
+            ("fe80::1", true),
+            ("127.51.0.30", true),
+            ("<http://127.0.0.1/Bellcore-dr2>;info=x", false),
+            ("203.0.113.7 and 2001:db8::1", false),
+            ("v10.0.0.1", false),
+            ("1.10.0.0.1", false),
+            ("10:20:30 on 2026-11-21", false),
+        ] {
+            assert_eq!(addresses(text).into_iter().any(is_private), private, "{text}");
+        }
+    }
+}
