@@ -100,6 +100,8 @@ pub(crate) struct Call {
     /// Re-INVITEs, until they have theirs.
     pub(crate) changes: Vec<ForwardId>,
     pub(crate) paused: Vec<Paused>,
+    /// Somebody was told that its dialog led where nothing is sent.
+    pub(crate) target_refused: bool,
     pub(crate) state: CallState,
     pub(crate) started: WallTime,
     pub(crate) began: Instant,
@@ -301,6 +303,7 @@ impl Border {
             invite: None,
             changes: Vec::new(),
             paused: Vec::new(),
+            target_refused: false,
             state: CallState::Trying,
             started: self.now.wall,
             began: self.now.mono,

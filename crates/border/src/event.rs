@@ -124,6 +124,8 @@ codes! {
     RealmChanged = "realm_changed",
     /// A request on the inside face from an address that is neither PBX nor trusted.
     InsideStranger = "inside_stranger",
+    /// A PBX named an address as the other end of a call that nothing is sent to.
+    TargetRefused = "target_refused",
     /// A source was refused by a limit, without offence.
     SourceLimited = "source_limited",
     /// A name of the configuration cannot be looked up.

@@ -498,7 +498,7 @@ impl Border {
             contact_user: call.contact_users[to.index()].clone(),
             pbx: call.pbx,
         };
-        let (binding, pbx) = (call.binding, call.pbx);
+        let binding = call.binding;
         head.hop = match to {
             // The phone is where it registered last; its own idea of its address means nothing behind NAT.
             Side::Outside => {
@@ -506,7 +506,7 @@ impl Border {
                 self.flows.side(hop.flow)?;
                 (!self.is_blocked(hop.flow, hop.remote)).then_some(hop)?
             }
-            Side::Inside => self.hop_for_uri(&next, pbx)?,
+            Side::Inside => self.hop_in_dialog(&next, dialog.call)?,
         };
         Some(head)
     }

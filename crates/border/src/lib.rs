@@ -42,6 +42,7 @@ mod host_text;
 mod ingress;
 mod inside_registration;
 mod inspection;
+mod inside_route;
 pub mod interface;
 mod keys;
 mod media_plan;
@@ -113,6 +114,8 @@ pub struct Border {
     topology: topology::Topology,
     /// Connections that we asked for and that are not open yet.
     opening: BTreeMap<FlowId, SocketAddr>,
+    /// Connections to machines of the inside that are neither PBX nor trusted, the oldest first.
+    foreign: Vec<FlowId>,
     /// When the next health check of each PBX is due.
     health_checks: BTreeMap<usize, Instant>,
     /// Until when strangers on the inside face are not reported again.
@@ -160,6 +163,7 @@ impl Border {
             reports: report::Reports::default(),
             drops: DropCounts::default(),
             opening: BTreeMap::new(),
+            foreign: Vec::new(),
             health_checks: BTreeMap::new(),
             inside_strangers_until: None,
             unresolved: BTreeSet::new(),

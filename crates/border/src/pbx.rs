@@ -10,7 +10,7 @@ use guard::CallLimit;
 use sip::Hop;
 use wire::clock::Instant;
 use wire::net::{FlowId, Side, Transport};
-use wire::sip::{Essentials, HeaderName, Host, Message, Uri, Writer};
+use wire::sip::{Essentials, HeaderName, Message, Uri, Writer};
 
 use crate::Border;
 use crate::binding::{Binding, BindingId, Inside};
@@ -128,7 +128,7 @@ impl PbxState {
         self.answer_times.get(index).copied().unwrap_or_default()
     }
 
-    fn has_address(&self, ip: IpAddr) -> bool {
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
         self.targets.iter().any(|target| target.address.ip().to_canonical() == ip)
     }
 }
@@ -199,7 +199,7 @@ impl Border {
         may.then_some(id)
     }
 
-    fn is_trusted(&self, ip: IpAddr) -> bool {
+    pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
     }
 
@@ -241,7 +241,7 @@ impl Border {
         Some(Hop { flow, remote: target.address, transport: Transport::Tcp })
     }
 
-    fn inside_connection(&self, to: SocketAddr) -> Option<FlowId> {
+    pub(crate) fn inside_connection(&self, to: SocketAddr) -> Option<FlowId> {
         let opening = self.opening.iter().find(|(_, address)| **address == to).map(|(flow, _)| *flow);
         let open = || {
             self.flows
@@ -514,25 +514,6 @@ impl Border {
         for id in waiting {
             self.answer_waiting(id);
         }
-    }
-
-    /// Where an in-dialog request inside is sent: the address in the URI, or the PBX of the call.
-    pub(crate) fn hop_for_uri(&mut self, uri: &str, pbx: usize) -> Option<Hop> {
-        let default = self.pbxs.get(pbx).and_then(|pbx| pbx.targets.first().copied());
-        let Ok(parsed) = Uri::parse(uri) else { return self.hop_to_pbx(pbx) };
-        let Host::Ip(ip) = parsed.host else { return self.hop_to_pbx(pbx) };
-        let transport = match parsed.params.value("transport") {
-            Some(name) if name.eq_ignore_ascii_case("tcp") => Transport::Tcp,
-            Some(_) => Transport::Udp,
-            None => default
-                .filter(|target| target.address.ip().to_canonical() == ip.to_canonical())
-                .map_or(Transport::Udp, |target| target.transport),
-        };
-        let address = SocketAddr::new(ip, parsed.port.unwrap_or(5060));
-        if default.is_some_and(|target| target.address == address && target.transport == transport) {
-            return self.hop_to_pbx(pbx);
-        }
-        self.hop_inside(Target { transport, address }, None)
     }
 
     /// `host:port` of ours on a side, as others are told.

@@ -76,6 +76,7 @@ impl Code {
             | Self::Malformed
             | Self::Flood
             | Self::InsideStranger
+            | Self::TargetRefused
             | Self::SourceLimited
             | Self::CallLimited
             | Self::MediaRefused => true,
@@ -133,6 +134,7 @@ impl Code {
             | Self::MediaRefused
             | Self::PbxSingleContact
             | Self::InsideStranger
+            | Self::TargetRefused
             | Self::SourceLimited
             | Self::ClockStepped => Severity::Warning,
         }

@@ -175,6 +175,87 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::MediaRefused).count(), 3);
 }
 
+/// A call that the PBX accepted with this Contact, and the ACK for it.
+fn acknowledged(bench: &mut Bench, flow: FlowId, contact: &str) -> Sent {
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk").replace("sip:desk@10.0.1.1", contact));
+    bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
+    bench.take("ACK")
+}
+
+#[test]
+fn the_pbx_cannot_send_us_to_addresses_that_are_none_of_the_inside() {
+    for (contact, to) in [
+        ("sip:desk@10.0.5.5:5070", Some("10.0.5.5:5070")),
+        ("sip:desk@10.0.1.1:7000;transport=tcp", Some("10.0.1.1:7000")),
+        ("sip:desk@10.0.0.1:5060", Some("10.0.0.1:5060")),
+        ("sip:desk@127.0.0.1:46379;transport=tcp", None),
+        ("sip:desk@[::ffff:127.0.0.1]:46379;transport=tcp", None),
+        ("sip:desk@127.0.0.1", None),
+        ("sip:desk@10.0.0.1:22;transport=tcp", None),
+        ("sip:desk@203.0.113.10:5061;transport=tcp", None),
+        ("sip:desk@224.0.0.1", None),
+        ("sip:desk@169.254.169.254:80;transport=tcp", None),
+        ("sip:desk@255.255.255.255", None),
+        ("sip:desk@0.0.0.0", None),
+        ("sip:desk@[2001:db8::1]", None),
+        ("sip:desk@10.0.5.5:0", None),
+    ] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        let ack = acknowledged(&mut bench, flow, contact);
+        let expected = to.map_or(pbx_address(0), |to| to.parse().unwrap());
+        assert_eq!(ack.to, expected, "{contact}");
+        assert!(ack.text.starts_with(&format!("ACK {contact} SIP/2.0\r\n")), "{}", ack.text);
+        bench.phone_says(flow, &request("BYE", 2, Some("desk"), "", ""));
+        let bye = bench.take("BYE");
+        assert_eq!(bye.to, expected, "{contact}");
+        let told = bench.events.iter().filter(|event| event.code == Code::TargetRefused).count();
+        assert_eq!(told, usize::from(to.is_none()), "one event for {contact}");
+        if to.is_none() {
+            bench.pbx_says(&bye.answer(200, "desk", ""));
+            assert_eq!(bench.border.unfinished()[3], ("calls", 0));
+        }
+    }
+}
+
+#[test]
+fn connections_that_the_pbx_makes_us_open_have_a_bound() {
+    let bound = 64;
+    let mut config = Config { relays_max: 200, ..config() };
+    config.extensions[0].max_calls = 200;
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.registered(100);
+    for number in 0..=bound {
+        let of_call = |text: String| {
+            text.replace("call-1", &format!("call-{number}")).replace("z9hG4bK", &format!("z9hG4bK{number}"))
+        };
+        bench.phone_says(flow, &of_call(request("INVITE", 1, None, "application/sdp", OFFER)));
+        let invite = bench.take("INVITE");
+        let contact = format!("sip:desk@10.0.5.{};transport=tcp", number + 1);
+        bench.pbx_says(&accepted(&invite, "desk").replace("sip:desk@10.0.1.1", &contact));
+        bench.phone_says(flow, &of_call(request("ACK", 1, Some("desk"), "", "")));
+        let ack = bench.take("ACK");
+        assert_eq!(ack.to == pbx_address(0), number == bound, "the PBX gets what there is no room for");
+        bench.now += Duration::from_millis(100);
+    }
+    // One of them is there by now: it goes for the next.
+    let opened = bench.opening.remove(0);
+    let tuple = FiveTuple {
+        transport: Transport::Tcp,
+        local: "10.0.0.1:40000".parse().unwrap(),
+        remote: "10.0.5.1:5060".parse().unwrap(),
+    };
+    bench.put(Input::FlowOpened { flow: opened, side: Side::Inside, tuple, device: None });
+    bench.phone_says(
+        flow,
+        &request("BYE", 2, Some("desk"), "", "").replace("call-1", &format!("call-{bound}")),
+    );
+    assert_eq!(bench.take("BYE").to, format!("10.0.5.{}:5060", bound + 1).parse().unwrap());
+    assert!(bench.closed.contains(&opened));
+}
+
 /// What the phone's REFER, with this target, is at the PBX.
 fn referred(bench: &mut Bench, flow: FlowId, cseq: u32, target: &str) -> String {
     let refer = request("REFER", cseq, Some("desk"), "", "");
