@@ -1,11 +1,13 @@
 //! The answer to strangers: a challenge as the PBX would have sent it, after as long as it would have taken
 //! (contract section 2). From outside, a name that exists cannot be told from one that does not.
 //!
-//! The PBX is not asked about the name. It is asked something like it, a sample, at most twenty times a second
-//! however many strangers come: when that is answered, or would have been, so are they. While the PBX hangs they
-//! hang as well, as long as a phone whose REGISTER it owes an answer.
+//! The PBX is not asked about the name. It is asked something like it, a sample, for each stranger as long as those
+//! are twenty a second at most: he gets the very challenge that this brings, a nonce that the PBX would have given
+//! to anybody, and as late as it came. Who comes beyond that gets one made up after those (`made_up.rs`), when one
+//! of them is answered or would have been. While the PBX hangs they hang as well, as long as a phone whose REGISTER
+//! it owes an answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,27 +19,28 @@ use wire::sip::{HeaderName, Message, Writer};
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
 use crate::digest::{self, AuthState};
-use crate::entropy::Entropy;
 use crate::entry::EntryId;
 use crate::inside_registration::Registration;
+use crate::made_up;
 use crate::response::ClientUse;
 use crate::timers::{Deadline, Timer};
 use crate::topology::Topology;
 
 /// Challenges of a PBX that are remembered.
-pub(crate) const SHAPES: usize = 6;
-/// How many of them tell what is constant.
-const SHAPES_TELL: usize = 3;
+pub(crate) const SHAPES: usize = 24;
+/// Those that came within this time of the newest may hold the same time.
+const SHAPES_AGE: Duration = Duration::from_secs(1);
 
 /// What the last challenge of a PBX looked like, as it leaves us.
 pub(crate) struct ChallengeShape {
+    came: Instant,
     challenges: Vec<String>,
     /// The other headers that pass, in order.
     passed: Vec<(String, String)>,
 }
 
 impl ChallengeShape {
-    pub(crate) fn of(message: &Message<'_>, topology: &Topology, domain: &str) -> Self {
+    pub(crate) fn of(message: &Message<'_>, topology: &Topology, domain: &str, came: Instant) -> Self {
         let mut writer = Writer::response(401, "");
         topology.pass_headers(message, Side::Outside, domain, &[], &mut writer);
         let passed = Message::parse(&writer.finish(b""))
@@ -53,30 +56,67 @@ impl ChallengeShape {
             .values(HeaderName::WwwAuthenticate)
             .map(|value| wire::sip::unfold(value).into_owned())
             .collect();
-        Self { challenges, passed }
+        Self { came, challenges, passed }
     }
 }
 
-/// How soon after an answered sample the next may be sent; decoys in between take a recent answer time.
-const SAMPLE_GAP: Duration = Duration::from_millis(50);
-/// How soon after one that has no answer yet.
+/// Samples in any second; decoys beyond them take a recent answer time.
+const SAMPLES_MAX: usize = 20;
+const SAMPLES_TIME: Duration = Duration::from_secs(1);
+/// A PBX that owes an answer for so long is slow: it is asked no more for each.
+const SAMPLE_SLOW: Duration = Duration::from_millis(200);
+/// How soon a slow one is asked again.
 const SAMPLE_RETRY: Duration = Duration::from_millis(500);
+
+/// The samples of the last second, and the newest, oldest first.
+#[derive(Default)]
+pub(crate) struct Samples(VecDeque<Sample>);
 
 /// A question to the PBX's registrar in the place of strangers: how long does it take just now?
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
+struct Sample {
     sent: Instant,
     answered: bool,
-    /// The stranger who came first: its answer is his.
-    first: ServerId,
+    /// The stranger whose answer its own becomes.
+    stranger: ServerId,
+}
+
+/// What can be done for one more stranger.
+enum Sampling {
+    /// Ask for him.
+    Ask,
+    /// Let him wait for the answer to the sample that was sent then.
+    Join(Instant),
+    /// Answer him from what is known.
+    Enough,
+}
+
+impl Samples {
+    fn next(&mut self, now: Instant) -> Sampling {
+        let Some(newest) = self.0.back().copied() else { return Sampling::Ask };
+        while self.0.len() > 1 && self.0.front().is_some_and(|sample| now - sample.sent >= SAMPLES_TIME) {
+            self.0.pop_front();
+        }
+        if self.0.iter().any(|sample| !sample.answered && now - sample.sent >= SAMPLE_SLOW) {
+            let retry = newest.answered || now - newest.sent >= SAMPLE_RETRY;
+            return if retry { Sampling::Ask } else { Sampling::Join(newest.sent) };
+        }
+        match (self.0.len() < SAMPLES_MAX, newest.answered) {
+            (true, _) => Sampling::Ask,
+            (false, false) => Sampling::Join(newest.sent),
+            (false, true) => Sampling::Enough,
+        }
+    }
 }
 
 /// A stranger who waits for his answer.
 struct Decoy {
     ask: Ask,
     pbx: usize,
-    /// The sample whose answer he waits for.
+    /// When the sample whose answer he waits for was sent.
     sample: Option<Instant>,
+    /// The challenge that was asked for in his place.
+    own: Option<ChallengeShape>,
     /// When the PBX would have answered him, as it answered others of late.
     earliest: Instant,
     deadline: Deadline,
@@ -107,16 +147,15 @@ impl Border {
             ask,
             pbx,
             sample: None,
+            own: None,
             deadline: Deadline::default(),
         };
-        match self.pbxs[pbx].sample {
-            Some(Sample { sent, answered: true, .. }) if now - sent < SAMPLE_GAP => {}
-            Some(Sample { sent, answered: false, .. }) if now - sent < SAMPLE_RETRY => {
-                decoy.sample = Some(sent);
-            }
-            // Without digest extensions no name is asked about at the PBX: there is nothing to be like.
-            Some(_) | None => {
-                if let Some(entry) = self.entries.any_digest() {
+        // Without digest extensions no name is asked about at the PBX: there is nothing to be like.
+        if let Some(entry) = self.entries.any_digest() {
+            match self.pbxs[pbx].samples.next(now) {
+                Sampling::Enough => {}
+                Sampling::Join(sent) => decoy.sample = Some(sent),
+                Sampling::Ask => {
                     if !self.send_sample(pbx, entry, decoy.ask.server) {
                         return self.refuse_for_now(&decoy.ask);
                     }
@@ -136,24 +175,28 @@ impl Border {
         self.decoys.waiting.insert(server, decoy);
     }
 
-    fn send_sample(&mut self, pbx: usize, entry: EntryId, first: ServerId) -> bool {
+    fn send_sample(&mut self, pbx: usize, entry: EntryId, stranger: ServerId) -> bool {
         let sent = self.now.mono;
         // One that has no answer yet stands in nobody's way: each is a series of its own.
         let series = self.entropy.word();
         let registration = Registration { entry, pbx, series: &series, contact: None, user_agent: None };
         let prepared = self.build_register(&registration, &mut AuthState::default());
-        self.pbxs[pbx].sample = Some(Sample { sent, answered: false, first });
-        prepared.and_then(|prepared| self.send_request(prepared, ClientUse::Sample { pbx, sent })).is_some()
+        self.pbxs[pbx].samples.0.push_back(Sample { sent, answered: false, stranger });
+        let using = ClientUse::Sample { pbx, sent, stranger };
+        prepared.and_then(|prepared| self.send_request(prepared, using)).is_some()
     }
 
     /// A sample has its answer, and so has the stranger for whom it was sent.
-    pub(crate) fn on_sample_answered(&mut self, pbx: usize, sent: Instant) {
-        let Some(sample) = self.pbxs[pbx].sample.as_mut().filter(|sample| sample.sent == sent) else {
-            return;
-        };
-        sample.answered = true;
-        if let Some(decoy) = self.decoys.waiting.get_mut(&sample.first) {
-            decoy.earliest = self.now.mono;
+    pub(crate) fn on_sample_answered(&mut self, pbx: usize, stranger: ServerId, message: &Message<'_>) {
+        let samples = &mut self.pbxs[pbx].samples.0;
+        if let Some(sample) = samples.iter_mut().find(|sample| sample.stranger == stranger) {
+            sample.answered = true;
+        }
+        let Some(decoy) = self.decoys.waiting.get_mut(&stranger) else { return };
+        decoy.earliest = self.now.mono;
+        if message.value(HeaderName::WwwAuthenticate).is_some() {
+            let domain = &self.config.pbx[pbx].domain;
+            decoy.own = Some(ChallengeShape::of(message, &self.topology, domain, self.now.mono));
         }
     }
 
@@ -200,124 +243,73 @@ impl Border {
         if !decoy.deadline.fired(now, Timer::Decoy(server), &mut self.timers) {
             return;
         }
-        let (pbx, held) = (decoy.pbx, decoy.sample.is_some());
+        let (pbx, held, own) = (decoy.pbx, decoy.sample.is_some(), decoy.own.take());
         let Some(ask) = self.drop_decoy(server) else { return };
         if held {
             self.refuse_for_now(&ask);
         } else {
-            self.challenge_like(pbx, &ask);
+            self.challenge(pbx, &ask, own);
         }
     }
 
-    /// A challenge as this PBX writes them.
-    pub(crate) fn challenge_like(&mut self, pbx: usize, ask: &Ask) {
+    /// A challenge as this PBX writes them: its own, or one made up after those that it wrote of late.
+    pub(crate) fn challenge(&mut self, pbx: usize, ask: &Ask, own: Option<ChallengeShape>) {
         let Ok(request) = Message::parse(&ask.bytes) else { return };
         let tag = self.entropy.word();
         let mut writer =
             sip::response::response(&request, ask.hop.remote, 401, reason_phrase(401), Some(&tag));
         let source = ask.hop.remote.ip();
-        let shapes = &self.pbxs[pbx].shapes;
-        match shapes.back() {
-            Some(newest) => {
-                for (line, challenge) in newest.challenges.iter().enumerate() {
-                    let seen = || shapes.iter().filter_map(|shape| shape.challenges.get(line));
-                    let opaques: Vec<String> = seen().filter_map(|it| digest::given_opaque(it)).collect();
-                    let nonces: Vec<String> = seen().filter_map(|it| digest::nonce_of(it)).collect();
-                    let inner = redrawn(&opaques, &mut self.entropy);
-                    let opaque = self.keys.seal_opaque(source, self.now.wall, inner.as_deref());
-                    let (old, new) = (nonces.last().cloned(), redrawn(&nonces, &mut self.entropy));
-                    let Some(challenge) = sip::auth::challenge_with(challenge, &opaque) else { continue };
-                    let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-                    let (old, new) = (format!("nonce=\"{old}\""), format!("nonce=\"{new}\""));
-                    writer.header("WWW-Authenticate", challenge.replacen(&old, &new, 1));
-                }
-                for (name, value) in &newest.passed {
-                    writer.header(name, value);
-                }
+        let shape = own.or_else(|| self.made_up_shape(pbx));
+        for challenge in shape.iter().flat_map(|shape| &shape.challenges) {
+            let inner = digest::given_opaque(challenge);
+            let opaque = self.keys.seal_opaque(source, self.now.wall, inner.as_deref());
+            if let Some(challenge) = sip::auth::challenge_with(challenge, &opaque) {
+                writer.header("WWW-Authenticate", challenge);
             }
-            None => {
-                let realm = self.realm_or_domain(pbx);
-                let nonce = self.entropy.word();
-                let opaque = self.keys.seal_opaque(source, self.now.wall, None);
-                writer.header(
-                    "WWW-Authenticate",
-                    format_args!(
-                        "Digest realm=\"{realm}\", nonce=\"{nonce}\", opaque=\"{opaque}\", algorithm=MD5, qop=\"auth\""
-                    ),
-                );
-            }
+        }
+        for (name, value) in shape.iter().flat_map(|shape| &shape.passed) {
+            writer.header(name, value);
+        }
+        if shape.is_none() {
+            let realm = self.realm_or_domain(pbx);
+            let nonce = self.entropy.word();
+            let opaque = self.keys.seal_opaque(source, self.now.wall, None);
+            writer.header(
+                "WWW-Authenticate",
+                format_args!(
+                    "Digest realm=\"{realm}\", nonce=\"{nonce}\", opaque=\"{opaque}\", algorithm=MD5, qop=\"auth\""
+                ),
+            );
         }
         let bytes = Bytes::from(writer.finish(b""));
         self.transactions.respond(ask.server, 401, bytes, self.now.mono);
     }
 
+    /// The newest challenge with another nonce and opaque; none where the PBX never challenged.
+    fn made_up_shape(&mut self, pbx: usize) -> Option<ChallengeShape> {
+        let shapes = &self.pbxs[pbx].shapes;
+        let newest = shapes.back()?;
+        let recent = shapes.iter().filter(|shape| newest.came - shape.came < SHAPES_AGE).count();
+        let told_by = if recent >= made_up::TELL { recent } else { shapes.len() };
+        let mut challenges = Vec::with_capacity(newest.challenges.len());
+        for (line, challenge) in newest.challenges.iter().enumerate() {
+            let seen = || shapes.iter().skip(shapes.len() - told_by).filter_map(|it| it.challenges.get(line));
+            let mut text = challenge.clone();
+            for (name, of) in [("nonce", digest::nonce_of as fn(&str) -> _), ("opaque", digest::given_opaque)]
+            {
+                let values: Vec<String> = seen().filter_map(|it| of(it)).collect();
+                let (Some(old), Some(new)) = (of(challenge), made_up::another(&values, &mut self.entropy))
+                else {
+                    continue;
+                };
+                text = text.replacen(&format!("{name}=\"{old}\""), &format!("{name}=\"{new}\""), 1);
+            }
+            challenges.push(text);
+        }
+        Some(ChallengeShape { came: newest.came, challenges, passed: newest.passed.clone() })
+    }
+
     fn realm_or_domain(&self, pbx: usize) -> String {
         self.pbxs[pbx].realm.clone().unwrap_or_else(|| self.config.pbx[pbx].domain.clone())
-    }
-}
-
-/// Another value as the PBX would give one, from those that it gave last: what is the same in all of them
-/// stays (a time, a constant), the rest is drawn anew, letters as letters of their case and digits as digits,
-/// within a run of hexadecimal digits as such.
-fn redrawn(seen: &[String], entropy: &mut Entropy) -> Option<String> {
-    let newest = seen.last()?;
-    let same = |place: usize, character: char| {
-        seen.len() >= SHAPES_TELL && seen.iter().all(|other| other.chars().nth(place) == Some(character))
-    };
-    let mut text = String::with_capacity(newest.len());
-    let mut place = 0;
-    for run in newest.split_inclusive(|character: char| !character.is_ascii_alphanumeric()) {
-        let word = run.trim_end_matches(|character: char| !character.is_ascii_alphanumeric());
-        let hex = word.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
-        for character in run.chars() {
-            text.push(if same(place, character) { character } else { drawn(character, hex, entropy) });
-            place += 1;
-        }
-    }
-    Some(text)
-}
-
-/// A character of the same kind.
-fn drawn(character: char, hex: bool, entropy: &mut Entropy) -> char {
-    let from = |alphabet: &[u8], entropy: &mut Entropy| {
-        let index = usize::try_from(entropy.below(alphabet.len() as u64)).unwrap_or(0);
-        alphabet.get(index).map_or(character, |byte| char::from(*byte))
-    };
-    match character {
-        'a'..='f' | '0'..='9' if hex => from(b"0123456789abcdef", entropy),
-        'a'..='z' => from(b"abcdefghijklmnopqrstuvwxyz", entropy),
-        'A'..='Z' => from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", entropy),
-        '0'..='9' => from(b"0123456789", entropy),
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(seen: &[&str]) -> String {
-        let seen: Vec<String> = seen.iter().map(|text| (*text).to_owned()).collect();
-        redrawn(&seen, &mut Entropy::new([3; 32])).unwrap()
-    }
-
-    #[test]
-    fn a_redrawn_nonce_keeps_its_shape() {
-        let fresh = of(&["aZ3+/="]);
-        assert!(
-            fresh.len() == 6 && fresh.ends_with("+/=") && fresh.starts_with(|c: char| c.is_ascii_lowercase())
-        );
-        let hex = of(&["00ff00ff"]);
-        assert!(hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && hex != "00ff00ff");
-    }
-
-    #[test]
-    fn what_the_pbx_repeats_is_repeated() {
-        let fresh = of(&["1795255813/f374aa", "1795255813/a285bb", "1795255813/0099cc"]);
-        let (time, rest) = fresh.split_once('/').unwrap();
-        assert_eq!(time, "1795255813");
-        assert!(rest.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest != "0099cc", "{rest}");
-        assert_eq!(of(&["5ccc", "5ccc", "5ccc"]), "5ccc");
-        assert_eq!(redrawn(&[], &mut Entropy::new([3; 32])), None);
     }
 }

@@ -207,7 +207,7 @@ pub(crate) fn base32(bytes: &[u8]) -> String {
 }
 
 /// RFC 4648 base64url without padding.
-fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     encode(bytes, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", 6)
 }
 
@@ -229,7 +229,8 @@ fn encode(bytes: &[u8], alphabet: &[u8], bits: u32) -> String {
     text
 }
 
-fn from_base64url(text: &str) -> Option<Vec<u8>> {
+/// Undoes [`base64url`].
+pub(crate) fn from_base64url(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut pool, mut held) = (0_u32, 0_u32);
     for character in text.bytes() {

@@ -45,6 +45,7 @@ mod inspection;
 mod inside_route;
 pub mod interface;
 mod keys;
+mod made_up;
 mod media_plan;
 mod node;
 mod pass_through;

@@ -202,7 +202,7 @@ impl Border {
                 }
             }),
             // Any other refusal would tell this name from one that does not exist.
-            _ => self.challenge_like(passed.pbx, &passed.ask),
+            _ => self.challenge(passed.pbx, &passed.ask, None),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::Border;
 use crate::binding::{Binding, BindingId, Inside};
 use crate::command::PbxHealth;
 use crate::config::{self, Authentication};
-use crate::decoy::{ChallengeShape, Sample};
+use crate::decoy::{ChallengeShape, Samples};
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
@@ -66,8 +66,8 @@ pub(crate) struct PbxState {
     /// What its last challenges looked like, for decoys; the newest last.
     pub(crate) shapes: VecDeque<ChallengeShape>,
     answer_times: VecDeque<Duration>,
-    /// The newest question that was asked in the place of strangers.
-    pub(crate) sample: Option<Sample>,
+    /// The questions that were asked in the place of strangers.
+    pub(crate) samples: Samples,
     /// Whose turn it is to be asked for its contacts.
     turn: usize,
     query_auth: AuthState,
@@ -91,7 +91,7 @@ impl PbxState {
             realm: config.realm.clone(),
             shapes: VecDeque::new(),
             answer_times: VecDeque::new(),
-            sample: None,
+            samples: Samples::default(),
             turn: 0,
             query_auth: AuthState::default(),
         }
@@ -536,12 +536,16 @@ impl Border {
     pub(crate) fn learn_challenge(&mut self, pbx: usize, sent: Instant, message: &Message<'_>) {
         if message.value(HeaderName::WwwAuthenticate).is_some() {
             self.pbxs[pbx].answered_in(self.now.mono - sent);
+            // One that only renews a nonce is no answer to somebody who comes for the first time.
+            if message.values(HeaderName::WwwAuthenticate).any(crate::digest::is_stale) {
+                return;
+            }
             let domain = self.config.pbx[pbx].domain.clone();
             let shapes = &mut self.pbxs[pbx].shapes;
             if shapes.len() == crate::decoy::SHAPES {
                 shapes.pop_front();
             }
-            shapes.push_back(ChallengeShape::of(message, &self.topology, &domain));
+            shapes.push_back(ChallengeShape::of(message, &self.topology, &domain, self.now.mono));
         }
     }
 }

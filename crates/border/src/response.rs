@@ -1,7 +1,7 @@
 //! Responses to our own requests, and what becomes of requests that get none.
 
 use bytes::Bytes;
-use sip::{ClientId, Hop, TransactionEvent};
+use sip::{ClientId, Hop, ServerId, TransactionEvent};
 use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{Essentials, Message, Method};
@@ -66,7 +66,7 @@ pub(crate) enum ClientUse {
     /// The health check.
     Options { pbx: usize, sent: Instant },
     /// The question that is asked in the place of strangers.
-    Sample { pbx: usize, sent: Instant },
+    Sample { pbx: usize, sent: Instant, stranger: ServerId },
     /// A phone's REGISTER whose challenge is the PBX's matter.
     PassedRegister(Box<PassedRegister>),
     /// A request of one side, on the other.
@@ -107,11 +107,11 @@ impl Border {
                     self.on_query_response(pbx, (entry, sent), message, code);
                 }
             }
-            ClientUse::Sample { pbx, sent } => {
-                let (pbx, sent) = (*pbx, *sent);
+            ClientUse::Sample { pbx, sent, stranger } => {
+                let (pbx, sent, stranger) = (*pbx, *sent, *stranger);
                 if is_final {
                     self.clients.remove(&client);
-                    self.on_sample_answered(pbx, sent);
+                    self.on_sample_answered(pbx, stranger, message);
                     self.registrar_heard(pbx, sent, message);
                 }
             }
@@ -219,7 +219,7 @@ impl Border {
             Some(ClientUse::Query { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::Options { pbx, sent }) => self.on_check_missed(pbx, sent, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(client, &passed),
-            Some(ClientUse::Sample { pbx, sent }) => self.on_sample_lost(pbx, sent, why),
+            Some(ClientUse::Sample { pbx, sent, .. }) => self.on_sample_lost(pbx, sent, why),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
             Some(ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }

@@ -82,7 +82,7 @@ fn many_strangers_cost_the_pbx_little_and_wait_like_the_first() {
         flows.push(flow);
     }
     let asked = bench.sent[before..].iter().filter(|sent| sent.flow == INSIDE_UDP).count();
-    assert_eq!(asked, 1, "one question for all of them");
+    assert_eq!(asked, 20, "so many questions a second for all of them");
     assert!(bench.sent.iter().all(|sent| !sent.text.contains("sip:47")), "none of their names");
     bench.pass(Duration::from_millis(20));
     pbx_answers(&mut bench, CHALLENGE);
@@ -90,6 +90,47 @@ fn many_strangers_cost_the_pbx_little_and_wait_like_the_first() {
     for flow in flows {
         assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(401));
     }
+}
+
+/// The nonce that a stranger was given.
+fn nonce(bench: &mut Bench, flow: FlowId) -> String {
+    let challenge = bench.final_answer(flow).unwrap().header(HeaderName::WwwAuthenticate);
+    crate::digest::nonce_of(&challenge).unwrap()
+}
+
+#[test]
+fn a_name_that_does_not_exist_gets_a_nonce_of_the_pbx_as_one_that_does() {
+    let mut bench = Bench::with_pbx_up(config());
+    let mut given = Vec::new();
+    for number in 0..10 {
+        let flows = [0, 1].map(|second| bench.connect(100 + 2 * number + second, None));
+        bench.phone_says(flows[0], &register("4711", 1));
+        bench.phone_says(flows[1], &register("4712", 1));
+        bench.pass(Duration::from_millis(3));
+        // Each question has a nonce of its own, and they are answered in any order.
+        let mut asked = [bench.take("REGISTER"), bench.take("REGISTER")];
+        asked.reverse();
+        let mut own = Vec::new();
+        for (index, asked) in asked.iter().enumerate() {
+            own.push(format!("n{number}o{index}"));
+            bench.pbx_says(&asked.answer(401, "pbx", &CHALLENGE.replace("abc", &own[index])));
+        }
+        bench.pass(Duration::ZERO);
+        assert_eq!(flows.map(|flow| nonce(&mut bench, flow)), [own[1].clone(), own[0].clone()]);
+        given.extend(own);
+        bench.pass(Duration::from_millis(90));
+    }
+    // The second's questions are used up: now they are made up after those.
+    let flow = bench.connect(150, None);
+    bench.phone_says(flow, &register("4711", 1));
+    assert!(bench.try_take("REGISTER").is_none());
+    bench.pass(Duration::from_millis(10));
+    let made_up = nonce(&mut bench, flow);
+    assert!(made_up.len() == 4 && made_up.starts_with('n') && made_up.contains('o'), "{made_up}");
+    bench.pass(Duration::from_millis(200));
+    let flow = bench.connect(151, None);
+    bench.phone_says(flow, &register("4711", 1));
+    assert!(bench.try_take("REGISTER").is_some(), "and then there are others");
 }
 
 #[test]
