@@ -117,6 +117,14 @@ impl<'a> Leaf<'a> {
         }
     }
 
+    /// How many CAs it allows between itself and a device (RFC 5280 §4.2.1.9), where it sets a bound. One that
+    /// cannot be read allows none.
+    pub(crate) fn path_len(&self) -> Option<usize> {
+        let Some(certificate) = &self.0 else { return Some(0) };
+        let constraints = certificate.basic_constraints().ok().flatten()?.value;
+        constraints.path_len_constraint.map(|most| usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
     /// Subject, issuer and dates in one line.
     pub(crate) fn describe(&self) -> String {
         let Some(certificate) = &self.0 else { return "a certificate that cannot be read".into() };

@@ -4,6 +4,7 @@
 //! rotate; rustls restores the client's chain from a ticket without a check, so the chain is verified again
 //! on every resumption. Never sends a byte of SIP, never early data. RFC 8446, RFC 5246, RFC 5077.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use wire::net::{HandshakeFault, VerifiedDevice};
 use crate::certificate::{IdentityField, Leaf, printable};
 use crate::counters::{Count, Counters};
 use crate::one_alert::{self, Socket};
-use crate::verifier::{self, DeviceVerifier, Refusal, Verification};
+use crate::verifier::{self, DeviceCas, DeviceVerifier, Refusal, Verification};
 
 /// Characters of the reason for which a handshake broke off.
 const REASON_CHARS_MAX: usize = 200;
@@ -119,11 +120,10 @@ impl ServerIdentity {
         let chain = certificates(&files.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&files.private_key)
             .map_err(|error| pem_error(&files.private_key, "private key", error))?;
-        let device_cas = files
-            .device_ca
-            .iter()
-            .map(|ca| Ok((roots(&ca.file)?, ca.identity)))
-            .collect::<Result<Vec<_>, TlsError>>()?;
+        let mut device_cas = Vec::new();
+        for ca in &files.device_ca {
+            device_cas.extend(read_device_cas(ca)?);
+        }
         let parts = Parts { chain, key, device_cas, client_auth: files.client_auth };
         Self::build(parts, Arc::new(DefaultTimeProvider)).map_err(|problem| match problem {
             BuildError::Server(problem) => TlsError::Server {
@@ -193,7 +193,7 @@ impl ServerIdentity {
 pub(crate) struct Parts {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
-    pub(crate) device_cas: Vec<(RootCertStore, IdentityField)>,
+    pub(crate) device_cas: Vec<DeviceCas>,
     pub(crate) client_auth: ClientAuth,
 }
 
@@ -265,16 +265,19 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(all)
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in certificates(file)?.into_iter().enumerate() {
-        roots.add(certificate).map_err(|error| TlsError::DeviceCa {
-            file: file.to_owned(),
+/// The device CAs of one file, those with the same path length together.
+fn read_device_cas(ca: &DeviceCa) -> Result<Vec<DeviceCas>, TlsError> {
+    let mut by_path_len: BTreeMap<Option<usize>, RootCertStore> = BTreeMap::new();
+    for (index, certificate) in certificates(&ca.file)?.into_iter().enumerate() {
+        let roots = by_path_len.entry(Leaf::read(&certificate).path_len());
+        roots.or_insert_with(RootCertStore::empty).add(certificate).map_err(|error| TlsError::DeviceCa {
+            file: ca.file.clone(),
             number: index + 1,
             problem: verifier::in_words(&error),
         })?;
     }
-    Ok(roots)
+    let identity = ca.identity;
+    Ok(by_path_len.into_iter().map(|(path_len, roots)| DeviceCas { roots, path_len, identity }).collect())
 }
 
 fn pem_error(file: &Path, wanted: &'static str, error: pem::Error) -> TlsError {

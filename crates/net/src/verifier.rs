@@ -3,7 +3,9 @@
 //! To the client every failure is the same `access_denied`; the true cause is left in a slot of the
 //! verifier, from which the connection takes it. That is exact without a verifier for each connection: the
 //! check runs within one poll of the handshake on the one thread of the doors, and the slot is emptied after every
-//! poll. Never weaker than the stock verifier, never a second opinion. RFC 5280 §6, RFC 8446 §4.4.2.4.
+//! poll. Never weaker than the stock verifier, never a second opinion. The stock verifier asks nothing of a trust
+//! anchor; the path length that a device CA allows itself is kept by showing it no more of a chain than that.
+//! RFC 5280 §4.2.1.9, §6, RFC 8446 §4.4.2.4.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,26 +43,37 @@ pub(crate) struct DeviceVerifier {
     verification: Mutex<Option<Verification>>,
 }
 
+/// Device CAs that are alike.
+#[derive(Debug)]
+pub(crate) struct DeviceCas {
+    pub(crate) roots: RootCertStore,
+    /// How many CAs there may be between one of them and a device, where they say it.
+    pub(crate) path_len: Option<usize>,
+    /// The field that they vouch for.
+    pub(crate) identity: IdentityField,
+}
+
 #[derive(Debug)]
 struct DeviceCaSet {
     stock: Arc<dyn ClientCertVerifier>,
+    path_len: Option<usize>,
     identity: IdentityField,
 }
 
 impl DeviceVerifier {
-    /// A verifier for the roots of each device CA file, in order, each with the field that it vouches for.
+    /// A verifier for these device CAs, in order.
     pub(crate) fn new(
-        device_cas: Vec<(RootCertStore, IdentityField)>,
+        device_cas: Vec<DeviceCas>,
         mandatory: bool,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
-        let hints = device_cas.iter().flat_map(|(roots, _)| roots.subjects()).collect();
+        let hints = device_cas.iter().flat_map(|cas| cas.roots.subjects()).collect();
         let device_cas = device_cas
             .into_iter()
-            .map(|(roots, identity)| {
+            .map(|DeviceCas { roots, path_len, identity }| {
                 let provider = Arc::clone(provider);
                 let stock = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
-                Ok(DeviceCaSet { stock, identity })
+                Ok(DeviceCaSet { stock, path_len, identity })
             })
             .collect::<Result<_, VerifierBuilderError>>()?;
         Ok(Self { device_cas, hints, mandatory, verification: Mutex::new(None) })
@@ -143,6 +156,9 @@ impl DeviceCaSet {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), (HandshakeFault, Error)> {
+        // A chain comes in order, so that what is left out could only lead to a longer one.
+        let shown = self.path_len.map_or(intermediates.len(), |most| most.min(intermediates.len()));
+        let intermediates = intermediates.get(..shown).unwrap_or_default();
         let Err(error) = self.stock.verify_client_cert(leaf, intermediates, now) else { return Ok(()) };
         let fault = fault_of(&error);
         if !matches!(fault, HandshakeFault::CertExpired | HandshakeFault::CertNotYetValid) {

@@ -1,5 +1,6 @@
 //! Tests on real sockets on loopback, with certificates minted for each test.
 
+mod chain;
 mod handshake;
 mod limits;
 mod names;

@@ -15,8 +15,9 @@ use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
-use crate::certificate::IdentityField;
+use crate::certificate::{IdentityField, Leaf};
 use crate::tls::{ClientAuth, Parts, ServerIdentity};
+use crate::verifier::DeviceCas;
 
 /// A clock that stands until it is set.
 #[derive(Debug)]
@@ -79,13 +80,39 @@ impl Default for Device<'_> {
 
 impl Ca {
     pub(super) fn new(name: &str) -> Self {
+        Self::with_path_len(name, None)
+    }
+
+    /// One that allows so many CAs below itself.
+    pub(super) fn with_path_len(name: &str, most: Option<u8>) -> Self {
+        let (params, key) = Self::params(name, most);
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// A CA below this one.
+    pub(super) fn intermediate(&self, name: &str) -> Self {
+        let (params, key) = Self::params(name, None);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn params(name: &str, most: Option<u8>) -> (CertificateParams, KeyPair) {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), certificate }
+        params.is_ca = IsCa::Ca(most.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
+        (params, KeyPair::generate().unwrap())
+    }
+
+    pub(super) fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// As a listener gets it from its file.
+    pub(super) fn device_cas(&self, identity: IdentityField) -> DeviceCas {
+        let path_len = Leaf::read(&self.certificate).path_len();
+        DeviceCas { roots: self.roots(), path_len, identity }
     }
 
     pub(super) fn roots(&self) -> RootCertStore {
@@ -159,7 +186,7 @@ impl Pki {
         let parts = Parts {
             chain: self.server.chain.clone(),
             key: self.server.key(),
-            device_cas: device_cas.iter().map(|(ca, field)| (ca.roots(), *field)).collect(),
+            device_cas: device_cas.iter().map(|(ca, field)| ca.device_cas(*field)).collect(),
             client_auth,
         };
         let clock = Arc::<TestClock>::clone(&self.clock);
