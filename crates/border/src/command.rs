@@ -144,6 +144,8 @@ pub struct BlockView {
     pub remaining: Duration,
     /// The last offences, in words.
     pub evidence: String,
+    /// The entry of the allow list that takes all effect from it.
+    pub allowed_as: Option<String>,
 }
 
 /// A row of `portcullis allow list`.
@@ -194,6 +196,8 @@ pub struct StatusView {
     pub blocks: usize,
     /// Open relays.
     pub relays: usize,
+    /// Whether the last write failed: what changes now is lost by a restart.
+    pub store_failing: bool,
     /// What went no further, and why.
     pub drops: DropCounts,
 }

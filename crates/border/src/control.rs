@@ -121,11 +121,22 @@ impl Border {
         if holds { "; the PBX in it goes on: blocks hold on the outside only" } else { "" }
     }
 
+    /// Blocks that stay on their list and hold no longer, now that their addresses are allowed.
+    fn note_of_blocks(&self, allowed: &Prefix) -> String {
+        let blocked: Vec<_> = self.guard.blocks().filter(|entry| allowed.covers(&entry.prefix)).collect();
+        let named = first_few(blocked.iter().map(|entry| entry.prefix.to_string()), ", ");
+        match blocked.len() {
+            0 => String::new(),
+            1 => format!("; the block of {named} is without effect from now on"),
+            counted => format!("; {counted} blocks in it are without effect from now on: {named}"),
+        }
+    }
+
     fn block_add(&mut self, id: u64, prefix: Prefix, time: Option<Duration>, why: String) {
         let (phones, named) = self.registered_within(&prefix);
         match self.guard.block(prefix, time, why, self.now) {
             Ok(entry) => {
-                let seconds = entry.length.as_secs();
+                let time = in_words(entry.length);
                 let cut_off = match phones {
                     0 => String::new(),
                     _ => format!("; it cuts off {}: {named}", count_of_phones(phones)),
@@ -136,10 +147,7 @@ impl Border {
                         "" => String::new(),
                         why => format!(": {why}"),
                     };
-                    (
-                        format!("{prefix} is blocked for {seconds} s by the operator{why}"),
-                        "nothing to do".into(),
-                    )
+                    (format!("{prefix} is blocked for {time} by the operator{why}"), "nothing to do".into())
                 });
                 let ended = match self.lists_changed() {
                     0 => String::new(),
@@ -147,8 +155,7 @@ impl Border {
                     calls => format!("; {calls} calls were ended"),
                 };
                 let pbx = self.note_of_pbx(&prefix);
-                let answer =
-                    Answer::Done(format!("{prefix} is blocked for {seconds} s{cut_off}{ended}{pbx}"));
+                let answer = Answer::Done(format!("{prefix} is blocked for {time}{cut_off}{ended}{pbx}"));
                 self.persist_block_for(&entry, id, answer);
             }
             Err(error) => self.refuse_command(id, &error),
@@ -202,7 +209,8 @@ impl Border {
         };
         match self.guard.allow(entry.clone()) {
             Ok(()) => {
-                let answer = Answer::Done(format!("{prefix} is allowed as \"{}\"", entry.name));
+                let unblocked = self.note_of_blocks(&prefix);
+                let answer = Answer::Done(format!("{prefix} is allowed as \"{}\"{unblocked}", entry.name));
                 self.persist_allowed(&entry, id, answer);
                 self.lists_changed();
             }
@@ -298,6 +306,7 @@ impl Border {
             calls: self.calls.len(),
             blocks: self.guard.blocks().count(),
             relays: self.calls.relays.len(),
+            store_failing: self.writes.is_failing(),
             drops: self.drops,
         }
     }
@@ -316,6 +325,7 @@ impl Border {
                 expires: entry.expires,
                 remaining: self.guard.remaining(&entry.prefix, self.now.mono).unwrap_or_default(),
                 evidence: entry.evidence.clone(),
+                allowed_as: self.guard.allowed_by(&entry.prefix).map(|entry| entry.name.clone()),
             })
             .collect()
     }
@@ -340,6 +350,15 @@ fn first_few(all: impl ExactSizeIterator<Item = String>, between: &str) -> Strin
     let more = if all.len() > NAMED_MAX { format!("{between}…") } else { String::new() };
     let named: Vec<String> = all.take(NAMED_MAX).collect();
     named.join(between) + &more
+}
+
+/// A time as it is given on the command line, in the largest unit that says it whole: `48h`.
+pub(crate) fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        hours if hours > 0 && hours % 3600 == 0 => format!("{}h", hours / 3600),
+        minutes if minutes > 0 && minutes % 60 == 0 => format!("{}m", minutes / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 fn count_of_phones(phones: usize) -> String {

@@ -35,7 +35,6 @@ pub(crate) enum Then {
         binding: BindingId,
         asks: Vec<Ask>,
     },
-    /// The operator gets his answer.
     /// The phone gets its 200: nothing of it is left.
     AnswerSignOff {
         ask: Ask,
@@ -43,11 +42,38 @@ pub(crate) enum Then {
     /// The PBX hears that a binding is gone. Were it told first, a restart in between would bring back a binding
     /// that the PBX no longer has.
     Leave(Box<Leaving>),
+    /// The operator gets his answer.
     AnswerCommand {
         id: u64,
         answer: Answer,
     },
     Nothing,
+}
+
+impl Then {
+    /// The same after a write that failed: an order of the operator holds, though no longer than the process.
+    fn unsaved(self) -> Self {
+        self.with_answer(|done| {
+            let but = "could not be stored, and a restart forgets it: look at the disk of data_dir";
+            Answer::Refused(format!("{done}, but this {but}"))
+        })
+    }
+
+    /// The same where the disk takes its time.
+    fn not_yet_saved(self) -> Self {
+        self.with_answer(|done| {
+            Answer::Done(format!("{done}; it is not on disk yet: look at `store` in `portcullis status`"))
+        })
+    }
+
+    fn with_answer(self, change: impl FnOnce(String) -> Answer) -> Self {
+        match self {
+            Self::AnswerCommand { id, answer: Answer::Done(done) } => {
+                Self::AnswerCommand { id, answer: change(done) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Writes under way.
@@ -62,6 +88,11 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
+    /// Whether the last that was heard of the disk is that it failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing
+    }
+
     /// Writes that somebody waits for.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
@@ -416,7 +447,8 @@ impl Border {
         self.on_node_record_stored(ticket, ok);
         if let Some((then, until)) = self.writes.pending.remove(&ticket) {
             self.timers.disarm(until, Timer::Store(ticket));
-            then.into_iter().for_each(|then| self.carry_out(then));
+            let then = then.into_iter().map(|then| if ok { then } else { then.unsaved() });
+            then.for_each(|then| self.carry_out(then));
         }
     }
 
@@ -443,7 +475,7 @@ impl Border {
             if !self.writes.failing && !std::mem::replace(&mut self.writes.slow, true) {
                 self.report_store_failure("it did not confirm a write within 250 ms");
             }
-            then.into_iter().for_each(|then| self.carry_out(then));
+            then.into_iter().for_each(|then| self.carry_out(then.not_yet_saved()));
         }
     }
 

@@ -91,7 +91,7 @@ fn words(side: Side, reason: DropReason, own: bool) -> (String, String) {
         ),
         (DropReason::Blocked, _) => (
             format!("media of {sender} come from a blocked address"),
-            "if it is one of yours: `portcullis block allow ADDRESS`",
+            "if it is one of yours: `portcullis block remove ADDRESS`",
         ),
         (DropReason::Stranger, Side::Outside) => (
             "somebody sends media to a call whose phone sends from elsewhere; they are dropped".to_owned(),

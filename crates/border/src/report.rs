@@ -11,6 +11,7 @@ use wire::net::{FlowId, Transport};
 
 use crate::Border;
 use crate::config::Allowed;
+use crate::control::in_words;
 use crate::drop_reason::DropReason;
 use crate::event::{Code, Event, Severity};
 use crate::interface::{Output, ResolvedName};
@@ -256,11 +257,15 @@ impl Border {
     }
 
     fn on_blocked(&mut self, entry: guard::BlockEntry, source: SocketAddr) {
-        let seconds = entry.length.as_secs();
+        let time = in_words(entry.length);
         self.event(Code::Blocked, About::source(source).rule(entry.code.clone()), || {
             (
-                format!("{} is blocked for {seconds} s: {}", entry.prefix, entry.evidence),
-                format!("if it is one of yours: `portcullis block allow {}`", entry.prefix),
+                format!("{} is blocked for {time}: {}", entry.prefix, entry.evidence),
+                format!(
+                    "if it is one of yours: mend what it did, then `portcullis block remove {0}`; `block allow {0}` only \
+                     where it may never be blocked",
+                    entry.prefix
+                ),
             )
         });
         self.persist_block(&entry);

@@ -113,6 +113,11 @@ impl Guard {
         self.allowed.contains(ip)
     }
 
+    /// The entry of the allow list in which all of `prefix` lies: a block of it is without effect.
+    pub fn allowed_by(&self, prefix: &Prefix) -> Option<&AllowEntry> {
+        self.allowed.covering(prefix)
+    }
+
     /// Other addresses for an entry of the allow list whose domain was resolved again. Of more than
     /// [`AllowEntry::PREFIXES_MAX`], the rest is left out. True where that changed the list.
     pub fn set_allowed_addresses(&mut self, name: &str, prefixes: Vec<Prefix>) -> bool {

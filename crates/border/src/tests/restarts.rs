@@ -173,7 +173,7 @@ fn an_operator_hears_that_a_block_is_gone_when_that_is_on_disk() {
     order(&mut bench, Command::BlockRemove { prefixes: vec![prefix] });
     assert!(bench.answers.is_empty());
     bench.pass(Duration::from_millis(250));
-    assert!(matches!(bench.answers.pop(), Some(Answer::Done(_))));
+    assert!(matches!(bench.answers.pop(), Some(Answer::Done(text)) if text.contains("not on disk yet")));
     let nobody = "198.51.100.8".parse().unwrap();
     order(&mut bench, Command::BlockRemove { prefixes: vec![nobody] });
     assert!(
@@ -276,4 +276,53 @@ fn a_long_block_list_is_dated_anew_in_slices() {
     assert!((1..1_100).contains(&first), "{first} at once");
     bench.pass(Duration::from_secs(1));
     assert!(bench.writes - before >= 1_200, "and all of them in the end");
+}
+
+#[test]
+fn an_operator_hears_that_an_order_could_not_be_stored() {
+    let mut bench = Bench::new(config());
+    assert!(!bench.status().store_failing);
+    bench.disk = Disk::Full;
+    let prefix = "198.51.100.7".parse().unwrap();
+    let command =
+        Command::BlockAdd { prefix, time: Some(Duration::from_secs(600)), why: String::new(), force: false };
+    bench.put(Input::Command { id: 1, command });
+    let Some(Answer::Refused(text)) = bench.answers.pop() else { panic!("it is not said") };
+    assert!(text.starts_with("198.51.100.7 is blocked for 10m"), "{text}");
+    assert!(text.contains("could not be stored, and a restart forgets it"), "{text}");
+    let status = bench.status();
+    assert!(status.store_failing && status.blocks == 1, "it holds until then");
+    bench.disk = Disk::Good;
+    let command = Command::BlockRemove { prefixes: vec![prefix] };
+    bench.put(Input::Command { id: 2, command });
+    assert!(matches!(bench.answers.pop(), Some(Answer::Done(_))));
+    assert!(!bench.status().store_failing);
+}
+
+#[test]
+fn a_time_is_said_in_its_largest_unit() {
+    for (seconds, said) in [(172_800, "48h"), (600, "10m"), (5400, "90m"), (90, "90s"), (0, "0s")] {
+        assert_eq!(crate::control::in_words(Duration::from_secs(seconds)), said);
+    }
+}
+
+#[test]
+fn a_block_without_effect_names_the_entry_that_allows_it() {
+    let mut bench = Bench::new(config());
+    let mut order = |command| {
+        bench.put(Input::Command { id: 1, command });
+        bench.answers.pop().unwrap()
+    };
+    for address in ["198.51.100.7", "203.0.113.7"] {
+        let prefix = address.parse().unwrap();
+        order(Command::BlockAdd { prefix, time: None, why: String::new(), force: false });
+    }
+    let (prefix, name) = ("198.51.100.0/24".parse().unwrap(), "office".to_owned());
+    let Answer::Done(text) = order(Command::AllowAdd { prefix, name, description: String::new() }) else {
+        panic!("it is refused")
+    };
+    assert!(text.ends_with("; the block of 198.51.100.7 is without effect from now on"), "{text}");
+    let Answer::Blocks(rows) = order(Command::BlockList) else { panic!("no list") };
+    let allowed: Vec<_> = rows.iter().map(|row| row.allowed_as.as_deref()).collect();
+    assert_eq!(allowed, [Some("office"), None]);
 }

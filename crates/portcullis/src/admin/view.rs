@@ -66,6 +66,7 @@ struct Block<'a> {
     expires: String,
     remaining_s: u64,
     evidence: &'a str,
+    allowed_as: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -100,6 +101,7 @@ struct Status<'a> {
     blocks: usize,
     relays: usize,
     media_dropped: Vec<String>,
+    store_failing: bool,
     memory_bytes: u64,
     log_lines_lost: u64,
 }
@@ -167,6 +169,7 @@ fn block(view: &BlockView) -> Value {
         expires: rfc3339(view.expires),
         remaining_s: view.remaining.as_secs(),
         evidence: &view.evidence,
+        allowed_as: view.allowed_as.as_deref(),
     })
 }
 
@@ -205,6 +208,7 @@ fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
         blocks: view.blocks,
         relays: view.relays,
         media_dropped: media_dropped(&facts.media),
+        store_failing: view.store_failing,
         memory_bytes: facts.memory_bytes,
         log_lines_lost: facts.log_lines_lost,
     })
@@ -297,11 +301,12 @@ mod tests {
             expires: WallTime(600_000),
             remaining: Duration::from_secs(600),
             evidence: String::new(),
+            allowed_as: Some("office".to_owned()),
         });
         let names = "address, range, defense_type, block_type, protocol, port, since, expires, remaining_s, \
-                     evidence";
+                     evidence, allowed_as";
         assert_eq!(keys(&block), sorted(names));
-        assert_eq!(block["range"], "127.0.9.9");
+        assert_eq!((&block["range"], &block["allowed_as"]), (&"127.0.9.9".into(), &"office".into()));
         assert_eq!(block["expires"], "1970-01-01T00:10:00Z");
     }
 
@@ -333,7 +338,7 @@ mod tests {
         let view = StatusView { pbx: vec![("main".to_owned(), PbxHealth::Unknown)], ..StatusView::default() };
         let status = status(&view, facts());
         let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, media_dropped, \
-                     memory_bytes, log_lines_lost";
+                     store_failing, memory_bytes, log_lines_lost";
         assert_eq!(keys(&status), sorted(names));
         assert_eq!(status["media_dropped"][0], "socket_error 3");
         assert_eq!(status["pbx"][0], "main unknown");

@@ -121,8 +121,12 @@ fn rows_for_people(request: &Request, rows: &[Value]) -> String {
         ([], _) => none.to_owned(),
         (_, []) => rows.iter().map(event_for_people).collect(),
         _ => {
-            let pair = if *request == Request::Calls && has_pair(rows) { PAIR } else { "" };
-            draw(rows, columns, terminal_width()) + pair
+            let below = match request {
+                Request::Calls if has_pair(rows) => PAIR.to_owned(),
+                Request::BlockList => allowed_all_the_same(rows),
+                _ => String::new(),
+            };
+            draw(rows, columns, terminal_width()) + &below
         }
     }
 }
@@ -140,13 +144,31 @@ fn has_pair(calls: &[Value]) -> bool {
     ends("out", "extension", "peer").iter().any(|ends| called.contains(ends))
 }
 
+/// Below blocks that do not hold: their addresses are on the allow list.
+fn allowed_all_the_same(blocks: &[Value]) -> String {
+    const SHOWN: usize = 10;
+    let allowed: Vec<_> = blocks.iter().filter(|row| !text(row, "allowed_as").is_empty()).collect();
+    let mut shown = if allowed.is_empty() { String::new() } else { "\n".to_owned() };
+    for row in allowed.iter().take(SHOWN) {
+        let (range, name) = (printable(text(row, "range")), printable(text(row, "allowed_as")));
+        shown.push_str(&wrap(&format!("{range} is not blocked: it is on the allow list as \"{name}\""), 0));
+    }
+    if let Some(more @ 1..) = allowed.len().checked_sub(SHOWN) {
+        shown.push_str(&format!("and {more} more (`allowed_as` in --json)\n"));
+    }
+    shown
+}
+
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// An event: what and who in one line, what it means and what to do below.
 fn event_for_people(row: &Value) -> String {
-    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
     let mut head = format!("{} {}", local_time(text(row, "time")), text(row, "code"));
     for key in ["source", "extension", "hardware_id"] {
         let value = printable(text(row, key));
@@ -190,6 +212,10 @@ fn status_for_people(status: &Value) -> String {
         0 => String::new(),
         lines => format!("{lines} lines lost: it could not be written, or not fast enough"),
     };
+    let store = match status.get("store_failing").and_then(Value::as_bool) {
+        Some(true) => "fails: a restart forgets what changes; look at the disk of data_dir",
+        _ => "works",
+    };
     let lines = [
         ("version", text(status, "version").to_owned()),
         ("up for", seconds(number("uptime_s"))),
@@ -200,6 +226,7 @@ fn status_for_people(status: &Value) -> String {
         ("relays", number("relays").to_string()),
         ("media dropped", list("media_dropped")),
         ("blocks", number("blocks").to_string()),
+        ("store", store.to_owned()),
         ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
         ("log", lost),
     ];
@@ -249,6 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_does_not_hold_is_said_to_be_none() {
+        let row = |range: &str, allowed_as: Value| {
+            json!({"range": range, "block_type": "manual", "defense_type": "operator", "protocol": "all",
+                   "port": null, "remaining_s": 600, "evidence": "scans", "allowed_as": allowed_as})
+        };
+        let rows = [row("192.0.2.7", Value::Null), row("198.51.100.9", "office".into())];
+        let shown = rows_for_people(&Request::BlockList, &rows);
+        assert!(
+            shown.ends_with("\n\n198.51.100.9 is not blocked: it is on the allow list as \"office\"\n"),
+            "{shown}"
+        );
+        assert!(!rows_for_people(&Request::BlockList, &rows[..1]).contains("is not blocked"));
+        let many: Vec<_> = (0..12).map(|n| row(&format!("198.51.100.{n}"), "office".into())).collect();
+        assert!(
+            rows_for_people(&Request::BlockList, &many).ends_with("and 2 more (`allowed_as` in --json)\n")
+        );
+    }
+
+    #[test]
     fn a_registration_fits_a_terminal_whole() {
         let row = json!({
             "extension": "1001", "hardware_id": "009033010203", "source": "203.0.113.100:65535",
@@ -265,7 +311,7 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
             "pbx": ["main up"], "registrations": 2, "calls": 1, "blocks": 0, "relays": 3,
-            "media_dropped": ["not_rtp 4", "stranger 7"], "memory_bytes": 20_971_520,
+            "media_dropped": ["not_rtp 4", "stranger 7"], "store_failing": false, "memory_bytes": 20_971_520,
         });
         let shown = status_for_people(&status);
         for expected in [
@@ -277,6 +323,9 @@ mod tests {
         ] {
             assert!(shown.contains(expected), "{expected} in {shown}");
         }
-        assert_eq!(shown.lines().count(), 12);
+        assert_eq!(shown.lines().count(), 13);
+        assert!(shown.contains("store          works\n"), "{shown}");
+        let failing = status_for_people(&json!({"store_failing": true}));
+        assert!(failing.contains("store          fails: a restart forgets"), "{failing}");
     }
 }
