@@ -44,24 +44,31 @@ issue() { # FILE COMMON-NAME DAYS EXTENSIONS
     echo "$1.pem"
 }
 
-[ $# -ge 2 ] || usage
-umask 077
-mkdir -p "$1"
-cd "$1"
-case "$2:$#" in
+# All is checked before anything is made, and before a relative path of this script leads nowhere.
+case "${2-}:$#" in
 server:4)
     case "$4" in
     *[!0-9a-fA-F.:]* | '') fail "after the server's name comes its IP address, not $4" ;;
     esac
-    ca
-    issue server "$3" 825 $'extendedKeyUsage=serverAuth\nsubjectAltName=DNS:'"$3,IP:$4"
     ;;
 device:3)
     case "$3" in
     *[!0-9A-Za-z:.-]* | '') fail "a hardware ID has letters, digits, and : . - between them" ;;
     esac
+    ;;
+*) usage ;;
+esac
+
+umask 077
+mkdir -p "$1"
+cd "$1"
+case "$2" in
+server)
+    ca
+    issue server "$3" 825 $'extendedKeyUsage=serverAuth\nsubjectAltName=DNS:'"$3,IP:$4"
+    ;;
+device)
     [ -e device-ca.pem ] || fail "there is no CA in $1: make the server certificate first, in the same directory"
     issue "$3" "$3" 3650 "extendedKeyUsage=clientAuth"
     ;;
-*) usage ;;
 esac

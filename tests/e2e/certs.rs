@@ -33,3 +33,20 @@ fn the_script_makes_a_ca_a_server_and_devices() {
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&key) & 0o077, 0, "nobody else may read it");
     make(&["device", "009033010203"]).expect_err("an existing certificate is not replaced");
 }
+
+#[test]
+fn wrong_words_show_the_right_ones_and_make_nothing() {
+    let scratch = Scratch::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../certs/make-dev-ca.sh");
+    std::fs::copy(source, scratch.path().join("make-dev-ca.sh")).expect("a copy");
+    for words in
+        [&["pki"][..], &["pki", "serve", "a", "b"], &["pki", "server", "a"], &["pki", "server", "a", "b c"]]
+    {
+        let recipe =
+            Recipe::new(program("bash"), scratch.path()).args(["make-dev-ca.sh"]).args(words.iter().copied());
+        let said = run(recipe, Duration::from_secs(30)).expect_err("it is wrong");
+        let right = said.contains("DIRECTORY server NAME ADDRESS") || said.contains("comes its IP address");
+        assert!(right && !said.contains("sed:"), "{words:?}: {said}");
+        assert!(!scratch.path().join("pki").exists(), "{words:?}");
+    }
+}

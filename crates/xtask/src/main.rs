@@ -5,7 +5,8 @@
 //! - `cargo xtask sim …` runs seeds of the simulation, optimised; `--help` tells its arguments.
 //! - `cargo xtask faults` runs the fault lab alone and prints what it measured; `--rounds N` kills so often (200),
 //!   `--seed S` chooses otherwise what is done meanwhile.
-//! - `cargo xtask ci` does what `.ci/run` does before it: format, lints, dependencies, then `test`.
+//!
+//! `.ci/run` runs format, lints and dependencies before `test`.
 //!
 //! Never starts a daemon of the system and never touches anything outside the target directory, except for
 //! the packages it installs.
@@ -21,8 +22,10 @@ use anyhow::{Context, Result, bail};
 
 use stage::Stage;
 
-const USAGE: &str = "usage: cargo xtask test [tidy] [unit] [simulation] [e2e] | cargo xtask sim … | \
-                     cargo xtask faults [--rounds N] [--seed S] | cargo xtask ci";
+const USAGE: &str = "\
+usage: cargo xtask test [tidy] [unit] [simulation] [e2e]     all stages, or those that are named
+       cargo xtask sim …                                     seeds of the simulation; sim --help tells more
+       cargo xtask faults [--rounds N] [--seed S]            the fault lab alone, and what it measured";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,14 +43,13 @@ fn run(words: &[&str]) -> Result<()> {
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .context("cannot enter the tree")?;
     match words {
+        ["help" | "--help" | "-h"] | ["test" | "faults", "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
         ["test", chosen @ ..] => test(chosen),
         ["sim", arguments @ ..] => sim(arguments),
         ["faults", options @ ..] => faults(options),
-        ["ci"] => {
-            machine::check_rust()?;
-            stage::run_all(&stage::gate())?;
-            test(&[])
-        }
         _ => bail!("{USAGE}"),
     }
 }
@@ -106,4 +108,20 @@ fn faults(options: &[&str]) -> Result<()> {
     }
     prepare_end_to_end(&mut stage)?;
     stage::run_all(&[stage])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_help_gets_it_and_starts_nothing() {
+        for words in
+            [&["--help"][..], &["help"], &["-h"], &["test", "--help"], &["test", "-h"], &["faults", "--help"]]
+        {
+            run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        }
+        let refused = run(&["ci"]).unwrap_err().to_string();
+        assert_eq!(refused, USAGE, "what is not there is told what is");
+    }
 }

@@ -48,23 +48,6 @@ impl Stage {
     }
 }
 
-/// What comes before the tests in `cargo xtask ci`.
-pub(crate) fn gate() -> Vec<Stage> {
-    vec![
-        Stage::new("format", "formatting", &[&["fmt", "--all", "--check"]]),
-        Stage::new(
-            "lints",
-            "lints",
-            &[&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]],
-        ),
-        Stage::new(
-            "dependencies",
-            "dependencies: bans, licences, sources",
-            &[&["deny", "check", "bans", "licenses", "sources"]],
-        ),
-    ]
-}
-
 /// The tests, cheapest first.
 pub(crate) fn tests() -> Vec<Stage> {
     vec![
@@ -86,7 +69,7 @@ pub(crate) fn tests() -> Vec<Stage> {
         ),
         Stage::new(
             "e2e",
-            "end to end: Kamailio, sipp and baresip on real sockets",
+            "end to end: Kamailio, sipp, baresip and linphone on real sockets",
             &[
                 &["build", "--locked", "-p", "portcullis"],
                 &[
