@@ -50,7 +50,7 @@ const LAYERS: &[Layer] = &[
         ]),
     },
     Layer { name: "net", ours: &["wire"], foreign: None },
-    Layer { name: "store", ours: &[], foreign: None },
+    Layer { name: "store", ours: &["wire"], foreign: None },
     Layer {
         name: "portcullis",
         ours: &["wire", "guard", "sip", "media", "border", "net", "store"],

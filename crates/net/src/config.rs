@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wire::net::{FlowId, Side, Transport};
+use wire::words::of_system;
 
 use crate::dns::NameQuery;
 use crate::lists::Lists;
@@ -84,7 +85,7 @@ pub struct Listening {
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// A listener cannot be bound.
-    #[error("cannot listen on {address} ({kind}): {}", without_code(source))]
+    #[error("cannot listen on {address} ({kind}): {}", of_system(source))]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -100,15 +101,6 @@ pub enum NetError {
         address: SocketAddr,
     },
     /// The thread or its event loop cannot be made.
-    #[error("cannot start the network's threads: {}", without_code(.0))]
+    #[error("cannot start the network's threads: {}", of_system(.0))]
     Thread(io::Error),
-}
-
-/// The OS's words without its error number.
-fn without_code(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
 }

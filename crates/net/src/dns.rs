@@ -129,6 +129,9 @@ pub(crate) async fn watch<T: Send + 'static>(io: Rc<IoThread<T>>, name: usize, q
     }
 }
 
+/// Of a resolver that keeps silent.
+const NO_ANSWER: &str = "no name server answers";
+
 /// What a look-up brought.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
@@ -150,9 +153,22 @@ async fn look_up(resolver: &TokioResolver, query: &NameQuery) -> Result<Found, S
             NameQuery::Sip { host, port: None, transport } => services(resolver, host, *transport).await,
         }
     });
-    let mut found = found.await.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+    let mut found = found.await.map_err(|_| NO_ANSWER.to_owned())?.map_err(|error| in_words(&error))?;
     found.targets.truncate(TARGETS_MAX);
     Ok(found)
+}
+
+/// What a resolver says, for somebody who asked for a name and knows nothing of queries.
+fn in_words(error: &DnsError) -> String {
+    if error.is_nx_domain() {
+        "there is no such name".to_owned()
+    } else if error.is_no_records_found() {
+        "the name servers know no address of this name".to_owned()
+    } else if matches!(error, DnsError::Timeout | DnsError::NoConnections) {
+        NO_ANSWER.to_owned()
+    } else {
+        wire::words::of_system(error)
+    }
 }
 
 /// SRV, or where there is none the name's own addresses (RFC 3263 §4.2).
@@ -339,6 +355,8 @@ mod tests {
     #[test]
     fn a_name_that_is_not_there_is_an_error() {
         let error = resolved(&sip("nobody.example.com.", None, None)).unwrap_err();
-        assert!(!error.is_empty());
+        assert_eq!(error, "there is no such name");
+        let service = NameQuery::Address { host: "_sip._udp.pbx.example.com.".into() };
+        assert_eq!(resolved(&service).unwrap_err(), "the name servers know no address of this name");
     }
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
+use wire::words::of_system;
 
 use crate::admin::protocol::{Request, parse_code, parse_prefix};
-use crate::config::host::in_words;
 use crate::config::value::parse_duration;
 use crate::{config, quickstart, run};
 
@@ -27,7 +27,7 @@ pub const EXIT_WORLD: u8 = 1;
 
 /// A SIP session border controller: phones on one side, the PBX on the other.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "portcullis", version, propagate_version = true)]
 #[command(after_help = "Example: portcullis check -c portcullis.toml && portcullis run -c portcullis.toml")]
 pub struct Cli {
     #[command(flatten)]
@@ -272,7 +272,7 @@ pub enum CliError {
     #[error(transparent)]
     Quickstart(#[from] quickstart::Fault),
     /// The terminal, or the program behind it, went away.
-    #[error("cannot write: {}", in_words(.0))]
+    #[error("cannot write: {}", of_system(.0))]
     Output(#[from] std::io::Error),
     /// The same, or a row that JSON cannot hold.
     #[error("cannot write JSON: {0}")]

@@ -14,9 +14,11 @@ mod extensions;
 pub mod fault;
 pub mod file;
 pub mod host;
+mod log_levels;
 pub mod machine;
 mod mask;
 mod not_built;
+mod reach;
 pub mod schema;
 pub mod settings;
 mod syntax;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use wire::clock::WallTime;
+use wire::words::of_system;
 
 pub use fault::Report;
 pub use settings::Settings;
@@ -112,7 +115,7 @@ fn read(path: &Path) -> Result<String, Problem> {
             unreadable("permission denied", help)
         }
         ErrorKind::InvalidData => unreadable("it is no text in UTF-8", "name a TOML file".to_owned()),
-        _ => unreadable(&host::in_words(&error), "look at the file and its disk".to_owned()),
+        _ => unreadable(&of_system(&error), "look at the file and its disk".to_owned()),
     };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(refused)?;
@@ -133,14 +136,15 @@ pub fn load_text(path: &Path, source: &str, now: WallTime) -> Loaded {
     let masked = mask::masked(source, table.get_ref());
     let mut faults = Faults::default();
     let readable = syntax::examine(source, table.get_ref(), &errors, &mut faults);
-    let settings = if readable { check(table.get_ref(), base_of(path), now, &mut faults) } else { None };
+    let settings = if readable { check(table.get_ref(), path, now, &mut faults) } else { None };
     Loaded { settings, report: Report::new(path, masked, faults) }
 }
 
-fn check(table: &DeTable<'_>, base: &Path, now: WallTime, faults: &mut Faults) -> Option<Settings> {
+fn check(table: &DeTable<'_>, path: &Path, now: WallTime, faults: &mut Faults) -> Option<Settings> {
     let document = Document::open(table, faults);
     let sections = Sections::open(&document, faults);
     let config = FileConfig::read(&sections, faults);
     not_built::examine(&sections, faults);
-    validate::settings(config, base, now, faults)
+    extensions::warn_if_file_is_open(&config.extensions, path, faults);
+    validate::settings(config, base_of(path), now, faults)
 }

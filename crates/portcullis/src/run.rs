@@ -25,12 +25,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::{Store, StoreError, StoreThread, WriteOutcome};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::net::{Prefix, PrefixSet, Side, Transport};
+use wire::words::of_system;
 
 use crate::admin::server::{self, ServerConfig};
 use crate::admin::socket::{AdminSocket, SocketError};
 use crate::cli::EXIT_USAGE;
 use crate::clock::Clock;
-use crate::config::host::in_words;
 use crate::config::settings::Settings;
 use crate::config::value::{PortRange, StunServer};
 use crate::config::{self, Loaded, Report, machine};
@@ -53,7 +53,7 @@ pub enum RunError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The data directory.
-    #[error("cannot make the data directory {}: {}", path.display(), in_words(source))]
+    #[error("cannot make the data directory {}: {}", path.display(), of_system(source))]
     DataDirectory {
         /// Which.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum RunError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The operating system.
-    #[error("cannot {what}: {}", in_words(source))]
+    #[error("cannot {what}: {}", of_system(source))]
     System {
         /// What was tried.
         what: &'static str,
@@ -143,10 +143,13 @@ fn explain(error: RunError, settings: &Settings, report: &Report) -> RunError {
         RunError::Socket(SocketError::System { .. }) => {
             (&node.admin_socket.place, machine::SOCKET_HELP.to_owned())
         }
-        RunError::DataDirectory { path, .. } => (&node.data_dir.place, machine::data_dir_help(path)),
-        RunError::Store(StoreError::Io { source, .. }) if is_refusal(source) => {
-            (&node.data_dir.place, machine::data_dir_help(&node.data_dir.value))
+        RunError::DataDirectory { source, path } => {
+            (&node.data_dir.place, store_help(source, path).unwrap_or_else(|| machine::data_dir_help(path)))
         }
+        RunError::Store(StoreError::Io { source, .. }) => match store_help(source, &node.data_dir.value) {
+            Some(help) => (&node.data_dir.place, help),
+            None => return error,
+        },
         RunError::Net(NetError::Listen { address, kind, source }) => {
             match settings.listener_help(*address, kind, source.kind()) {
                 Some(found) => found,
@@ -158,8 +161,18 @@ fn explain(error: RunError, settings: &Settings, report: &Report) -> RunError {
     RunError::Configured { place: report.locate(place), cause: Box::new(error), help }
 }
 
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+/// What to do where the disk of the data directory says no; none where it may be broken.
+fn store_help(error: &io::Error, directory: &Path) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let full = "make room on its disk (`df -h` shows it), or set `data_dir` in [node] to a directory on another";
+            Some(full.to_owned())
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some(machine::data_dir_help(directory))
+        }
+        _ => None,
+    }
 }
 
 /// The product, up and working on threads of its own.
@@ -471,4 +484,18 @@ fn end(plant: Plant) {
     drop(receiver);
     drop(shard);
     drop(store);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_says_no_comes_with_a_next_step() {
+        let help = |code| store_help(&io::Error::from_raw_os_error(code), Path::new("/var/lib/portcullis"));
+        let (full, denied, broken) = (28, 13, 5); // ENOSPC, EACCES, EIO
+        assert!(help(full).unwrap().starts_with("make room on its disk"), "{:?}", help(full));
+        assert!(help(denied).unwrap().contains("give that user the directory"), "{:?}", help(denied));
+        assert_eq!(help(broken), None);
+    }
 }

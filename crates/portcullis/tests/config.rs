@@ -172,6 +172,9 @@ const MISTAKES: &[Mistake] = &[
     ("address = \"198.51.100.0/24\"", "address = \"no such name\"", &[(37, BadValue)]),
     ("tcp = 5060", "device_ca = [{ file = \"device-ca.pem\", identity = \"subject.XX\" }]", &[(8, BadValue), (11, Duplicate)]),
     ("data_dir = \"data\"", "log = \"loud=very\"", &[(2, BadValue)]),
+    ("data_dir = \"data\"", "log = \"warning\"", &[(2, BadValue)]),
+    ("data_dir = \"data\"", "log = \"\"", &[(2, BadValue)]),
+    ("data_dir = \"data\"", "log = \"info,nett=debug\"", &[(2, BadValue)]),
     ("data_dir = \"data\"", "log_format = \"jason\"", &[(2, BadValue)]),
     ("time = \"10m\"", "firewall = \"iptables\"", &[(34, BadValue)]),
     ("hardware_ids = [\"009033010203\"]", "authentication = \"certficate\"", &[(22, MissingKey), (24, BadValue)]),
@@ -187,6 +190,7 @@ const MISTAKES: &[Mistake] = &[
     ("outside_ports = \"10000-10999\"", "outside_ports = \"80-1023\"", &[(20, OutOfRange)]),
     ("rules = [\"5/1s\", \"60/1h\"]", "rules = [\"0/1s\"]", &[(32, OutOfRange)]),
     ("rules = [\"5/1s\", \"60/1h\"]", "rules = [\"5/0s\"]", &[(32, OutOfRange)]),
+    ("rules = [\"5/1s\", \"60/1h\"]", "rules = []", &[(32, OutOfRange)]),
     ("time = \"10m\"", "time = \"0s\"", &[(34, OutOfRange)]),
     ("time = \"10m\"", "after = 0", &[(34, OutOfRange)]),
     ("time = \"10m\"", "ipv6_prefix = 129", &[(34, OutOfRange)]),
@@ -210,6 +214,9 @@ const MISTAKES: &[Mistake] = &[
     ("time = \"10m\"", "max_time = \"1m\"", &[(34, Conflict)]),
     ("address = \"127.0.0.2\"", "address = \"::\"", &[(5, Conflict), (12, Duplicate), (12, Duplicate)]),
     ("address = \"127.0.0.3\"", "address = \"127.0.0.2\"\nudp = 5070\ntcp = 5060", &[(15, Duplicate)]),
+    ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:127.0.0.3\"", &[(16, Conflict)]),
+    ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:127.0.0.2:5060;transport=tcp\"", &[(16, Conflict)]),
+    ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:[::1]\"", &[(16, Conflict)]),
     // files and secrets
     ("certificate = \"server.pem\"", "certificate = \"none.pem\"", &[(9, NamedFile)]),
     ("private_key = \"server.key\"", "private_key = \".\"", &[(10, NamedFile)]),
@@ -301,8 +308,24 @@ const WARNINGS: &[(&str, &str, &str)] = &[
         "test.toml:25: the password of extension 1001 is unused: its phone answers the PBX itself"),
     ("address = \"198.51.100.0/24\"", "address = \"0.0.0.0/0\"",
         "test.toml:37: [[allowed]] allows everybody: nobody is ever blocked"),
-    ("password = \"canary-1001\"", "password = { file = \"readable\" }",
-        "test.toml:25: `password` in [[extension]] names a secret file that every user of this machine can read"),
+    ("certificate = \"server.pem\"", "certificate = \"other-name.pem\"",
+        "test.toml:9: `certificate` in [outside] does not bear our address 127.0.0.2: phones that connect to it refuse us"),
+    ("certificate = \"server.pem\"", "certificate = \"other-address.pem\"",
+        "test.toml:9: `certificate` in [outside] bears neither a name nor our address 127.0.0.2: phones refuse us"),
+    ("certificate = \"server.pem\"", "certificate = \"nameless.pem\"",
+        "test.toml:9: `certificate` in [outside] bears no name or address (subjectAltName): phones refuse us"),
+    ("tls = 5061", "public_address = \"203.0.113.10\"",
+        "test.toml:9: `certificate` in [outside] does not bear our address 203.0.113.10: phones that connect to it refuse us"),
+    ("address = \"127.0.0.3\"", "address = \"127.0.0.2\"\nudp = 5070\ntcp = 5070",
+        "test.toml:13: `address` in [inside] is the address of [outside], too"),
+    ("address = \"127.0.0.3\"", "address = \"127.0.0.3\"\ntrusted = [\"10.0.0.30\", \"0.0.0.0\"]",
+        "test.toml:14: `trusted` in [inside] holds 0.0.0.0, from which nothing ever comes"),
+    ("address = \"127.0.0.3\"", "address = \"127.0.0.3\"\ntrusted = [\"127.0.0.2\"]",
+        "test.toml:14: `trusted` in [inside] holds our own address 127.0.0.2"),
+    ("address = \"127.0.0.3\"", "address = \"127.0.0.3\"\ntrusted = [\"8.8.8.8\"]",
+        "test.toml:14: `trusted` in [inside] holds 8.8.8.8, an address of the Internet: who has it may call every phone"),
+    ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:127.0.0.2:5070\"",
+        "test.toml:16: `uri` in [[pbx]] is our own address in [outside]: the PBX would stand outside"),
     ("udp = 5060", "udp = 10500",
         "test.toml:20: `outside_ports` in [media] includes `udp` in [outside], port 10500: one call less has room"),
 ];
@@ -320,6 +343,117 @@ fn what_harms_nobody_is_a_warning_in_one_line() {
         assert_eq!(lines, [*expected]);
         assert!(shown.iter().all(|(_, help)| !help.is_empty()), "{new} has no remedy");
     }
+}
+
+#[test]
+fn a_certificate_is_warned_of_in_its_last_two_weeks() {
+    let folder = folder("ending");
+    Pki::make().write(&folder);
+    let end = std::time::Duration::from_secs(1_009_843_200); // 2002-01-01, that of expired.pem
+    let source = planted("certificate = \"server.pem\"", "certificate = \"expired.pem\"");
+    let of_certificate = |days: u64| {
+        let now = wire::clock::WallTime(0) + (end - std::time::Duration::from_secs(days * 86_400));
+        let loaded = load_text(&folder.join("test.toml"), &source, now);
+        let found = findings(&loaded).into_iter();
+        found.filter(|(_, line, code)| (*line, *code) == (9, CertificateDate)).collect::<Vec<_>>()
+    };
+    assert_eq!(of_certificate(15), []);
+    assert_eq!(of_certificate(13), [(Severity::Warning, 9, CertificateDate)]);
+}
+
+#[test]
+fn a_file_without_an_extension_is_warned_of() {
+    let folder = folder("nobody");
+    Pki::make().write(&folder);
+    let (before, rest) = GOOD.split_once("[[extension]]").unwrap();
+    let (_, after) = rest.split_once("[[frequency]]").unwrap();
+    let loaded = load(&folder, &format!("{before}[[frequency]]{after}"));
+    assert!(loaded.settings.is_some(), "{}", loaded.report.draw_errors());
+    let shown = warnings(&loaded);
+    assert!(shown.iter().any(|line| line.contains("there is no [[extension]]: no phone can")), "{shown:?}");
+    let misspelt = load(&folder, &GOOD.replace("[[extension]]", "[[extensions]]"));
+    assert_eq!(warnings(&misspelt), Vec::<String>::new());
+}
+
+/// A directory that other users may enter, unlike that of the build, perhaps.
+struct Open(PathBuf);
+
+impl Open {
+    fn make(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("portcullis-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn set(&self, name: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(self.0.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_secret_is_open_to_all_only_where_the_way_to_it_is() {
+    let open = Open::make("secrets");
+    Pki::make().write(&open.0);
+    std::fs::create_dir(open.0.join("secrets")).unwrap();
+    std::fs::write(open.0.join("secrets/1001"), "canary-1001\n").unwrap();
+    open.set("secrets/1001", 0o644);
+    let source = planted("password = \"canary-1001\"", "password = { file = \"secrets/1001\" }");
+    let shown = || warnings(&load(&open.0, &source));
+    open.set("", 0o755);
+    open.set("secrets", 0o755);
+    assert!(
+        shown()[0].contains("`password` in [[extension]] names a secret file that every user"),
+        "{:?}",
+        shown()
+    );
+    open.set("secrets", 0o700);
+    assert_eq!(shown(), Vec::<String>::new());
+    open.set("secrets", 0o755);
+    open.set("secrets/1001", 0o640);
+    assert_eq!(shown(), Vec::<String>::new());
+}
+
+#[test]
+fn passwords_in_a_file_that_everybody_can_read_are_warned_of_once() {
+    let open = Open::make("file");
+    Pki::make().write(&open.0);
+    open.set("", 0o755);
+    std::fs::write(open.0.join("test.toml"), GOOD).unwrap();
+    open.set("test.toml", 0o644);
+    let shown = warnings(&load(&open.0, GOOD));
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown[0].contains("test.toml:25: this file holds passwords, and every user"), "{shown:?}");
+    let elsewhere = GOOD.replace("canary-1001", "x").replace("password = ", "pbx_user = ");
+    let shown = warnings(&load(&open.0, &elsewhere));
+    assert!(!shown.iter().any(|line| line.contains("holds passwords")), "{shown:?}");
+    open.set("test.toml", 0o600);
+    assert_eq!(warnings(&load(&open.0, GOOD)), Vec::<String>::new());
+}
+
+#[test]
+fn a_data_directory_that_all_may_write_is_warned_of() {
+    let open = Open::make("data");
+    Pki::make().write(&open.0);
+    let settings = load(&open.0, &planted("data_dir = \"data\"", "data_dir = \".\"")).settings.unwrap();
+    let shown = |mode: u32| {
+        open.set("", mode);
+        let mut faults = Faults::default();
+        examine(&settings, &KernelPorts::default(), Some(&[]), &mut faults);
+        let report = Report::new(&open.0, String::new(), faults);
+        report
+            .faults()
+            .iter()
+            .any(|fault| fault.problem.message.starts_with("every user of this machine may"))
+    };
+    assert!(shown(0o1777));
+    assert!(!shown(0o755));
 }
 
 #[test]

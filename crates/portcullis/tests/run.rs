@@ -259,6 +259,9 @@ fn every_command_shows_an_example_of_itself() {
         let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let help = text(&output(&folder, &words).stdout);
         assert!(help.contains(&format!("Example: portcullis {verb}")), "{verb}: {help}");
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let asked = asked.arg("help").args(verb.split(' ')).output().unwrap();
+        assert_eq!((asked.status.code(), text(&asked.stdout)), (Some(0), help), "help {verb}");
     }
 }
 

@@ -56,7 +56,7 @@ pub enum StoreError {
     )]
     PutBack(PathBuf),
     /// The operating system refuses: no space, no permission, a broken disk.
-    #[error("store {}: {source}", file.display())]
+    #[error("store {}: {}", file.display(), wire::words::of_system(source))]
     Io {
         /// The file.
         file: PathBuf,
@@ -81,7 +81,7 @@ impl StoreError {
     pub(crate) fn io(file: &Path, source: io::Error) -> Self {
         // redb says so of a file that does not begin as its own do.
         if source.kind() == io::ErrorKind::InvalidData || source.kind() == io::ErrorKind::UnexpectedEof {
-            return Self::Damaged { file: file.to_owned(), problem: source.to_string() };
+            return Self::Damaged { file: file.to_owned(), problem: wire::words::of_system(&source) };
         }
         Self::Io { file: file.to_owned(), source }
     }
@@ -144,4 +144,17 @@ pub(crate) fn lock_holder(file: &Path) -> Option<u32> {
         let holds = words.next()?.rsplit(':').next()? == inode;
         holds.then(|| process.parse().ok()).flatten()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_is_quoted_without_its_number() {
+        let file = Path::new("data/portcullis.redb");
+        // ENOSPC, as Linux has it.
+        let full = StoreError::io(file, io::Error::from_raw_os_error(28)).to_string();
+        assert_eq!(full, "store data/portcullis.redb: No space left on device");
+    }
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::host::in_words;
+use wire::words::of_system;
 
 use super::protocol::{Request, Response};
 
@@ -26,7 +26,7 @@ pub enum ClientError {
     #[error("the admin socket {} is for the user who runs portcullis: try it as that user, or as root", .0.display())]
     Forbidden(PathBuf),
     /// The answer did not come.
-    #[error("no answer on {}: {}", path.display(), in_words(source))]
+    #[error("no answer on {}: {}", path.display(), of_system(source))]
     Broken {
         /// The socket.
         path: PathBuf,

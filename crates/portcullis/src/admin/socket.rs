@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::config::host::in_words;
+use wire::words::of_system;
 
 /// The socket's first name: short, since the path of a socket may have about a hundred bytes.
 const NASCENT: &str = "s";
@@ -29,7 +29,7 @@ pub enum SocketError {
     #[error("the admin socket {} cannot be made: something else has this name", .0.display())]
     NotASocket(PathBuf),
     /// The operating system refuses.
-    #[error("the admin socket {} cannot be made: {}", path.display(), in_words(source))]
+    #[error("the admin socket {} cannot be made: {}", path.display(), of_system(source))]
     System {
         /// The socket.
         path: PathBuf,

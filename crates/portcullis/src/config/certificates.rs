@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +12,16 @@ use net::{ClientAuth, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use wire::clock::WallTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use wire::words::of_system;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
 use super::file;
 use super::host;
+
+/// How long before its end a certificate is warned of.
+const ENDING_SOON: i64 = 14 * 24 * 3600;
 
 /// The most that a file named by the configuration may hold.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -29,7 +34,7 @@ pub fn read(
     now: WallTime,
     faults: &mut Faults,
 ) -> Option<Arc<ServerIdentity>> {
-    let chain = outside.certificate.as_ref().and_then(|path| server_chain(path, base, now, faults));
+    let chain = outside.certificate.as_ref().and_then(|path| server_chain(path, outside, base, now, faults));
     let key = outside.private_key.as_ref().and_then(|path| private_key(path, base, faults));
     if let (Some(chain), Some(key), Some(path)) = (&chain, &key, &outside.private_key) {
         check_match(chain, key, &path.place, faults);
@@ -87,7 +92,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     let in_words = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => format!("permission denied to the user {}", host::user()),
-        _ => error.to_string(),
+        _ => of_system(&error),
     };
     let metadata = std::fs::metadata(path).map_err(in_words)?;
     if !metadata.is_file() {
@@ -151,8 +156,17 @@ fn date_fault(certificate: &X509Certificate<'_>, now: WallTime) -> Option<String
     None
 }
 
+/// A certificate that holds now, and not for long.
+fn ending_soon(certificate: &X509Certificate<'_>, now: WallTime) -> Option<String> {
+    let validity = certificate.validity();
+    let soon = validity.not_after.timestamp().saturating_sub(seconds(now)) < ENDING_SOON;
+    (soon && date_fault(certificate, now).is_none())
+        .then(|| format!("`{}` ends on {}", certificate.subject(), validity.not_after))
+}
+
 fn server_chain(
     path: &At<PathBuf>,
+    outside: &file::Outside,
     base: &Path,
     now: WallTime,
     faults: &mut Faults,
@@ -164,6 +178,11 @@ fn server_chain(
         let message = format!("{} names a certificate outside its dates", quoted_key(&place.key));
         let help = "renew it, or set this machine's clock right";
         faults.error(place, Problem::new(FaultCode::CertificateDate, message, why, help));
+    }
+    for why in parsed.iter().filter_map(|certificate| ending_soon(certificate, now)) {
+        let message = format!("{} names a certificate of which {why}", quoted_key(&place.key));
+        let help = "renew it before, and restart: after that day no phone connects any more";
+        faults.warning(place, Problem::new(FaultCode::CertificateDate, message, "soon", help));
     }
     for pair in parsed.windows(2) {
         if let [issued, issuer] = pair
@@ -177,6 +196,7 @@ fn server_chain(
     }
     if let Some(leaf) = parsed.first() {
         check_purpose(leaf, place, faults);
+        check_names(leaf, outside, place, faults);
     }
     Some(chain)
 }
@@ -188,6 +208,45 @@ fn check_purpose(leaf: &X509Certificate<'_>, place: &Place, faults: &mut Faults)
         let message = format!("{} is not made for servers: phones may refuse it", quoted_key(&place.key));
         let help = "have it issued with the extended key usage serverAuth";
         faults.warning(place, Problem::new(FaultCode::BadCertificate, message, "no serverAuth", help));
+    }
+}
+
+/// A phone refuses a server whose certificate does not bear the name or address by which it was told to connect.
+fn check_names(leaf: &X509Certificate<'_>, outside: &file::Outside, place: &Place, faults: &mut Faults) {
+    let Some(address) = outside.public_address.as_ref().or(outside.address.first()) else { return };
+    let address = address.value;
+    let found = leaf.subject_alternative_name().ok().flatten();
+    let names = found.map(|found| found.value.general_names.as_slice()).unwrap_or_default();
+    let dns: Vec<&str> = names.iter().filter_map(dns_name).collect();
+    let key = quoted_key(&place.key);
+    let anew =
+        format!("have it issued anew with the name and the address by which phones reach us ({address})");
+    let (message, help) = if names.iter().any(|name| is_address(name, address)) {
+        return;
+    } else if let Some(name) = dns.first() {
+        let message =
+            format!("{key} does not bear our address {address}: phones that connect to it refuse us");
+        (message, format!("{anew}, or let every phone connect to `{name}`"))
+    } else if names.is_empty() {
+        (format!("{key} bears no name or address (subjectAltName): phones refuse us"), anew)
+    } else {
+        (format!("{key} bears neither a name nor our address {address}: phones refuse us"), anew)
+    };
+    faults.warning(place, Problem::new(FaultCode::BadCertificate, message, "another name", help));
+}
+
+fn dns_name<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
+    match name {
+        GeneralName::DNSName(name) => Some(name),
+        _ => None,
+    }
+}
+
+fn is_address(name: &GeneralName<'_>, address: IpAddr) -> bool {
+    match (name, address) {
+        (GeneralName::IPAddress(bytes), IpAddr::V4(address)) => **bytes == address.octets(),
+        (GeneralName::IPAddress(bytes), IpAddr::V6(address)) => **bytes == address.octets(),
+        _ => false,
     }
 }
 
@@ -231,6 +290,11 @@ fn authority(path: &At<PathBuf>, base: &Path, now: WallTime, faults: &mut Faults
     let place = &path.place;
     let late: Vec<_> =
         found.iter().filter_map(parse).filter_map(|certificate| date_fault(&certificate, now)).collect();
+    for why in found.iter().filter_map(parse).filter_map(|certificate| ending_soon(&certificate, now)) {
+        let message = format!("{} names a CA of which {why}", quoted_key(&place.key));
+        let help = "name its successor beside it in time: after that day its devices are refused";
+        faults.warning(place, Problem::new(FaultCode::CertificateDate, message, "soon", help));
+    }
     let message = format!("{} names a CA outside its dates", quoted_key(&place.key));
     let help = "every device of it is refused: name its successor, or set this machine's clock right";
     let none_left = late.len() == found.len();
@@ -253,9 +317,7 @@ fn authority(path: &At<PathBuf>, base: &Path, now: WallTime, faults: &mut Faults
 
 /// A secret file that every user of the machine can read.
 pub fn warn_if_readable_by_others(path: &Path, place: &Place, faults: &mut Faults) {
-    use std::os::unix::fs::PermissionsExt;
-    let readable = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0);
-    if readable {
+    if host::is_readable_by_all(path) {
         let message = format!(
             "{} names a secret file that every user of this machine can read",
             quoted_key(&place.key)

@@ -142,6 +142,11 @@ impl<'a> Section<'a> {
         !self.has(key) && !self.misspelt.contains(&key)
     }
 
+    /// Whether the key is there with a list that has nothing in it.
+    pub fn is_empty_list(&self, key: &str) -> bool {
+        self.item(key).and_then(Item::elements).is_some_and(|elements| elements.is_empty())
+    }
+
     /// The place of a key; that of the header, where the key is left out.
     pub fn place_of(&self, key: &str) -> Place {
         let key_name = || format!("{}.{key}", self.schema.name);

@@ -11,10 +11,10 @@ use super::certificates::{named_file, warn_if_readable_by_others};
 use super::defaults;
 use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
-use super::file;
 use super::schema::nearest;
 use super::validate::{check_unique, count};
 use super::value::SecretSource;
+use super::{file, host};
 
 /// The most rules that one restriction may have: each costs memory for every extension.
 const RULES_MAX: usize = 8;
@@ -84,6 +84,12 @@ fn rules_by_name(frequencies: &[file::Frequency], faults: &mut Faults) -> BTreeM
             let help = "add `rules = [\"5/1s\", \"60/1h\"]`";
             let problem = Problem::new(FaultCode::MissingKey, message, "it is left out", help);
             faults.error(&frequency.rules_place, problem);
+        }
+        if frequency.empty_rules {
+            let place = &frequency.rules_place;
+            let message = format!("{} has no rule: calls would be without any limit", quoted_key(&place.key));
+            let help = "write what you would still call usual, such as [\"50/1s\"]";
+            faults.error(place, Problem::new(FaultCode::OutOfRange, message, "an empty list", help));
         }
         if let Some(beyond) = frequency.rules.get(RULES_MAX) {
             let message = format!("{} takes at most {RULES_MAX} rules", quoted_key(&beyond.place.key));
@@ -159,6 +165,19 @@ fn check_password(extension: &file::Extension, faults: &mut Faults) {
             faults.warning(&password.place, Problem::new(FaultCode::Unused, message, "unused", help));
         }
         _ => {}
+    }
+}
+
+/// Passwords that stand in the configuration file itself, where every user of the machine can read it.
+pub(super) fn warn_if_file_is_open(extensions: &[file::Extension], path: &Path, faults: &mut Faults) {
+    let in_place = |password: &&At<SecretSource>| matches!(password.value, SecretSource::InPlace(_));
+    let first = extensions.iter().filter_map(|extension| extension.password.as_ref()).find(in_place);
+    if let Some(password) = first
+        && host::is_readable_by_all(path)
+    {
+        let message = "this file holds passwords, and every user of this machine can read it";
+        let help = format!("run `chmod 600 {}`, or 640 with the service's group", path.display());
+        faults.warning(&password.place, Problem::new(FaultCode::Secret, message, "readable by all", help));
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Sections<'a> {
     pub(super) console: Option<Section<'a>>,
     pub(super) metrics: Option<Section<'a>>,
     pub(super) store: Option<Section<'a>>,
+    lacks_extensions: bool,
 }
 
 impl<'a> Sections<'a> {
@@ -74,6 +75,7 @@ impl<'a> Sections<'a> {
             console: document.sections("console", faults).pop(),
             metrics: document.sections("metrics", faults).pop(),
             store: document.sections("store", faults).pop(),
+            lacks_extensions: document.lacks("extension"),
         }
     }
 }
@@ -95,6 +97,8 @@ pub struct FileConfig {
     pub media: Media,
     /// `[[extension]]`
     pub extensions: Vec<Extension>,
+    /// Whether there is none, nor one under a wrong name.
+    pub lacks_extensions: bool,
     /// `[[frequency]]`
     pub frequencies: Vec<Frequency>,
     /// `[block]`
@@ -113,6 +117,7 @@ impl FileConfig {
             pbx: sections.pbx.iter().map(|section| Pbx::read(section, faults)).collect(),
             registration: Registration::read(sections.registration.as_ref(), faults),
             media: Media::read(sections.media.as_ref(), faults),
+            lacks_extensions: sections.lacks_extensions,
             extensions: sections.extension.iter().map(|section| Extension::read(section, faults)).collect(),
             frequencies: sections.frequency.iter().map(|section| Frequency::read(section, faults)).collect(),
             block: Block::read(sections.block.as_ref(), faults),
@@ -442,6 +447,8 @@ pub struct Frequency {
     pub rules_place: Place,
     /// Whether it is left out.
     pub lacks_rules: bool,
+    /// Whether it is there and has none.
+    pub empty_rules: bool,
 }
 
 impl Frequency {
@@ -452,6 +459,7 @@ impl Frequency {
             rules: section.list("rules", value::rate, "write a list such as [\"5/1s\", \"60/1h\"]", faults),
             rules_place: section.place_of("rules"),
             lacks_rules: section.lacks("rules"),
+            empty_rules: section.is_empty_list("rules"),
         }
     }
 }

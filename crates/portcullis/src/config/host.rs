@@ -3,10 +3,12 @@
 //! Only asks; never makes or changes anything.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+use wire::words::of_system;
 
 /// The addresses of this machine, loopback last; empty where the kernel does not say.
 pub fn addresses() -> Vec<IpAddr> {
@@ -70,6 +72,21 @@ pub fn unwritable(directory: &Path) -> Option<String> {
     Some(refusal(&nearest, error))
 }
 
+/// Whether every user of this machine can read a file: its own mode says so, and no directory above bars the way.
+pub fn is_readable_by_all(file: &Path) -> bool {
+    let Ok(whole) = file.canonicalize() else { return false };
+    has_mode(&whole, 0o004) && whole.ancestors().skip(1).all(|directory| has_mode(directory, 0o001))
+}
+
+/// Whether every user of this machine may make files in a directory.
+pub fn is_writable_by_all(directory: &Path) -> bool {
+    directory.is_dir() && has_mode(directory, 0o002)
+}
+
+fn has_mode(path: &Path, bits: u32) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & bits == bits)
+}
+
 /// Why this user could not read and write a file that is there.
 pub fn unusable(file: &Path) -> Option<String> {
     match access(file, Access::READ_OK | Access::WRITE_OK) {
@@ -82,14 +99,8 @@ fn refusal(path: &Path, error: Errno) -> String {
     match error {
         Errno::ACCESS => format!("no permission in {}", path.display()),
         Errno::ROFS => format!("{} is on a file system that is read-only", path.display()),
-        other => format!("{}: {}", path.display(), in_words(&other.into())),
+        other => format!("{}: {}", path.display(), of_system(&std::io::Error::from(other))),
     }
-}
-
-/// What the operating system says, without its number.
-pub fn in_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::path::Path;
 use border::ResolvedName;
 use net::resolve_now;
 use wire::net::Transport;
+use wire::words::of_system;
 
 use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
@@ -158,7 +159,7 @@ fn check_data_dir(node: &Node, faults: &mut Faults) {
     } else {
         host::unwritable(directory)
     };
-    let Some(why) = why else { return };
+    let Some(why) = why else { return warn_if_open(directory, place, faults) };
     let what = if directory.exists() { "write" } else { "make" };
     let user = host::user();
     let message = format!(
@@ -167,6 +168,17 @@ fn check_data_dir(node: &Node, faults: &mut Faults) {
     );
     faults
         .warning(place, Problem::new(FaultCode::Machine, message, "not writable", data_dir_help(directory)));
+}
+
+/// Where anybody may make files, anybody may take the name of ours first.
+fn warn_if_open(directory: &Path, place: &Place, faults: &mut Faults) {
+    if host::is_writable_by_all(directory) {
+        let message =
+            format!("every user of this machine may write in the data directory {}", directory.display());
+        let help =
+            "set `data_dir` in [node] to a directory of the service's own, such as \"/var/lib/portcullis\"";
+        faults.warning(place, Problem::new(FaultCode::Machine, message, "open to all", help));
+    }
 }
 
 fn check_socket(node: &Node, faults: &mut Faults) {
@@ -252,7 +264,7 @@ fn check_port(transport: Transport, address: SocketAddr, taker: &str, place: &Pl
             (message, PRIVILEGED_HELP.to_owned())
         }
         _ => {
-            let message = format!("{transport} {address} cannot be opened: {}", host::in_words(&error));
+            let message = format!("{transport} {address} cannot be opened: {}", of_system(&error));
             (message, "look at the address and the port".to_owned())
         }
     };

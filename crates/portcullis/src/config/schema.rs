@@ -87,10 +87,19 @@ pub fn section(name: &str) -> Option<&'static SectionSchema> {
 /// The one of `known` that somebody most likely meant by `word`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
-    let scored = known.into_iter().map(|name| (strsim::damerau_levenshtein(&word, name), name));
+    let known: Vec<&str> = known.into_iter().collect();
+    let scored = known.iter().map(|name| (strsim::damerau_levenshtein(&word, name), *name));
     let (distance, name) = scored.min_by_key(|(distance, _)| *distance)?;
     let near = distance <= 1 + word.len().max(name.len()) / 4;
-    near.then_some(name)
+    if near { Some(name) } else { spelled_out(&word, &known) }
+}
+
+/// The one word that is meant by its beginning or its last part: `cert`, `key`.
+fn spelled_out<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let last_part = |name: &str| name.strip_suffix(word).is_some_and(|rest| rest.ends_with('_'));
+    let mut meant = known.iter().filter(|name| name.starts_with(word) || last_part(name));
+    let only = meant.next().filter(|_| word.len() >= 3)?;
+    meant.next().is_none().then_some(only)
 }
 
 /// Whether a key of this name, spelled rightly or not, holds a secret.
@@ -117,6 +126,20 @@ mod tests {
             ("colour", None),
         ] {
             assert_eq!(nearest(typo, keys.clone()), meant, "{typo}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_key_finds_it_where_no_other_has_that_part() {
+        let keys = section("outside").map_or(&[][..], |section| section.keys).iter().copied();
+        for (part, meant) in [
+            ("cert", Some("certificate")),
+            ("key", Some("private_key")),
+            ("revocation", Some("revocation_lists")),
+            ("ke", None),
+            ("list", None),
+        ] {
+            assert_eq!(nearest(part, keys.clone()), meant, "{part}");
         }
     }
 

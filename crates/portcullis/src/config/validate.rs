@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guard::BlockPolicy;
-use tracing_subscriber::EnvFilter;
 use wire::clock::WallTime;
 use wire::net::{Side, Transport};
 
@@ -19,7 +18,7 @@ use super::fault::{FaultCode, Faults, Place, Problem};
 use super::file::{self, FileConfig};
 use super::settings::{AllowedDomain, Listener, Media, Node, Settings};
 use super::value::{AllowedAddress, HostName, PortRange, StunServer};
-use super::{certificates, defaults};
+use super::{certificates, defaults, log_levels, reach};
 use crate::admin::socket;
 
 /// The shortest expiry that a registrar may insist on here (RFC 3261 §10.3: 423 below it).
@@ -66,8 +65,15 @@ pub(super) fn settings(
     let ip = |at: &Option<At<IpAddr>>| at.as_ref().map(|at| at.value);
     let (outside_ip, inside_ip) = (ip(&outside_address), ip(&inside_address));
     let listeners = listeners(&config, outside_ip, inside_ip, faults);
+    reach::check(&config, outside_ip, inside_ip, &listeners, faults);
     let pbx = pbxs(&config.pbx, faults);
     let extensions = extensions::validate(&config.extensions, &config.frequencies, base, faults);
+    if config.lacks_extensions {
+        let place = Place { key: "extension".to_owned(), span: 0..0 };
+        let message = "there is no [[extension]]: no phone can register";
+        let help = "add one for each phone or person: `[[extension]]` with `name` and `hardware_ids`";
+        faults.warning(&place, Problem::new(FaultCode::MissingKey, message, "it is left out", help));
+    }
     let registration = registration(&config.registration, faults);
     let block = block(&config.block, faults);
     let (allowed, allowed_domains) = allowed(config.allowed, faults);
@@ -110,12 +116,7 @@ pub(super) fn settings(
 }
 
 fn node(node: &file::Node, base: &Path, faults: &mut Faults) -> Node {
-    if EnvFilter::try_new(&node.log.value).is_err() {
-        let help = "write error, warn, info or debug, or levels by module such as \"info,net=debug\"";
-        let message = format!("{} must be a level of logging", quoted_key(&node.log.place.key));
-        let found = format!("found `{}`", node.log.value);
-        faults.error(&node.log.place, Problem::new(FaultCode::BadValue, message, found, help));
-    }
+    log_levels::check(&node.log, faults);
     let absolute = |key: &str, path: &At<PathBuf>| {
         // Where the whole section is left out, the key alone would not say whose it is.
         let place = Place { key: format!("node.{key}"), span: path.place.span.clone() };

@@ -26,7 +26,7 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 
 /// Where they are, below the quickstart's directory. The names are those of `certs/make-dev-ca.sh`, which
 /// can therefore make more of them.
-const FOLDER: &str = "certs";
+pub(crate) const FOLDER: &str = "certs";
 
 /// Name of the server, beside its address.
 pub(crate) const SERVER_NAME: &str = "portcullis.lab";

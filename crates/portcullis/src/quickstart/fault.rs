@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wire::words::of_system;
+
 use crate::admin::client::ClientError;
 use crate::events::LogError;
 use crate::run::RunError;
@@ -16,7 +18,7 @@ pub enum Fault {
     #[error("{} is not empty; name a directory that is, or leave --dir out", .0.display())]
     NotEmpty(PathBuf),
     /// The operating system refuses.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", of_system(source))]
     System {
         /// What was tried.
         what: String,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::cast::{DOMAIN, Extension, OUTSIDE};
-use super::certificates;
+use super::certificates::{self, SERVER_NAME};
 use super::configuration;
 use super::directory::Directory;
 use super::softphone;
@@ -50,6 +50,7 @@ impl Guide<'_> {
 
     fn pbx(&self) -> String {
         let (program, file) = (program(), self.file());
+        let certs = quoted(&self.directory.file(certificates::FOLDER));
         format!(
             "A real PBX: stop this, and in {file}\n\
              put the PBX's address and the extensions' passwords at the PBX:\n\
@@ -63,7 +64,10 @@ impl Guide<'_> {
              \x20   hardware_ids = [\"009033010203\"]\n\
              \x20   password = \"…\"\n\
              set `address` in [inside] to the one that the PBX shall see, and in [outside] the one for phones instead\n\
-             of {OUTSIDE}, with `tls = 5061`; then\n\
+             of {OUTSIDE}, with `tls = 5061`. The server's certificate bears {SERVER_NAME} and {OUTSIDE} alone:\n\
+             have one made with the name and address for phones instead, in Portcullis's source tree; then check:\n\
+             \x20   rm {certs}/server.pem {certs}/server.key\n\
+             \x20   certs/make-dev-ca.sh {certs} server sbc.example.com 203.0.113.10\n\
              \x20   {program} check -c {file}\n\
              \x20   {program} run -c {file}\n"
         )
@@ -110,7 +114,24 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cast;
     use super::*;
+
+    #[test]
+    fn another_address_asks_for_another_certificate_before_a_start() {
+        let directory = Directory::make(None).unwrap();
+        let server = SocketAddr::from(([127, 0, 0, 2], 5061));
+        let [free, _] = cast::extensions().unwrap();
+        let guide = Guide { directory: &directory, server, stays: "1002", free: &free };
+        let text = guide.text();
+        let certs = directory.file("certs");
+        let issue = format!("certs/make-dev-ca.sh {} server sbc.example.com 203.0.113.10\n", certs.display());
+        std::fs::remove_dir(directory.path()).unwrap();
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} in {text}"));
+        let order =
+            [at("`address` in [inside]"), at("server.pem "), at(&issue), at("check -c"), at("run -c")];
+        assert!(order.is_sorted(), "{order:?} in {text}");
+    }
 
     #[test]
     fn a_path_is_one_word_for_the_shell() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    date_time_ymd,
+    SanType, date_time_ymd,
 };
 
 /// Files by name.
@@ -24,6 +24,13 @@ impl Pki {
         });
         let server = server(&key, |_| {});
         let expired = self::server(&key, |params| params.not_after = date_time_ymd(2002, 1, 1));
+        let other_name = self::server(&key, |params| {
+            params.subject_alt_names = vec![SanType::DnsName("sbc.example.com".try_into().unwrap())];
+        });
+        let other_address = self::server(&key, |params| {
+            params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 7].into())];
+        });
+        let nameless = self::server(&key, |params| params.subject_alt_names.clear());
         let future = self::server(&key, |params| params.not_before = date_time_ymd(2990, 1, 1));
         let files = vec![
             ("server.pem", server.clone()),
@@ -33,22 +40,23 @@ impl Pki {
             ("expired-ca.pem", expired_ca),
             ("expired.pem", expired),
             ("future.pem", future),
+            ("other-name.pem", other_name),
+            ("other-address.pem", other_address),
+            ("nameless.pem", nameless),
             ("unchained.pem", format!("{server}{ca}")),
             ("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
             ("empty", "\n".to_owned()),
-            ("readable", "canary-readable\n".to_owned()),
         ];
         Self { files }
     }
 
-    /// Writes all of them, for the owner alone but for the one that everybody can read.
+    /// Writes all of them, for the owner alone.
     pub(crate) fn write(&self, folder: &Path) {
         use std::os::unix::fs::PermissionsExt;
         for (name, content) in &self.files {
             let path = folder.join(name);
             std::fs::write(&path, content).unwrap();
-            let mode = if *name == "readable" { 0o644 } else { 0o600 };
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
     }
 }
@@ -63,7 +71,8 @@ fn authority(name: &str, change: impl Fn(&mut CertificateParams)) -> String {
 }
 
 fn server(key: &KeyPair, change: impl Fn(&mut CertificateParams)) -> String {
-    let mut params = CertificateParams::new(vec!["sbc.example.com".to_owned()]).unwrap();
+    let mut params =
+        CertificateParams::new(vec!["sbc.example.com".to_owned(), "127.0.0.2".to_owned()]).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "sbc.example.com");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
