@@ -280,7 +280,10 @@ impl Border {
         bytes: Bytes,
         (message, essentials, method, uri): (&Message<'_>, &Essentials<'_>, Method<'_>, &str),
     ) {
-        if side == Side::Outside && !self.may_speak(&hop, method, message, essentials) {
+        if side == Side::Outside
+            && !self.transactions.is_for_invite(&hop, uri, essentials)
+            && !self.may_speak(&hop, method, message, essentials)
+        {
             return;
         }
         let stranger = side == Side::Outside && self.is_stranger(&hop);

@@ -71,7 +71,11 @@ impl Then {
             Self::AnswerCommand { id, answer: Answer::Done(done) } => {
                 Self::AnswerCommand { id, answer: change(done) }
             }
-            other => other,
+            Self::AnswerCommand { .. }
+            | Self::AnswerRegister { .. }
+            | Self::AnswerSignOff { .. }
+            | Self::Leave(_)
+            | Self::Nothing => self,
         }
     }
 }

@@ -84,6 +84,30 @@ fn a_relay_that_was_ordered_to_close_keeps_nobody_from_calling() {
 }
 
 #[test]
+fn a_phone_that_signs_off_while_its_call_rings_may_still_give_it_up() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(180, "one", ""));
+    bench.phone_says(flow, &register("1001", 2).replace("expires=120", "expires=0"));
+    bench.sent.clear();
+    let before = bench.status().drops;
+    let of_invite = |method: &str| {
+        let request = request("INVITE", 1, None, "", "");
+        request.replace("INVITE sip:", &format!("{method} sip:")).replace("1 INVITE", &format!("1 {method}"))
+    };
+    let another = of_invite("CANCEL").replace("z9hG4bKINVITE1", "z9hG4bKanother");
+    bench.phone_says(flow, &another);
+    assert!(bench.try_take("CANCEL").is_none() && bench.final_answer(flow).is_none(), "it is for no INVITE");
+    bench.phone_says(flow, &of_invite("CANCEL"));
+    bench.take("CANCEL");
+    bench.pbx_says(&invite.answer(487, "one", ""));
+    bench.phone_says(flow, &of_invite("ACK"));
+    assert_eq!(bench.dropped_since(&before), [(crate::DropReason::FlowNotRegistered, 1)]);
+}
+
+#[test]
 fn a_device_that_came_back_may_go_on_with_its_call_before_it_registers() {
     let mut bench = Bench::with_pbx_up(config());
     let old = bench.registered(100);

@@ -6,7 +6,7 @@ use DropReason::*;
 
 impl Bench {
     /// What was dropped since `before`.
-    fn dropped_since(&mut self, before: &DropCounts) -> Vec<(DropReason, u64)> {
+    pub(super) fn dropped_since(&mut self, before: &DropCounts) -> Vec<(DropReason, u64)> {
         let after = self.status().drops;
         let more = after.iter().map(|(reason, count)| (reason, count - before.of(reason)));
         more.filter(|(_, count)| *count > 0).collect()

@@ -188,6 +188,12 @@ impl TransactionLayer {
         }
     }
 
+    /// Whether a CANCEL or ACK is for an INVITE that came by the same hop and is still known here.
+    pub fn is_for_invite(&self, hop: &Hop, uri: &str, essentials: &Essentials<'_>) -> bool {
+        let aims = matches!(essentials.cseq.method, Method::Ack | Method::Cancel);
+        aims && self.servers.find(&TransactionKey::server(hop, Method::Invite, uri, essentials)).is_some()
+    }
+
     /// Takes a response. `essentials` are those of `message`.
     pub fn receive_response(
         &mut self,
