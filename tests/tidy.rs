@@ -411,6 +411,32 @@ fn every_event_code_is_in_the_operators_documentation() {
     );
 }
 
+#[test]
+fn every_reason_for_a_drop_is_in_the_operators_documentation() {
+    let text = fs::read_to_string(root().join("docs/operating.md")).expect("docs/operating.md is there");
+    let counters = read("crates/net/src/counters.rs");
+    let gains = counters.lines().find_map(|line| line.trim().strip_suffix("=> false,")).expect("no gains");
+    let gains: Vec<&str> = gains.split('|').map(str::trim).collect();
+    let network = named_arms(&counters).into_iter().filter(|(variant, _)| !gains.contains(variant));
+    let signalling = read("crates/border/src/drop_reason.rs");
+    let signalling = named_variants(&signalling, "reasons! {");
+    let media = read("crates/media/src/drop_reason.rs");
+    let media = named_arms(&media).into_iter().map(|(_, name)| name).chain(["socket_error"]);
+    let known: Vec<String> = network
+        .map(|(_, name)| format!("network {name}"))
+        .chain(signalling.iter().map(|(_, name)| format!("signalling {name}")))
+        .chain(media.map(|name| format!("media {name}")))
+        .collect();
+    assert_eq!(gains.len(), 3, "what counts no loss: {gains:?}");
+    assert_eq!(first_column(section(&text, "## What is dropped")), known);
+}
+
+/// The arms `Self::Variant => "name"` of a source.
+fn named_arms(text: &str) -> Vec<(&str, &str)> {
+    let arms = text.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" => \""));
+    arms.filter(|(variant, _)| variant.starts_with("Self::")).collect()
+}
+
 /// A chapter of a document: from its heading to the next of the same rank or above.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let after = text.split_once(&format!("\n{heading}\n")).map(|(_, after)| after);
@@ -475,15 +501,21 @@ fn every_event_code_is_reached_by_a_test() {
 
 /// The codes of events as `border` lists them: name of the variant and text.
 fn event_codes() -> Vec<(String, String)> {
-    let text = fs::read_to_string(root().join("crates/border/src/event.rs")).expect("border has its events");
-    let list = text
-        .split_once("\ncodes! {")
-        .and_then(|(_, rest)| rest.split_once("\n}"))
-        .expect("the list of codes");
-    let rows = list.0.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \""));
-    let codes: Vec<_> = rows.map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+    let text = read("crates/border/src/event.rs");
+    let codes = named_variants(&text, "codes! {");
     assert!(codes.len() >= 20, "the list of codes could not be read: {codes:?}");
-    codes
+    codes.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
+/// The variants and names of a list that a macro makes an enum of.
+fn named_variants<'a>(text: &'a str, head: &str) -> Vec<(&'a str, &'a str)> {
+    let list = text.split_once(&format!("\n{head}")).and_then(|(_, rest)| rest.split_once("\n}"));
+    let (list, _) = list.unwrap_or_else(|| panic!("there is no list {head}"));
+    list.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \"")).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 // ---- the tree -------------------------------------------------------------------------------------------

@@ -360,8 +360,8 @@ fn media_from_our_own_outside_address_are_not_heard_and_the_operator_is_told_why
     assert!(text(&event, "next_step").contains("NAT"), "{event}");
     assert_eq!(inside.tenths_heard(440), 0);
     let dropped = lab.portcullis.ask(&["status"]);
-    let reasons = dropped.get("media_dropped").and_then(Value::as_array).expect("the reasons");
-    assert!(reasons.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with("forbidden_source "))));
+    let reasons = dropped.get("dropped").and_then(Value::as_array).expect("the reasons");
+    assert!(reasons.iter().any(|it| it.as_str().is_some_and(|it| it.starts_with("media forbidden_source "))));
     never_within("it is told again", Duration::from_millis(2_500), || {
         lab.portcullis.events("media_refused").len() > 1
     });

@@ -109,9 +109,9 @@ impl DropCounts {
         self.0.get(reason as usize).copied().unwrap_or(0)
     }
 
-    /// The reasons that came up, each with its count.
-    pub fn present(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason))).filter(|(_, count)| *count > 0)
+    /// Every reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        DropReason::ALL.into_iter().map(|reason| (reason, self.of(reason)))
     }
 
     /// All reasons together.
@@ -138,6 +138,7 @@ mod tests {
             let mut counts = DropCounts::default();
             counts.add(reason);
             assert_eq!((counts.of(reason), counts.total()), (1, 1));
+            assert_eq!(counts.iter().find(|(_, count)| *count > 0), Some((reason, 1)));
         }
         names.sort();
         names.dedup();

@@ -12,7 +12,6 @@ use wire::net::{FlowId, Side, Transport};
 
 use crate::accept::Door;
 use crate::config::{Listener, ListenerKind, Listening, NetConfig, NetError};
-use crate::counters::Counters;
 use crate::dns::NameQuery;
 use crate::event::NetEvent;
 use crate::flow::FlowTable;
@@ -63,7 +62,7 @@ pub(crate) fn bind_all<T: Send + 'static>(
     let shared = Arc::new(Shared {
         flows: FlowTable::new(),
         lists: ArcSwap::from_pointee(lists),
-        counters: Counters::default(),
+        counters: Arc::default(),
         identity,
         udp: ports,
         registered_sources: RegisteredSources::default(),

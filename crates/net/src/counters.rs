@@ -81,7 +81,34 @@ impl Count {
         Self::AcceptFailed,
     ];
 
-    /// The reason as metrics and logs write it.
+    /// Whether something went no further. The others count what went well.
+    pub fn is_loss(self) -> bool {
+        match self {
+            Self::Accepted | Self::HandshakeResumed | Self::StunAnswered => false,
+            Self::BlockedConnection
+            | Self::BlockedDatagram
+            | Self::BlockedSend
+            | Self::BlockedStream
+            | Self::ConnectionRate
+            | Self::UnfinishedHandshakes
+            | Self::UnregisteredOfSource
+            | Self::UnregisteredOldest
+            | Self::InsideConnections
+            | Self::HandshakeFailed
+            | Self::DatagramRate
+            | Self::DatagramEmpty
+            | Self::DatagramTooLong
+            | Self::CoreBusy
+            | Self::StunIgnored
+            | Self::SendWouldBlock
+            | Self::SendFailed
+            | Self::SendNoFlow
+            | Self::WriterOverflow
+            | Self::AcceptFailed => true,
+        }
+    }
+
+    /// The reason as operators see it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

@@ -35,7 +35,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) flows: FlowTable,
     pub(crate) lists: ArcSwap<Lists>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) identity: Option<Arc<ServerIdentity>>,
     pub(crate) udp: Vec<UdpPort>,
     pub(crate) registered_sources: RegisteredSources,

@@ -142,8 +142,8 @@ impl<T: Send + 'static> Net<T> {
         self.shared.lists.store(Arc::new(lists));
     }
 
-    /// What was dropped and refused, by reason.
-    pub fn counters(&self) -> &Counters {
+    /// What was dropped and refused, by reason: for whoever tells the operator.
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
     }
 

@@ -225,12 +225,17 @@ pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunE
     let shard = start_shard(&settings, clock, media_sets.clone(), Arc::clone(&to_core))?;
     let store = start_store(store, clock, Arc::clone(&to_core))?;
     let listening: Vec<Listener> = net.listening().iter().map(|up| up.listener).collect();
-    let listeners = listening.iter().map(describe).collect();
+    let served = ServerConfig {
+        clock,
+        listeners: listening.iter().map(describe).collect(),
+        net: Arc::clone(net.counters()),
+        media: shard.counts().clone(),
+        log,
+    };
     let (admin, admin_lanes) = server::lanes();
     let core_lanes = Arc::clone(&to_core);
     let submit = move |id, command| core_lanes.try_push_internal(ShellEvent::Command { id, command }).is_ok();
-    let config = ServerConfig { clock, listeners, media: shard.counts(), log };
-    server::start(&socket, admin_lanes, config, Box::new(submit))
+    server::start(&socket, admin_lanes, served, Box::new(submit))
         .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
     let log = EventLog::new(admin.clone(), settings.node.log_format);

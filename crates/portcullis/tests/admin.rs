@@ -44,8 +44,13 @@ fn server(name: &str) -> Server {
     let (feed, admin_lanes) = lanes();
     let (asks, asked) = mpsc::channel();
     let log = LogThread::start(std::io::sink(), clock, LogFormat::Text).unwrap().log();
-    let listeners = vec!["tls 127.0.0.2:5061".to_owned()];
-    let config = ServerConfig { clock, listeners, media: Default::default(), log };
+    let config = ServerConfig {
+        clock,
+        listeners: vec!["tls 127.0.0.2:5061".to_owned()],
+        net: Default::default(),
+        media: Default::default(),
+        log,
+    };
     let submit = Box::new(move |id, command| asks.send((id, command)).is_ok());
     start(&socket, admin_lanes, config, submit).unwrap();
     Server { _socket: socket, path, feed, clock, asked }

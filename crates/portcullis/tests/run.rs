@@ -6,12 +6,15 @@ mod pki;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use pki::Pki;
+use portcullis::clock::Clock;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use wire::clock::Instant;
 
 const CONFIG: &str = r#"
 [node]
@@ -153,6 +156,44 @@ fn it_says_ready_answers_and_ends_well() {
     let blocks = output(&folder, &["block", "list", "--json"]);
     let blocks: serde_json::Value = serde_json::from_slice(&blocks.stdout).unwrap();
     assert_eq!(blocks[0]["range"], "192.0.2.7");
+    assert_eq!(running.end().0, Some(0));
+}
+
+/// Asks for the status until it lists all of these, and gives what it shows to people.
+fn wait_for_dropped(folder: &Path, wanted: &[&str]) -> String {
+    let clock = Clock::start();
+    loop {
+        let status = output(folder, &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        let dropped = status["dropped"].as_array().unwrap();
+        if wanted.iter().all(|wanted| dropped.iter().any(|it| it == wanted)) {
+            return text(&output(folder, &["status"]).stdout);
+        }
+        assert!(clock.mono() < Instant::ZERO + Duration::from_secs(10), "{wanted:?} in {dropped:?}");
+    }
+}
+
+#[test]
+fn status_says_what_was_dropped_and_why() {
+    let folder = folder("dropped", CONFIG);
+    let (running, ready) = Running::start(&folder);
+    let outside: SocketAddr = ready.split(", udp ").nth(1).unwrap().trim().parse().unwrap();
+    assert!(wait_for_dropped(&folder, &[]).contains("\ndropped        nothing\n"));
+    let scanner = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let options = "OPTIONS sip:1001@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\n\
+                   From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\
+                   Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
+    for _ in 0..3 {
+        scanner.send_to(options.as_bytes(), outside).unwrap();
+    }
+    assert!(output(&folder, &["block", "add", "127.0.9.9"]).status.success());
+    let blocked = UdpSocket::bind("127.0.9.9:0").unwrap();
+    blocked.send_to(options.as_bytes(), outside).unwrap();
+    let shown =
+        wait_for_dropped(&folder, &["network blocked_datagram 1", "signalling flow_not_registered 3"]);
+    let lines =
+        "\ndropped        network blocked_datagram 1\n               signalling flow_not_registered 3\n";
+    assert!(shown.contains(lines), "{shown}");
     assert_eq!(running.end().0, Some(0));
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use super::view::{self, ProcessFacts};
 use super::{CONNECTIONS_MAX, REQUEST_BYTES_MAX};
 use crate::clock::Clock;
 use crate::log::Log;
-use crate::media_shard::CountsReader;
+use crate::media_shard::SharedCounts;
 
 /// Events that are remembered.
 pub const EVENTS_MAX: usize = 10_000;
@@ -61,8 +62,10 @@ pub struct ServerConfig {
     pub clock: Clock,
     /// `tls 127.0.0.2:5061`, …
     pub listeners: Vec<String>,
+    /// What the network counts.
+    pub net: Arc<net::Counters>,
     /// What the media plane counts.
-    pub media: CountsReader,
+    pub media: SharedCounts,
     /// The log, which may lose lines.
     pub log: Log,
 }
@@ -279,10 +282,10 @@ impl Server {
 
     fn respond(&self, answer: &Answer) -> Response {
         let uptime = Duration::from_nanos(self.config.clock.mono().as_nanos());
-        let listeners = &self.config.listeners;
-        let (media, log_lines_lost) = (self.config.media.read(), self.config.log.lost());
-        let memory_bytes = resident_bytes();
-        view::response(answer, ProcessFacts { uptime, listeners, media, memory_bytes, log_lines_lost })
+        let ServerConfig { listeners, net, media, log, .. } = &self.config;
+        let (media, log_lines_lost, memory_bytes) = (media.read(), log.lost(), resident_bytes());
+        let facts = ProcessFacts { uptime, listeners, memory_bytes, net, media, log_lines_lost };
+        view::response(answer, facts)
     }
 
     fn recorded(&self, query: EventQuery) -> Vec<Value> {

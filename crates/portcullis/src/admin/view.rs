@@ -7,12 +7,16 @@ use std::time::Duration;
 use border::command::{AllowView, Answer, BlockView, CallView, RegistrationView, StatusView};
 use border::event::Event;
 use jiff::Timestamp;
+use net::Counters;
 use serde::Serialize;
 use serde_json::Value;
 use wire::clock::WallTime;
 
 use super::protocol::Response;
 use crate::media_shard::ShardCounts;
+
+/// The name of [`ShardCounts::socket_errors`] among the reasons.
+const SOCKET_ERROR: &str = "socket_error";
 
 /// What only the process knows, for `status`.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +25,12 @@ pub struct ProcessFacts<'a> {
     pub uptime: Duration,
     /// `tls 127.0.0.2:5061`, …
     pub listeners: &'a [String],
-    /// What the media plane has counted.
-    pub media: ShardCounts,
     /// Resident memory.
     pub memory_bytes: u64,
+    /// What the network counted.
+    pub net: &'a Counters,
+    /// What the media plane counted.
+    pub media: ShardCounts,
     /// Lines that the log has lost.
     pub log_lines_lost: u64,
 }
@@ -100,9 +106,9 @@ struct Status<'a> {
     calls: usize,
     blocks: usize,
     relays: usize,
-    media_dropped: Vec<String>,
     store_failing: bool,
     memory_bytes: u64,
+    dropped: Vec<String>,
     log_lines_lost: u64,
 }
 
@@ -207,16 +213,24 @@ fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
         calls: view.calls,
         blocks: view.blocks,
         relays: view.relays,
-        media_dropped: media_dropped(&facts.media),
         store_failing: view.store_failing,
         memory_bytes: facts.memory_bytes,
+        dropped: dropped(view, facts),
         log_lines_lost: facts.log_lines_lost,
     })
 }
 
-fn media_dropped(counts: &ShardCounts) -> Vec<String> {
-    let errors = (counts.socket_errors > 0).then(|| format!("socket_error {}", counts.socket_errors));
-    counts.drops.present().map(|(reason, count)| format!("{reason} {count}")).chain(errors).collect()
+/// What went no further, where and why: each reason that came up, on the way from the network inwards.
+fn dropped(view: &StatusView, facts: ProcessFacts<'_>) -> Vec<String> {
+    let network = facts.net.iter().filter(|(count, _)| count.is_loss());
+    let network = network.map(|(count, times)| ("network", count.as_str(), times));
+    let signalling = view.drops.iter().map(|(reason, times)| ("signalling", reason.as_str(), times));
+    let media = facts.media.drops.iter().map(|(reason, times)| ("media", reason.as_str(), times));
+    let socket_errors = [("media", SOCKET_ERROR, facts.media.socket_errors)];
+    let all = network.chain(signalling).chain(media).chain(socket_errors);
+    all.filter(|(.., times)| *times > 0)
+        .map(|(plane, reason, times)| format!("{plane} {reason} {times}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,17 +242,6 @@ mod tests {
     use wire::net::{Prefix, Transport};
 
     use super::*;
-
-    fn facts() -> ProcessFacts<'static> {
-        let media = ShardCounts { socket_errors: 3, ..ShardCounts::default() };
-        ProcessFacts {
-            uptime: Duration::from_secs(61),
-            listeners: &[],
-            media,
-            memory_bytes: 5,
-            log_lines_lost: 0,
-        }
-    }
 
     fn keys(value: &Value) -> Vec<&str> {
         let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -336,11 +339,16 @@ mod tests {
         assert_eq!((&event["code"], &event["severity"]), (&"cert_untrusted".into(), &"warning".into()));
 
         let view = StatusView { pbx: vec![("main".to_owned(), PbxHealth::Unknown)], ..StatusView::default() };
-        let status = status(&view, facts());
-        let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, media_dropped, \
-                     store_failing, memory_bytes, log_lines_lost";
+        let net = Counters::default();
+        let media = ShardCounts { socket_errors: 3, ..ShardCounts::default() };
+        let uptime = Duration::from_secs(61);
+        let facts =
+            ProcessFacts { uptime, listeners: &[], memory_bytes: 5, net: &net, media, log_lines_lost: 0 };
+        let status = status(&view, facts);
+        let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, store_failing, \
+                     dropped, log_lines_lost";
         assert_eq!(keys(&status), sorted(names));
-        assert_eq!(status["media_dropped"][0], "socket_error 3");
         assert_eq!(status["pbx"][0], "main unknown");
+        assert_eq!(status["dropped"], serde_json::json!(["media socket_error 3"]), "what came up, no more");
     }
 }

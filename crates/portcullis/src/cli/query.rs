@@ -216,6 +216,7 @@ fn status_for_people(status: &Value) -> String {
         Some(true) => "fails: a restart forgets what changes; look at the disk of data_dir",
         _ => "works",
     };
+    let dropped = list("dropped");
     let lines = [
         ("version", text(status, "version").to_owned()),
         ("up for", seconds(number("uptime_s"))),
@@ -224,10 +225,10 @@ fn status_for_people(status: &Value) -> String {
         ("registrations", number("registrations").to_string()),
         ("calls", calls),
         ("relays", number("relays").to_string()),
-        ("media dropped", list("media_dropped")),
         ("blocks", number("blocks").to_string()),
         ("store", store.to_owned()),
         ("memory", format!("{} MiB", number("memory_bytes") / (1024 * 1024))),
+        ("dropped", if dropped.is_empty() { "nothing".to_owned() } else { dropped }),
         ("log", lost),
     ];
     let line = |(name, value): (&str, String)| format!("{name:<15}{value}\n");
@@ -311,21 +312,26 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
             "pbx": ["main up"], "registrations": 2, "calls": 1, "blocks": 0, "relays": 3,
-            "media_dropped": ["not_rtp 4", "stranger 7"], "store_failing": false, "memory_bytes": 20_971_520,
+             "memory_bytes": 20_971_520, "dropped": [], "store_failing": false,
         });
         let shown = status_for_people(&status);
         for expected in [
-            "media dropped  not_rtp 4\n               stranger 7\n",
             "1m 1s",
             "  tls 127.0.0.2:5061\n               udp 127.0.0.2:5060\n",
             "main up",
             "20 MiB",
+            "dropped        nothing",
         ] {
             assert!(shown.contains(expected), "{expected} in {shown}");
         }
-        assert_eq!(shown.lines().count(), 13);
+        assert_eq!(shown.lines().count(), 12);
         assert!(shown.contains("store          works\n"), "{shown}");
         let failing = status_for_people(&json!({"store_failing": true}));
         assert!(failing.contains("store          fails: a restart forgets"), "{failing}");
+        let status = json!({"dropped": ["network datagram_rate 12", "signalling flow_not_registered 100"]});
+        let shown = status_for_people(&status);
+        let expected =
+            "dropped        network datagram_rate 12\n               signalling flow_not_registered 100\n";
+        assert!(shown.ends_with(expected), "{shown}");
     }
 }

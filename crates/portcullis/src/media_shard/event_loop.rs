@@ -8,8 +8,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -245,6 +245,8 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
                 for socket in self.sockets.iter_mut().skip(first).take(SOCKETS_PER_RELAY) {
                     *socket = None;
                 }
+                // Where no relay is left, no timer follows.
+                self.publish_counts();
             }
         }
     }
@@ -274,9 +276,13 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
     fn run_timers(&mut self) {
         if self.table.poll_timeout().is_some_and(|due| due <= self.now) {
             self.table.handle_timeout(self.now);
-            let counts = ShardCounts { drops: *self.table.drops(), socket_errors: self.socket_errors };
-            *self.shell.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+            self.publish_counts();
         }
+    }
+
+    fn publish_counts(&self) {
+        let counts = ShardCounts { drops: *self.table.drops(), socket_errors: self.socket_errors };
+        self.shell.counts.publish(counts);
     }
 
     fn hand_up_events(&mut self) {

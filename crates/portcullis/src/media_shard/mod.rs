@@ -40,7 +40,7 @@ pub struct Shard {
     orders: SyncSender<Dated>,
     waker: Waker,
     stop: Arc<AtomicBool>,
-    counts: Arc<Mutex<ShardCounts>>,
+    counts: SharedCounts,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -53,14 +53,18 @@ pub struct ShardCounts {
     pub socket_errors: u64,
 }
 
-/// Reads what a shard has counted, as long as one likes.
+/// Where a shard leaves its counts, for any thread to read.
 #[derive(Clone, Debug, Default)]
-pub struct CountsReader(Arc<Mutex<ShardCounts>>);
+pub struct SharedCounts(Arc<Mutex<ShardCounts>>);
 
-impl CountsReader {
-    /// What it has counted by now.
+impl SharedCounts {
+    /// What the shard has counted.
     pub fn read(&self) -> ShardCounts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, counts: ShardCounts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 }
 
@@ -96,7 +100,7 @@ struct Shell<C> {
     clock: C,
     sets: AddressSets,
     stop: Arc<AtomicBool>,
-    counts: Arc<Mutex<ShardCounts>>,
+    counts: SharedCounts,
 }
 
 impl Shard {
@@ -113,7 +117,7 @@ impl Shard {
         let waker = Waker::new(poll.registry(), ORDERS_TOKEN)?;
         let (orders, received) = sync_channel(ORDERS_QUEUED);
         let stop = Arc::new(AtomicBool::new(false));
-        let counts = Arc::new(Mutex::new(ShardCounts::default()));
+        let counts = SharedCounts::default();
         let shell = Shell {
             config,
             clock,
@@ -121,7 +125,7 @@ impl Shard {
             events,
             orders: received,
             stop: Arc::clone(&stop),
-            counts: Arc::clone(&counts),
+            counts: counts.clone(),
         };
         let thread = std::thread::Builder::new().name(name).spawn(move || shell.run(poll))?;
         Ok(Self { orders, waker, stop, counts, thread: Some(thread) })
@@ -143,9 +147,9 @@ impl Shard {
         taken
     }
 
-    /// Where what the shard has counted can be read by another thread.
-    pub fn counts(&self) -> CountsReader {
-        CountsReader(Arc::clone(&self.counts))
+    /// Where it leaves its counts.
+    pub fn counts(&self) -> &SharedCounts {
+        &self.counts
     }
 }
 

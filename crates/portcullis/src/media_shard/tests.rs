@@ -261,6 +261,21 @@ fn a_face_that_is_not_ours_is_the_systems_fault() {
 }
 
 #[test]
+fn the_counts_of_the_last_relay_are_left_behind() {
+    let net = Net(10);
+    let rig = Rig::start(net.config(), clock(), PrefixSet::default());
+    let (phone, pbx, stranger) = (net.peer(10), net.peer(20), net.peer(30));
+    let [outside, _] = rig.open(1, address(&phone), address(&pbx));
+    stranger.send_to(&rtp(1), (net.host(2), outside)).expect("send");
+    phone.send_to(&rtp(2), (net.host(2), outside)).expect("send");
+    assert_eq!(receive(&pbx).0, rtp(2), "the packet before it was seen");
+    while !matches!(rig.next_change(), RelayEvent::Learned { .. }) {}
+    rig.close(1);
+    let drops = rig.shard.counts().read().drops;
+    assert_eq!((drops.of(media::DropReason::Unproven), drops.total()), (1, 1));
+}
+
+#[test]
 fn the_block_list_in_force_decides_who_is_learned() {
     let net = Net(4);
     let (phone, pbx) = (net.peer(10), net.peer(20));
