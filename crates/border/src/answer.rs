@@ -7,6 +7,7 @@ use wire::net::{Side, Transport};
 use wire::sip::{Message, Writer};
 
 use crate::Border;
+use crate::drop_reason::DropReason;
 
 /// A request that waits for an answer. It is kept as it came: what an answer repeats is read from it.
 #[derive(Clone, Debug)]
@@ -111,7 +112,8 @@ impl Border {
     }
 
     /// Drops a request without an answer.
-    pub(crate) fn abandon(&mut self, ask: &Ask) {
+    pub(crate) fn abandon(&mut self, ask: &Ask, reason: DropReason) {
+        self.dropped(reason);
         self.transactions.abandon(ask.server);
         self.strangers.ended(ask.server);
     }

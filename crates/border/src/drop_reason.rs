@@ -38,7 +38,7 @@ reasons! {
     StrayAck = "stray_ack",
     /// A request for which there was no room.
     NoRoom = "no_room",
-    /// Bytes of a connection that was closed a moment ago.
+    /// From a connection that was closed a moment ago.
     FlowClosed = "flow_closed",
     /// A message of ours to a source that is blocked by now, or whose connection is gone.
     Unsendable = "unsendable",

@@ -19,6 +19,7 @@ use crate::answer::Ask;
 use crate::binding::{Binding, BindingId, Inside};
 use crate::command::PbxHealth;
 use crate::digest::{AuthState, Challenged};
+use crate::drop_reason::DropReason;
 use crate::event::Code;
 use crate::inside_registration::{Leaving, REFUSED_RETRY, Registration, listed_contacts};
 use crate::registrar::REGISTER_PATIENCE;
@@ -117,9 +118,12 @@ impl Border {
         }
         for held in std::mem::take(&mut self.held.asks) {
             let (HeldAsk::Phone(ask) | HeldAsk::Stranger(ask)) = &held;
-            let gone = ask.hop.transport.is_reliable() && self.flows.flow(ask.hop.flow).is_none();
-            if gone || self.is_blocked(ask.hop.flow, ask.hop.remote) {
-                self.abandon(ask);
+            if ask.hop.transport.is_reliable() && self.flows.flow(ask.hop.flow).is_none() {
+                self.abandon(ask, DropReason::FlowClosed);
+                continue;
+            }
+            if self.is_blocked(ask.hop.flow, ask.hop.remote) {
+                self.abandon(ask, DropReason::Blocked);
                 continue;
             }
             match held {

@@ -223,8 +223,7 @@ impl Border {
         match message.start() {
             StartLine::Request { method, uri } => {
                 if side == Side::Inside && !self.inside_source_known(&hop, &essentials) {
-                    self.on_inside_stranger(&hop, method.as_str());
-                    return self.dropped(DropReason::InsideStranger);
+                    return self.on_inside_stranger(&hop, method.as_str());
                 }
                 self.on_request(hop, side, bytes, (&message, &essentials, method, uri));
             }
@@ -252,8 +251,7 @@ impl Border {
     /// registered, or a PBX. Strangers get nothing.
     fn on_unreadable(&mut self, hop: Hop, side: Side, bytes: &Bytes, status: u16, what: &str) {
         if side == Side::Inside && !self.inside_address_known(hop.remote.ip()) {
-            self.on_inside_stranger(&hop, "something that is no SIP");
-            return self.dropped(DropReason::InsideStranger);
+            return self.on_inside_stranger(&hop, "something that is no SIP");
         }
         self.on_malformed(&hop, side, what);
         if side == Side::Outside && self.bindings.by_hop(&hop).is_empty() {
@@ -386,6 +384,7 @@ impl Border {
     }
 
     fn on_inside_stranger(&mut self, hop: &Hop, what: &str) {
+        self.dropped(DropReason::InsideStranger);
         let minute = std::time::Duration::from_secs(60);
         if self.inside_strangers_until.is_some_and(|until| self.now.mono < until) {
             return;

@@ -18,6 +18,7 @@ use crate::Border;
 use crate::answer::{Ask, reason_phrase};
 use crate::binding::Inside;
 use crate::digest;
+use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::event::Code;
 use crate::inside_registration::listed_contacts;
@@ -190,7 +191,7 @@ impl Border {
         if status == 403 || (challenged && passed.had_credentials && !stale) {
             self.on_credentials_refused(&passed, status);
             if self.is_blocked(passed.ask.hop.flow, passed.ask.hop.remote) {
-                return self.abandon(&passed.ask);
+                return self.abandon(&passed.ask, DropReason::Blocked);
             }
         }
         match status {

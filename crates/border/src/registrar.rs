@@ -209,8 +209,7 @@ impl Border {
             return;
         }
         if self.is_blocked(ask.hop.flow, ask.hop.remote) {
-            self.dropped(DropReason::Blocked);
-            self.abandon(ask);
+            self.abandon(ask, DropReason::Blocked);
         } else {
             self.answer_with_decoy(ask.clone());
         }

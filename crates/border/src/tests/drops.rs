@@ -102,6 +102,27 @@ fn an_answer_that_comes_when_its_source_is_blocked_is_not_sent() {
 }
 
 #[test]
+fn the_request_that_leads_to_a_block_is_counted_where_it_is_not_answered() {
+    let one = |name: &str| {
+        let mut config = config();
+        config.block.after = 1;
+        let mut bench = Bench::with_pbx_up(config);
+        let flow = bench.connect(100, None);
+        let before = bench.status().drops;
+        let credentials = "Authorization: Digest username=\"1003\", realm=\"main.example\", nonce=\"abc\", \
+                           uri=\"sip:main.example\", response=\"0\"\r\nContent-Length";
+        bench.phone_says(flow, &register(name, 1).replace("Content-Length", credentials));
+        if let Some(asked) = bench.try_take("REGISTER") {
+            bench.pbx_says(&asked.answer(401, "q", CHALLENGE));
+        }
+        assert!(bench.has_event(Code::Blocked) && bench.take_answer(flow).is_none());
+        bench.dropped_since(&before)
+    };
+    assert_eq!(one("1003"), [(Blocked, 1)], "a wrong password");
+    assert_eq!(one("4711"), [(Blocked, 1)], "an unknown name");
+}
+
+#[test]
 fn a_stranger_who_fills_his_share_is_counted() {
     let mut bench = Bench::with_pbx_up(config());
     let before = bench.status().drops;
