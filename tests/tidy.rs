@@ -511,7 +511,8 @@ fn event_codes() -> Vec<(String, String)> {
 fn named_variants<'a>(text: &'a str, head: &str) -> Vec<(&'a str, &'a str)> {
     let list = text.split_once(&format!("\n{head}")).and_then(|(_, rest)| rest.split_once("\n}"));
     let (list, _) = list.unwrap_or_else(|| panic!("there is no list {head}"));
-    list.lines().filter_map(|line| line.trim().strip_suffix("\",")?.split_once(" = \"")).collect()
+    let rows = list.lines().filter_map(|line| line.trim().split_once(" = \""));
+    rows.filter_map(|(name, rest)| Some((name, rest.split_once('"')?.0))).collect()
 }
 
 fn read(path: &str) -> String {

@@ -8,6 +8,7 @@ use wire::sip::{HeaderName, Message, Method};
 use crate::Border;
 use crate::entry::EntryId;
 use crate::event::Code;
+use crate::refusal::Refusal;
 use crate::report::About;
 
 /// Challenges in a row that are answered: a new nonce each time, with `stale` or not.
@@ -36,8 +37,8 @@ impl AuthState {
 pub(crate) enum Challenged {
     /// Send the request again, with credentials.
     Retry,
-    /// Give up; why, for the event.
-    Refused(String),
+    /// Give up; why.
+    Refused(Refusal),
 }
 
 impl Border {
@@ -77,20 +78,23 @@ impl Border {
         let realm = self.pbxs[pbx].realm.clone().unwrap_or_default();
         let challenge = match choose(&challenges, &realm) {
             Ok(challenge) => challenge.clone(),
-            Err(error) => {
-                self.report_realm(pbx, &realm, &challenges, &error);
-                return Challenged::Refused(error.to_string());
+            Err(ChooseError::ForeignRealm) => {
+                self.report_realm(pbx, entry, &realm, &challenges);
+                return Challenged::Refused(Refusal::ForeignRealm);
+            }
+            Err(error @ (ChooseError::NoChallenge | ChooseError::Unsupported)) => {
+                return Challenged::Refused(Refusal::Unanswerable(error));
             }
         };
         if self.entries.entry(entry).config.password.is_none() {
-            return Challenged::Refused("it asks for a password and the extension has none".into());
+            return Challenged::Refused(Refusal::NoPassword);
         }
         auth.tries += 1;
         let again = auth.tries > 1 && !challenge.stale;
         if again || auth.tries > TRIES_MAX {
             auth.challenge = None;
             auth.tries = 0;
-            return Challenged::Refused("it did not accept the user name or password".into());
+            return Challenged::Refused(Refusal::Credentials);
         }
         auth.proxy = message.status() == Some(407);
         auth.challenge = Some(challenge);
@@ -110,14 +114,12 @@ impl Border {
         }
     }
 
-    fn report_realm(&mut self, pbx: usize, realm: &str, challenges: &[Challenge], error: &ChooseError) {
-        if *error != ChooseError::ForeignRealm {
-            return;
-        }
+    fn report_realm(&mut self, pbx: usize, entry: EntryId, realm: &str, challenges: &[Challenge]) {
         let name = self.pbx_name(pbx);
         let seen = challenges.first().map(|challenge| challenge.realm().into_owned()).unwrap_or_default();
         let realm = realm.to_owned();
-        self.event(Code::RealmChanged, About::default().rule(format!("realm {realm}")), || {
+        let about = About::default().extension(self.entries.name(entry)).rule(format!("realm {realm}"));
+        self.event(Code::RealmChanged, about, || {
             (
                 format!("PBX {name} asks in the realm \"{seen}\" instead of \"{realm}\"; it is not answered"),
                 "if that is right, write realm = \"…\" in its [[pbx]]; if not, somebody else answers".into(),

@@ -22,6 +22,7 @@ use crate::digest::{AuthState, Challenged};
 use crate::drop_reason::DropReason;
 use crate::event::Code;
 use crate::inside_registration::{Leaving, REFUSED_RETRY, Registration, listed_contacts};
+use crate::refusal::Refusal;
 use crate::registrar::REGISTER_PATIENCE;
 use crate::response::ClientUse;
 use crate::timers::Timer;
@@ -239,15 +240,15 @@ impl Border {
             200..=299 if listed_contacts(message, Duration::ZERO).iter().any(listed) => {
                 return self.on_returned((id, pbx), place.auth, sent, message);
             }
-            200..=299 => "its answer does not list our contact".to_owned(),
+            200..=299 => Refusal::NotListed,
             401 | 407 => match self.take_challenge(pbx, place.entry, &mut place.auth, message) {
                 Challenged::Retry => return self.send_return(id, place),
                 Challenged::Refused(why) => why,
             },
             500..=599 | 408 | 480 => return self.on_return_failed(pbx, &format!("it answered {status}")),
-            _ => format!("it answered {status}"),
+            _ => Refusal::Status(status),
         };
-        self.report_refused(id, pbx, status, &format!("{why}; it stays at PBX {}", self.pbx_name(stays)));
+        self.report_refused(id, pbx, why, Some(stays));
         self.try_returns_again(pbx);
     }
 

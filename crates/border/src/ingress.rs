@@ -15,6 +15,7 @@ use crate::event::Code;
 use crate::interface::Output;
 use crate::report::About;
 use crate::response::Reply;
+use crate::strangers::Full;
 
 impl Border {
     pub(crate) fn on_flow_opened(
@@ -285,8 +286,8 @@ impl Border {
             return;
         }
         let stranger = side == Side::Outside && self.is_stranger(&hop);
-        if stranger && !self.strangers.has_room(&hop, bytes.len()) {
-            return self.on_no_room(&hop);
+        if stranger && let Err(full) = self.strangers.has_room(&hop, bytes.len()) {
+            return self.on_no_room(&hop, full);
         }
         let came = self.now.mono;
         let outcome = self.transactions.receive_request(hop, message, essentials, came);
@@ -302,7 +303,7 @@ impl Border {
             }
             RequestOutcome::Ack2xx => return self.on_ack(&hop, side, message, essentials),
             RequestOutcome::Retransmission | RequestOutcome::Ack(_) => return,
-            RequestOutcome::Full => return self.on_no_room(&hop),
+            RequestOutcome::Full => return self.on_no_room(&hop, Full::All),
         };
         if stranger {
             self.strangers.began(server, &hop, bytes.len());
@@ -399,14 +400,26 @@ impl Border {
         });
     }
 
-    fn on_no_room(&mut self, hop: &Hop) {
+    fn on_no_room(&mut self, hop: &Hop, full: Full) {
         self.dropped(DropReason::NoRoom);
-        self.event(Code::SourceLimited, About::source(hop.remote), || {
-            (
-                "a request was dropped: as many are under way as may be".into(),
-                "look for a flood in `portcullis events`".into(),
-            )
-        });
+        let (code, text, next_step) = match full {
+            Full::OfSource => (
+                Code::SourceLimited,
+                "a request was dropped: the source has as many under way without a registration as may be",
+                "if many phones share this address, add it to [[allowed]]",
+            ),
+            Full::OfStrangers => (
+                Code::NoRoom,
+                "a request was dropped: strangers have as many under way as may be",
+                "look for their sources in `portcullis events`, and block them",
+            ),
+            Full::All => (
+                Code::NoRoom,
+                "a request was dropped: as many are under way as there is room for",
+                "look for a flood in `portcullis events`, or for a PBX that answers nothing",
+            ),
+        };
+        self.event(code, About::source(hop.remote), || (text.to_owned(), next_step.to_owned()));
     }
 }
 

@@ -18,6 +18,7 @@ use crate::entry::EntryId;
 use crate::event::Code;
 use crate::pbx::PbxState;
 use crate::record::Then;
+use crate::refusal::{Refusal, Words};
 use crate::report::About;
 use crate::response::{ClientUse, Prepared};
 
@@ -176,13 +177,13 @@ impl Border {
                 }
                 match challenged {
                     Challenged::Retry => self.send_registration(id),
-                    Challenged::Refused(why) => self.on_registration_refused(id, status, &why),
+                    Challenged::Refused(why) => self.on_registration_refused(id, why),
                 }
             }
             // The PBX does not know a contact that it had confirmed: it has forgotten them all.
             404 | 481 if binding.is_registered() => self.pbx_lost_bindings(pbx),
             500..=599 | 408 | 480 => self.on_registration_failed(id, &format!("it answered {status}")),
-            _ => self.on_registration_refused(id, status, &format!("it answered {status}")),
+            _ => self.on_registration_refused(id, Refusal::Status(status)),
         }
     }
 
@@ -193,7 +194,7 @@ impl Border {
         let contacts = listed_contacts(message, asked);
         let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
         else {
-            return self.on_registration_refused(id, 200, "its answer does not list our contact");
+            return self.on_registration_refused(id, Refusal::NotListed);
         };
         self.judge_contacts((entry, pbx), Some(id), sent, &contacts);
         let now = self.now.mono;
@@ -214,24 +215,25 @@ impl Border {
     }
 
     /// The PBX said no: a new phone is refused, a known one is tried again later.
-    fn on_registration_refused(&mut self, id: BindingId, status: u16, why: &str) {
+    fn on_registration_refused(&mut self, id: BindingId, why: Refusal) {
         let Some(binding) = self.bindings.binding(id) else { return };
-        self.report_refused(id, binding.pbx, status, why);
+        self.report_refused(id, binding.pbx, why, None);
         self.give_up_registration(id, 503, REFUSED_RETRY);
     }
 
-    pub(crate) fn report_refused(&mut self, id: BindingId, pbx: usize, status: u16, why: &str) {
+    /// `stays`: the PBX at which it is registered all the same.
+    pub(crate) fn report_refused(&mut self, id: BindingId, pbx: usize, why: Refusal, stays: Option<usize>) {
         let Some(binding) = self.bindings.binding(id) else { return };
         let name = self.entries.name(binding.entry).to_owned();
         let about = About { source: binding.last_seen_at.map(|hop| hop.remote), ..About::default() };
-        let (pbx, code) =
-            (self.pbx_name(pbx), if status == 404 { Code::NameUnknown } else { Code::DigestFailed });
-        self.event(code, about.extension(name), || {
-            (
-                format!("PBX {pbx} refused the registration: {why}"),
-                "compare pbx_user and password of the extension with the PBX's".into(),
-            )
-        });
+        let pbx = self.pbx_name(pbx);
+        let stays =
+            stays.map(|stays| format!("; it stays at PBX {}", self.pbx_name(stays))).unwrap_or_default();
+        if let Some(Words { code, why, next_step }) = why.words() {
+            self.event(code, about.extension(name), || {
+                (format!("PBX {pbx} refused the registration: {why}{stays}"), next_step.into())
+            });
+        }
     }
 
     /// There was no answer, or none that decides anything.

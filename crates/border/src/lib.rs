@@ -51,6 +51,7 @@ mod node;
 mod pass_through;
 mod pbx;
 mod record;
+mod refusal;
 mod refused_media;
 mod registrar;
 mod replaces;

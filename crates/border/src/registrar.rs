@@ -268,7 +268,7 @@ impl Border {
         let about = About::source(ask.hop.remote).extension(name).hardware_id(phone.hardware_id);
         if self.bindings.of_entry(entry).count() >= self.config.registration.max_contacts {
             let most = self.config.registration.max_contacts;
-            self.event(Code::SourceLimited, about.rule("max_contacts"), || {
+            self.event(Code::ContactsLimited, about.rule("max_contacts"), || {
                 (
                     format!("a further device was refused: the extension has {most} registrations"),
                     "let one of them de-register, or raise registration.max_contacts".into(),

@@ -13,7 +13,7 @@ use crate::Border;
 use crate::config::Allowed;
 use crate::control::in_words;
 use crate::drop_reason::DropReason;
-use crate::event::{Code, Event, Severity};
+use crate::event::{Code, Event, Telling};
 use crate::interface::{Output, ResolvedName};
 use crate::timers::{Deadline, Timer};
 
@@ -59,93 +59,10 @@ impl About {
     }
 }
 
-impl Code {
-    /// Whether strangers can cause as many of these as they like.
-    fn comes_in_floods(self) -> bool {
-        match self {
-            Self::CertUntrusted
-            | Self::CertExpired
-            | Self::CertNotYetValid
-            | Self::CertPurpose
-            | Self::CertMissing
-            | Self::CertAmbiguous
-            | Self::HwidUnknown
-            | Self::CnMismatch
-            | Self::NameUnknown
-            | Self::DigestFailed
-            | Self::FlowNotRegistered
-            | Self::Malformed
-            | Self::Flood
-            | Self::InsideStranger
-            | Self::TargetRefused
-            | Self::SourceLimited
-            | Self::CallLimited
-            | Self::MediaRefused => true,
-            Self::Registered
-            | Self::Deregistered
-            | Self::Reregistered
-            | Self::Detected
-            | Self::Blocked
-            | Self::Unblocked
-            | Self::CallFailed
-            | Self::PbxDown
-            | Self::PbxUp
-            | Self::PbxLostBindings
-            | Self::PbxSingleContact
-            | Self::RealmChanged
-            | Self::NameUnresolved
-            | Self::ClockStepped
-            | Self::FilesExhausted
-            | Self::StoreFailed
-            | Self::StoreWorks => false,
-        }
-    }
-
-    fn severity(self) -> Severity {
-        match self {
-            Self::Registered
-            | Self::Deregistered
-            | Self::Reregistered
-            | Self::Unblocked
-            | Self::PbxUp
-            | Self::StoreWorks => Severity::Info,
-            Self::PbxDown
-            | Self::CallFailed
-            | Self::NameUnresolved
-            | Self::FilesExhausted
-            | Self::StoreFailed
-            | Self::RealmChanged
-            | Self::PbxLostBindings => Severity::Error,
-            Self::CertUntrusted
-            | Self::CertExpired
-            | Self::CertNotYetValid
-            | Self::CertPurpose
-            | Self::CertMissing
-            | Self::CertAmbiguous
-            | Self::HwidUnknown
-            | Self::CnMismatch
-            | Self::NameUnknown
-            | Self::DigestFailed
-            | Self::FlowNotRegistered
-            | Self::Malformed
-            | Self::Flood
-            | Self::Detected
-            | Self::Blocked
-            | Self::CallLimited
-            | Self::MediaRefused
-            | Self::PbxSingleContact
-            | Self::InsideStranger
-            | Self::TargetRefused
-            | Self::SourceLimited
-            | Self::ClockStepped => Severity::Warning,
-        }
-    }
-}
-
 impl Border {
     /// Tells the operator; the words are only made where they will be read.
     pub(crate) fn event(&mut self, code: Code, about: About, words: impl FnOnce() -> (String, String)) {
-        if !code.comes_in_floods() {
+        if code.telling() == Telling::OneByOne {
             let (text, next_step) = words();
             return self.say(code, about, text, next_step);
         }

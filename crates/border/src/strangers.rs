@@ -17,6 +17,17 @@ const BYTES_MAX: usize = 64 << 20;
 /// A request of a stranger over UDP; a REGISTER with credentials has about 1,200 bytes.
 pub(crate) const DATAGRAM_MAX: usize = 4_096;
 
+/// Whose room is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// That of one source.
+    OfSource,
+    /// That of all strangers together.
+    OfStrangers,
+    /// That of everybody.
+    All,
+}
+
 /// The requests of strangers that are under way.
 #[derive(Default)]
 pub(crate) struct Strangers {
@@ -27,11 +38,13 @@ pub(crate) struct Strangers {
 
 impl Strangers {
     /// Whether one more request of this size may come in.
-    pub(crate) fn has_room(&self, hop: &Hop, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, hop: &Hop, bytes: usize) -> Result<(), Full> {
         let of_source = self.of_source.get(&hop.remote.ip()).copied().unwrap_or(0);
-        self.requests.len() < REQUESTS_MAX
-            && of_source < REQUESTS_OF_SOURCE_MAX
-            && self.bytes.saturating_add(bytes) <= BYTES_MAX
+        if of_source >= REQUESTS_OF_SOURCE_MAX {
+            return Err(Full::OfSource);
+        }
+        let room = self.requests.len() < REQUESTS_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX;
+        if room { Ok(()) } else { Err(Full::OfStrangers) }
     }
 
     pub(crate) fn began(&mut self, server: ServerId, hop: &Hop, bytes: usize) {
@@ -90,14 +103,14 @@ mod tests {
         let mut strangers = Strangers::default();
         let servers = servers(REQUESTS_OF_SOURCE_MAX as usize);
         for server in &servers {
-            assert!(strangers.has_room(&hop(1), 500));
+            assert_eq!(strangers.has_room(&hop(1), 500), Ok(()));
             strangers.began(*server, &hop(1), 500);
         }
-        assert!(!strangers.has_room(&hop(1), 500));
-        assert!(strangers.has_room(&hop(2), 500));
-        assert!(!strangers.has_room(&hop(2), BYTES_MAX));
+        assert_eq!(strangers.has_room(&hop(1), 500), Err(Full::OfSource));
+        assert_eq!(strangers.has_room(&hop(2), 500), Ok(()));
+        assert_eq!(strangers.has_room(&hop(2), BYTES_MAX), Err(Full::OfStrangers));
         strangers.ended(servers[0]);
-        assert!(strangers.has_room(&hop(1), 500));
+        assert_eq!(strangers.has_room(&hop(1), 500), Ok(()));
         for server in servers {
             strangers.ended(server);
         }

@@ -5,8 +5,10 @@ mod blocks;
 mod calls;
 mod drops;
 mod hiding;
+mod limits;
 mod pbx_watch;
 mod refusals;
+mod refused_registrations;
 mod registering;
 mod restarts;
 mod standby;
@@ -23,7 +25,7 @@ use wire::sip::{Essentials, HeaderName, Message};
 
 use crate::command::{Answer, Command, StatusView};
 use crate::config::{Authentication, Config, Extension, Inside, Outside, Pbx, Registration, Secret};
-use crate::{Border, Code, Event, Input, Output, Record, ResolvedName, Table, Target};
+use crate::{Border, Code, Event, Input, Output, Record, ResolvedName, Severity, Table, Target};
 
 const OUTSIDE_UDP: FlowId = FlowId(1);
 const OUTSIDE_TLS: FlowId = FlowId(2);

@@ -1,0 +1,71 @@
+//! A registration of ours that a PBX refused: why, and what the operator hears of it.
+
+use sip::auth::ChooseError;
+
+use crate::answer::reason_phrase;
+use crate::event::Code;
+
+/// Why a PBX refused a registration of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It did not accept the user name or password.
+    Credentials,
+    /// It asks for a password, and the extension has none.
+    NoPassword,
+    /// It asks in another realm than the agreed one, which has an event of its own.
+    ForeignRealm,
+    /// It asks for what we cannot answer.
+    Unanswerable(ChooseError),
+    /// It said yes, and did not list our contact.
+    NotListed,
+    /// It answered with this status.
+    Status(u16),
+}
+
+/// What the operator hears.
+pub(crate) struct Words {
+    pub(crate) code: Code,
+    pub(crate) why: String,
+    pub(crate) next_step: &'static str,
+}
+
+impl Refusal {
+    /// None where another event has said it.
+    pub(crate) fn words(self) -> Option<Words> {
+        let (code, why, next_step) = match self {
+            Self::Credentials => (
+                Code::DigestFailed,
+                "it did not accept the user name or password".to_owned(),
+                "compare pbx_user and password of the extension with the PBX's",
+            ),
+            Self::NoPassword => (
+                Code::DigestFailed,
+                "it asks for a password and the extension has none".to_owned(),
+                "give the extension the password that it has at the PBX",
+            ),
+            Self::ForeignRealm => return None,
+            Self::Unanswerable(error) => (
+                Code::PbxRefused,
+                format!("it asks for a password in a way that cannot be answered: {error}"),
+                "let the PBX ask by Digest with MD5 or SHA-256, and qop auth or none",
+            ),
+            Self::NotListed => (
+                Code::PbxRefused,
+                "its 200 does not list our contact".to_owned(),
+                "look at the PBX whether this extension may have a contact, and whether a proxy changes it",
+            ),
+            Self::Status(404) => (
+                Code::NameUnknown,
+                "it does not know the extension (404)".to_owned(),
+                "add the extension at the PBX, or correct its name here",
+            ),
+            Self::Status(status) => (
+                Code::PbxRefused,
+                format!("it answered {status} {}", reason_phrase(status)),
+                "look in the PBX's log for the same moment: may the extension register there, from the inside \
+                 address?",
+            ),
+        };
+        Some(Words { code, why, next_step })
+    }
+}

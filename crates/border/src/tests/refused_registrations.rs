@@ -1,0 +1,78 @@
+//! A PBX that refuses our registration: one event, which names what it said and what helps against it.
+
+use super::*;
+
+/// What the operator hears when the PBX answers our REGISTER so: codes, severity and next step.
+fn heard(status: u16, more: &str) -> Vec<(Code, Severity, String)> {
+    let mut config = config();
+    config.pbx[0].realm = Some("main.example".into());
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    bench.events.clear();
+    // A challenge is answered, and refused once more.
+    while let Some(asked) = bench.try_take("REGISTER") {
+        bench.pbx_says(&asked.answer(status, "t", more));
+    }
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
+    assert!(
+        bench.events.iter().all(|event| event.extension.as_deref() == Some("1001")),
+        "{:#?}",
+        bench.events
+    );
+    bench.events.iter().map(|event| (event.code, event.severity, event.next_step.clone())).collect()
+}
+
+#[test]
+fn each_refusal_of_a_registration_has_one_event_that_is_true() {
+    let digest = "WWW-Authenticate: Digest nonce=\"n\", qop=\"auth\", realm=";
+    for (status, more, code, severity, step) in [
+        (403, "", Code::PbxRefused, Severity::Error, "PBX's log"),
+        (486, "", Code::PbxRefused, Severity::Error, "PBX's log"),
+        (200, "Contact: <sip:zzz@10.9.9.9>;expires=60", Code::PbxRefused, Severity::Error, "a contact"),
+        (401, "WWW-Authenticate: Basic realm=\"main.example\"", Code::PbxRefused, Severity::Error, "Digest"),
+        (
+            401,
+            &format!("{digest}\"main.example\", algorithm=AKAv1-MD5"),
+            Code::PbxRefused,
+            Severity::Error,
+            "MD5",
+        ),
+        (401, &format!("{digest}\"elsewhere\""), Code::RealmChanged, Severity::Error, "realm"),
+        (401, CHALLENGE, Code::DigestFailed, Severity::Warning, "pbx_user and password"),
+        (404, "", Code::NameUnknown, Severity::Warning, "add the extension at the PBX"),
+    ] {
+        let heard = heard(status, more);
+        let [(one, how_bad, next_step)] = heard.as_slice() else { panic!("{status} {more}: {heard:#?}") };
+        assert_eq!((*one, *how_bad), (code, severity), "{status} {more}");
+        assert!(next_step.contains(step), "{status} {more}: {next_step}");
+    }
+}
+
+#[test]
+fn an_extension_without_a_password_is_told_to_have_one() {
+    let mut config = config();
+    config.extensions[0].password = None;
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.answer(401, "t", CHALLENGE));
+    let event = bench.events.iter().find(|event| event.code == Code::DigestFailed).unwrap();
+    assert!(event.next_step.contains("give the extension the password"), "{event:?}");
+}
+
+#[test]
+fn refusals_of_many_extensions_are_told_one_by_one() {
+    let mut bench = Bench::with_pbx_up(config());
+    for (number, device) in
+        (0..30).map(|number| (number, if number % 2 == 0 { DEVICE } else { OTHER_DEVICE }))
+    {
+        let flow = bench.connect(100 + number, Some(device));
+        bench.phone_says(flow, &register("1001", 1));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.answer(403, "t", ""));
+    }
+    let told = bench.events.iter().filter(|event| event.code == Code::PbxRefused).count();
+    assert_eq!(told, 30);
+}
