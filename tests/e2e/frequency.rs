@@ -128,7 +128,8 @@ fn calls_to_a_phone_at_once_are_limited_too() {
     phone.reply(&Draft::answer(&arrived, 180, "Ringing", "phone"));
     desk.receive_status(180);
     let second = challenged_invite(&mut desk, "2001", "1001", &audio);
-    assert_eq!(desk.invite(&second).status(), 486);
+    let refused = desk.invite(&second);
+    assert_eq!((refused.status(), refused.value("Retry-After").as_str()), (480, "5"));
     let event = lab.portcullis.wait_event("call_limited", |event| text(event, "extension") == "1001");
     assert_eq!(text(&event, "rule"), "max_calls");
     assert_eq!(lab.portcullis.rows(&["calls"]).len(), 1, "the call that rings goes on");

@@ -146,6 +146,8 @@ const RINGING_MAX: Duration = Duration::from_secs(300);
 const CONFIRMED_MAX: Duration = Duration::from_secs(86_400);
 /// Parties that may answer one INVITE.
 pub(crate) const FORKS_MAX: usize = 32;
+/// When a call may be tried again that was refused because as many are up as may be: nobody knows.
+const MAX_CALLS_RETRY: Duration = Duration::from_secs(5);
 /// A BYE that nobody answers.
 const ENDING_MAX: Duration = Duration::from_secs(40);
 
@@ -253,7 +255,7 @@ impl Border {
                     "raise max_calls if need be".into(),
                 )
             });
-            return self.refuse(ask, 486);
+            return self.refuse_limited(ask, "max_calls", MAX_CALLS_RETRY);
         }
         let domain = self.config.pbx[pbx].domain.clone();
         let (peer, caller) = self.caller_outside(&essentials.from, &domain);
@@ -374,7 +376,7 @@ impl Border {
         let Some(refusal) = refusal else { return true };
         let (rule, retry) = match refusal {
             CallRefusal::Frequency { rule, retry_after } => (format!("{restriction} {rule}"), retry_after),
-            CallRefusal::MaxCalls => ("max_calls".to_owned(), Duration::from_secs(5)),
+            CallRefusal::MaxCalls => ("max_calls".to_owned(), MAX_CALLS_RETRY),
         };
         let about = About::source(ask.hop.remote).extension(name).rule(rule.clone());
         self.event(Code::CallLimited, about, || {
@@ -383,12 +385,20 @@ impl Border {
                 "raise the rule, or ask the extension's owner: many calls at once can be toll fraud".into(),
             )
         });
-        let host = self.config.outside.public_address;
+        self.refuse_limited(ask, &rule, retry);
+        false
+    }
+
+    /// 480 with the rule's name, and when to try again (contract section 6).
+    fn refuse_limited(&mut self, ask: &Ask, rule: &str, retry: Duration) {
+        let host = match ask.side {
+            Side::Outside => self.config.outside.public_address,
+            Side::Inside => self.config.inside.address,
+        };
         self.answer(ask, 480, |writer| {
             writer.header("Retry-After", retry.as_millis().div_ceil(1000).max(1));
             writer.header("Warning", format_args!("399 {host} \"{rule}\""));
         });
-        false
     }
 
     fn hop_for_call(&mut self, binding: BindingId) -> Option<(usize, Hop)> {

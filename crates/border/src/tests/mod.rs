@@ -5,6 +5,7 @@ mod blocks;
 mod calls;
 mod drops;
 mod hiding;
+mod inbound;
 mod limits;
 mod pbx_watch;
 mod refusals;

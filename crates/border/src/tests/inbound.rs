@@ -1,0 +1,45 @@
+//! Calls from the PBX to a phone.
+
+use super::*;
+
+/// A phone of 1001, and the URI by which the PBX reaches it.
+fn phone(bench: &mut Bench) -> (FlowId, String) {
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    let contact = asked.header(HeaderName::Contact);
+    let (uri, _) = contact.trim_start_matches('<').split_once('>').unwrap();
+    (flow, uri.to_owned())
+}
+
+/// The desk 2001 calls, or says something in that call.
+fn desk(method: &str, uri: &str, call: u32, to_tag: &str, body: &str) -> String {
+    let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!(
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.1.1;branch=z9hG4bK{method}{call}\r\nMax-Forwards: 70\r\n\
+         From: <sip:2001@main.example>;tag=desk{call}\r\nTo: <sip:1001@main.example>{to_tag}\r\n\
+         Call-ID: in-{call}\r\nCSeq: 1 {method}\r\nContact: <sip:2001@10.0.1.1>\r\n{content}\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
+    let mut config = config();
+    config.extensions[0].max_calls = 1;
+    let mut bench = Bench::with_pbx_up(config);
+    let (_, uri) = phone(&mut bench);
+    bench.pbx_says(&desk("INVITE", &uri, 1, "", OFFER));
+    bench.take("INVITE");
+    assert!(bench.final_answer(INSIDE_UDP).is_none());
+    bench.pbx_says(&desk("INVITE", &uri, 2, "", OFFER));
+    assert!(bench.try_take("INVITE").is_none());
+    let refused = bench.final_answer(INSIDE_UDP).unwrap();
+    assert_eq!((refused.status(), refused.header(HeaderName::RetryAfter).as_str()), (Some(480), "5"));
+    assert_eq!(refused.header(HeaderName::Warning), "399 10.0.0.1 \"max_calls\"");
+    let event = bench.events.iter().find(|event| event.code == Code::CallLimited).unwrap();
+    assert_eq!((event.rule.as_deref(), event.extension.as_deref()), (Some("max_calls"), Some("1001")));
+}
