@@ -82,6 +82,8 @@ pub enum Answer {
 pub struct RegistrationView {
     /// The extension.
     pub extension: String,
+    /// Its name for people, where it has one.
+    pub display_name: Option<String>,
     /// Of the device, where it showed a certificate.
     pub hardware_id: Option<String>,
     /// The phone's address, as `IP:port`.
@@ -105,6 +107,8 @@ pub struct CallView {
     pub id: u64,
     /// The extension whose call it is.
     pub extension: String,
+    /// Its name for people, where it has one.
+    pub display_name: Option<String>,
     /// `out` from the phone, `in` to the phone.
     pub direction: &'static str,
     /// The number or name at the other end.

@@ -267,6 +267,7 @@ impl Border {
                 let seen = binding.last_seen_at;
                 RegistrationView {
                     extension: self.entries.name(binding.entry).to_owned(),
+                    display_name: self.entries.entry(binding.entry).config.display_name.clone(),
                     hardware_id: binding.hardware_id.map(|id| id.to_string()),
                     source: seen.map(|hop| hop.remote.to_string()).unwrap_or_default(),
                     transport: seen.map_or(wire::net::Transport::Tls, |hop| hop.transport),
@@ -287,6 +288,7 @@ impl Border {
                 CallView {
                     id: id.0,
                     extension: self.entries.name(call.entry).to_owned(),
+                    display_name: self.entries.entry(call.entry).config.display_name.clone(),
                     direction: call.direction(),
                     peer: call.peer.clone(),
                     state: call.state.as_str(),

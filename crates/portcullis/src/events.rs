@@ -92,6 +92,8 @@ where
 pub struct EventLog {
     feed: AdminFeed,
     format: LogFormat,
+    /// The node that programs read of in each line.
+    node: String,
     windows: BTreeMap<Code, Window>,
     unrecorded: u64,
 }
@@ -104,9 +106,9 @@ struct Window {
 }
 
 impl EventLog {
-    /// `feed` leads to the record.
-    pub fn new(feed: AdminFeed, format: LogFormat) -> Self {
-        Self { feed, format, windows: BTreeMap::new(), unrecorded: 0 }
+    /// `feed` leads to the record; `node` is the name of this one.
+    pub fn new(feed: AdminFeed, format: LogFormat, node: String) -> Self {
+        Self { feed, format, node, windows: BTreeMap::new(), unrecorded: 0 }
     }
 
     /// Writes one event, unless ten of its kind were written within this second, and records it.
@@ -116,7 +118,7 @@ impl EventLog {
             self.windows.entry(event.code).or_insert(Window { since: now, written: 0, suppressed: 0 });
         if window.written < LINES_MAX {
             window.written += 1;
-            write_event(&event, self.format);
+            write_event(&event, self.format, &self.node);
         } else {
             window.suppressed += 1;
         }
@@ -152,17 +154,17 @@ impl EventLog {
     }
 }
 
-fn write_event(event: &Event, format: LogFormat) {
+fn write_event(event: &Event, format: LogFormat, node: &str) {
     let line = line(event);
     match (format, event.severity) {
-        (LogFormat::Json, _) => write_json(event, &line),
+        (LogFormat::Json, _) => write_json(event, node, &line),
         (_, Severity::Info) => tracing::info!(target: "event", "{line}"),
         (_, Severity::Warning) => tracing::warn!(target: "event", "{line}"),
         (_, Severity::Error) => tracing::error!(target: "event", "{line}"),
     }
 }
 
-fn write_json(event: &Event, line: &str) {
+fn write_json(event: &Event, node: &str, line: &str) {
     let (code, severity) = (event.code.as_str(), event.severity.as_str());
     let source = event.source.map(|source| source.to_string());
     let extension = event.extension.as_deref();
@@ -170,13 +172,13 @@ fn write_json(event: &Event, line: &str) {
     let rule = event.rule.as_deref();
     match event.severity {
         Severity::Info => {
-            tracing::info!(target: "event", code, severity, source, extension, hardware_id, rule, "{line}");
+            tracing::info!(target: "event", node, code, severity, source, extension, hardware_id, rule, "{line}");
         }
         Severity::Warning => {
-            tracing::warn!(target: "event", code, severity, source, extension, hardware_id, rule, "{line}");
+            tracing::warn!(target: "event", node, code, severity, source, extension, hardware_id, rule, "{line}");
         }
         Severity::Error => {
-            tracing::error!(target: "event", code, severity, source, extension, hardware_id, rule, "{line}");
+            tracing::error!(target: "event", node, code, severity, source, extension, hardware_id, rule, "{line}");
         }
     }
 }
@@ -215,8 +217,8 @@ mod tests {
     use super::*;
     use crate::admin::server::lanes;
 
-    /// Lines that were written while `act` ran.
-    fn written(act: impl FnOnce()) -> String {
+    /// Lines that were written while `act` ran: as for journald, or as JSON.
+    fn written_as(json: bool, act: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Lines(Arc<Mutex<Vec<u8>>>);
         impl Write for Lines {
@@ -230,11 +232,18 @@ mod tests {
         }
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber =
-            tracing_subscriber::fmt().event_format(Journald).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, act);
+        let builder = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        if json {
+            tracing::subscriber::with_default(builder.json().flatten_event(true).finish(), act);
+        } else {
+            tracing::subscriber::with_default(builder.event_format(Journald).finish(), act);
+        }
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    fn written(act: impl FnOnce()) -> String {
+        written_as(false, act)
     }
 
     fn event(code: Code, text: &str) -> Event {
@@ -259,7 +268,7 @@ mod tests {
     fn an_event_is_one_line_whatever_its_text_holds() {
         let (feed, _record) = lanes();
         let lines = written(|| {
-            let mut log = EventLog::new(feed, LogFormat::Text);
+            let mut log = EventLog::new(feed, LogFormat::Text, "edge".to_owned());
             log.record(event(Code::CertUntrusted, "unknown\r\nissuer\u{1b}[2J"), seconds(0));
         });
         let expected = "<4>event: cert_untrusted source=127.0.9.9:4000 extension=1001 rule=device_ca: unknown  \
@@ -268,10 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn programs_read_which_node_wrote_a_line() {
+        let (feed, _record) = lanes();
+        let lines = written_as(true, || {
+            let mut log = EventLog::new(feed, LogFormat::Json, "edge".to_owned());
+            log.record(event(Code::CertUntrusted, "unknown"), seconds(0));
+        });
+        let line: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!((&line["node"], &line["code"]), (&"edge".into(), &"cert_untrusted".into()));
+    }
+
+    #[test]
     fn a_flood_is_summed_up_and_other_kinds_are_heard() {
         let (feed, _record) = lanes();
         let lines = written(|| {
-            let mut log = EventLog::new(feed, LogFormat::Text);
+            let mut log = EventLog::new(feed, LogFormat::Text, "edge".to_owned());
             for _ in 0..500 {
                 log.record(event(Code::Malformed, "garbage"), seconds(5));
             }

@@ -124,7 +124,7 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
         running.stop();
         return Err(error);
     }
-    say_ready(format!("ready: {}\n", running.listeners().join(", ")));
+    say_ready(&settings.node.name, format!("ready: {}\n", running.listeners().join(", ")));
     running.wait();
     Ok(ExitCode::SUCCESS)
 }
@@ -226,6 +226,7 @@ pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunE
     let store = start_store(store, clock, Arc::clone(&to_core))?;
     let listening: Vec<Listener> = net.listening().iter().map(|up| up.listener).collect();
     let served = ServerConfig {
+        name: settings.node.name.clone(),
         clock,
         listeners: listening.iter().map(describe).collect(),
         net: Arc::clone(net.counters()),
@@ -238,7 +239,7 @@ pub fn start(settings: Settings, clock: Clock, log: Log) -> Result<Running, RunE
     server::start(&socket, admin_lanes, served, Box::new(submit))
         .map_err(system("serve the admin socket"))?;
     let names = settings.names().into_iter().map(|(name, _)| name).collect();
-    let log = EventLog::new(admin.clone(), settings.node.log_format);
+    let log = EventLog::new(admin.clone(), settings.node.log_format, settings.node.name);
     let plant = Plant { clock, net, receiver, names, shard, media_sets, store, admin, log };
     let signaling = Signaling::new(border, plant, early);
     let core = start_core(signaling, tasks, socket)?;
@@ -273,7 +274,7 @@ fn start_core(
 
 /// Standard output tells a supervisor, or a person, that phones may come. Nobody waits for ever for a reader
 /// who does not read.
-fn say_ready(line: String) {
+fn say_ready(node: &str, line: String) {
     let announced = line.clone();
     let (said, outcome) = mpsc::sync_channel(1);
     let say = move || {
@@ -290,7 +291,7 @@ fn say_ready(line: String) {
         }
         Ok(Err(_)) => tracing::warn!("nobody reads standard output: the ready line waits there"),
     }
-    tracing::info!("{}", announced.trim_end());
+    tracing::info!(node, "{}", announced.trim_end());
 }
 
 fn seed() -> Result<[u8; 32], RunError> {

@@ -45,6 +45,7 @@ fn server(name: &str) -> Server {
     let (asks, asked) = mpsc::channel();
     let log = LogThread::start(std::io::sink(), clock, LogFormat::Text).unwrap().log();
     let config = ServerConfig {
+        name: "lab".to_owned(),
         clock,
         listeners: vec!["tls 127.0.0.2:5061".to_owned()],
         net: Default::default(),
@@ -106,7 +107,7 @@ fn a_question_reaches_the_core_and_its_answer_comes_back() {
     let view = StatusView { calls: 3, ..StatusView::default() };
     assert_eq!(server.answer(Answer::Status(view)), Command::Status);
     let Response::Object(status) = asking.join().unwrap() else { panic!("no object") };
-    assert_eq!(status["calls"], 3);
+    assert_eq!((&status["calls"], &status["name"]), (&3.into(), &"lab".into()));
     assert_eq!(status["listeners"][0], "tls 127.0.0.2:5061");
     assert!(status["memory_bytes"].as_u64().unwrap() > 0);
 }

@@ -175,7 +175,7 @@ fn wait_for_dropped(folder: &Path, wanted: &[&str]) -> String {
 
 #[test]
 fn status_says_what_was_dropped_and_why() {
-    let folder = folder("dropped", CONFIG);
+    let folder = folder("dropped", &CONFIG.replace("[node]\n", "[node]\nname = \"edge-7\"\n"));
     let (running, ready) = Running::start(&folder);
     let outside: SocketAddr = ready.split(", udp ").nth(1).unwrap().trim().parse().unwrap();
     assert!(wait_for_dropped(&folder, &[]).contains("\ndropped        nothing\n"));
@@ -193,8 +193,10 @@ fn status_says_what_was_dropped_and_why() {
         wait_for_dropped(&folder, &["network blocked_datagram 1", "signalling flow_not_registered 3"]);
     let lines =
         "\ndropped        network blocked_datagram 1\n               signalling flow_not_registered 3\n";
-    assert!(shown.contains(lines), "{shown}");
-    assert_eq!(running.end().0, Some(0));
+    assert!(shown.contains(lines) && shown.starts_with("name           edge-7\n"), "{shown}");
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("ready: tls ") && log.contains("node=\"edge-7\""), "the log names the node: {log}");
 }
 
 #[test]

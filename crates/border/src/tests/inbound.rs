@@ -2,6 +2,8 @@
 
 use super::*;
 
+use crate::command::{Answer, Command};
+
 /// A phone of 1001, and the URI by which the PBX reaches it.
 fn phone(bench: &mut Bench) -> (FlowId, String) {
     let flow = bench.connect(100, Some(DEVICE));
@@ -42,4 +44,17 @@ fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
     assert_eq!(refused.header(HeaderName::Warning), "399 10.0.0.1 \"max_calls\"");
     let event = bench.events.iter().find(|event| event.code == Code::CallLimited).unwrap();
     assert_eq!((event.rule.as_deref(), event.extension.as_deref()), (Some("max_calls"), Some("1001")));
+}
+
+#[test]
+fn people_read_whose_phone_it_is() {
+    let mut config = config();
+    config.extensions[0].display_name = Some("Home office".into());
+    let mut bench = Bench::with_pbx_up(config);
+    let (_, uri) = phone(&mut bench);
+    bench.pbx_says(&desk("INVITE", &uri, 1, "", OFFER));
+    let Answer::Registrations(rows) = bench.ask(Command::Registrations) else { panic!("no registrations") };
+    assert_eq!(rows[0].display_name.as_deref(), Some("Home office"));
+    let Answer::Calls(rows) = bench.ask(Command::Calls) else { panic!("no calls") };
+    assert_eq!((rows[0].display_name.as_deref(), rows[0].direction), (Some("Home office"), "in"));
 }

@@ -287,9 +287,7 @@ impl Bench {
                 Output::Fault(fault) => panic!("{fault}"),
                 Output::OpenFlow { flow, .. } => self.opening.push(flow),
                 Output::CloseFlow { flow } => self.closed.push(flow),
-                Output::Registered { .. }
-                | Output::Unregistered { .. }
-                | Output::Lists { .. } => {}
+                Output::Registered { .. } | Output::Unregistered { .. } | Output::Lists { .. } => {}
             }
         }
     }
@@ -381,15 +379,21 @@ impl Bench {
         flow
     }
 
-    fn status(&mut self) -> StatusView {
-        self.border.handle_input(Input::Command { id: 1, command: Command::Status }, self.time());
-        let mut view = None;
+    /// Asks as the operator does.
+    fn ask(&mut self, command: Command) -> Answer {
+        self.border.handle_input(Input::Command { id: 1, command }, self.time());
+        let mut given = None;
         while let Some(output) = self.border.poll_output() {
-            if let Output::Answer { answer: Answer::Status(status), .. } = output {
-                view = Some(status);
+            if let Output::Answer { answer, .. } = output {
+                given = Some(answer);
             }
         }
-        view.unwrap()
+        given.unwrap()
+    }
+
+    fn status(&mut self) -> StatusView {
+        let Answer::Status(status) = self.ask(Command::Status) else { panic!("no status") };
+        status
     }
 
     fn has_event(&self, code: Code) -> bool {

@@ -58,6 +58,8 @@ const FOLLOWER_LANE: usize = 1024;
 /// What the server needs to know of the process.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
+    /// Of the node.
+    pub name: String,
     /// The clock.
     pub clock: Clock,
     /// `tls 127.0.0.2:5061`, …
@@ -282,9 +284,9 @@ impl Server {
 
     fn respond(&self, answer: &Answer) -> Response {
         let uptime = Duration::from_nanos(self.config.clock.mono().as_nanos());
-        let ServerConfig { listeners, net, media, log, .. } = &self.config;
+        let ServerConfig { name, listeners, net, media, log, .. } = &self.config;
         let (media, log_lines_lost, memory_bytes) = (media.read(), log.lost(), resident_bytes());
-        let facts = ProcessFacts { uptime, listeners, memory_bytes, net, media, log_lines_lost };
+        let facts = ProcessFacts { name, uptime, listeners, memory_bytes, net, media, log_lines_lost };
         view::response(answer, facts)
     }
 

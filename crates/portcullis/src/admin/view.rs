@@ -21,6 +21,8 @@ const SOCKET_ERROR: &str = "socket_error";
 /// What only the process knows, for `status`.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessFacts<'a> {
+    /// Of the node.
+    pub name: &'a str,
     /// Since the start.
     pub uptime: Duration,
     /// `tls 127.0.0.2:5061`, …
@@ -38,6 +40,7 @@ pub struct ProcessFacts<'a> {
 #[derive(Serialize)]
 struct Registration<'a> {
     extension: &'a str,
+    display_name: Option<&'a str>,
     hardware_id: Option<&'a str>,
     source: &'a str,
     transport: &'static str,
@@ -51,6 +54,7 @@ struct Registration<'a> {
 struct Call<'a> {
     id: u64,
     extension: &'a str,
+    display_name: Option<&'a str>,
     direction: &'static str,
     peer: &'a str,
     state: &'static str,
@@ -98,6 +102,7 @@ struct EventRow<'a> {
 
 #[derive(Serialize)]
 struct Status<'a> {
+    name: &'a str,
     version: &'static str,
     uptime_s: u64,
     listeners: &'a [String],
@@ -139,6 +144,7 @@ fn value(row: impl Serialize) -> Value {
 fn registration(view: &RegistrationView) -> Value {
     value(Registration {
         extension: &view.extension,
+        display_name: view.display_name.as_deref(),
         hardware_id: view.hardware_id.as_deref(),
         source: &view.source,
         transport: view.transport.as_str(),
@@ -153,6 +159,7 @@ fn call(view: &CallView) -> Value {
     value(Call {
         id: view.id,
         extension: &view.extension,
+        display_name: view.display_name.as_deref(),
         direction: view.direction,
         peer: &view.peer,
         state: view.state,
@@ -205,6 +212,7 @@ pub fn event(event: &Event) -> Value {
 
 fn status(view: &StatusView, facts: ProcessFacts<'_>) -> Value {
     value(Status {
+        name: facts.name,
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: facts.uptime.as_secs(),
         listeners: facts.listeners,
@@ -265,6 +273,7 @@ mod tests {
     fn names_are_those_of_the_contract() {
         let registration = registration(&RegistrationView {
             extension: "1001".to_owned(),
+            display_name: Some("Home office".to_owned()),
             hardware_id: None,
             source: "127.0.1.1:40000".to_owned(),
             transport: Transport::Tls,
@@ -273,7 +282,8 @@ mod tests {
             pbx_state: "registered",
             pbx_expires: Duration::from_secs(3600),
         });
-        let names = "extension, hardware_id, source, transport, expires_s, pbx, pbx_state, pbx_expires_s";
+        assert_eq!(registration["display_name"], "Home office");
+        let names = "extension, display_name, hardware_id, source, transport, expires_s, pbx, pbx_state, pbx_expires_s";
         assert_eq!(keys(&registration), sorted(names));
         assert_eq!(registration["expires_s"], 119);
         assert_eq!(registration["hardware_id"], Value::Null);
@@ -281,6 +291,7 @@ mod tests {
         let call = call(&CallView {
             id: 7,
             extension: "1001".to_owned(),
+            display_name: None,
             direction: "out",
             peer: "1002".to_owned(),
             state: "confirmed",
@@ -289,7 +300,8 @@ mod tests {
             packets_in: 150,
             packets_out: 149,
         });
-        let names = "id, extension, direction, peer, state, started, seconds, packets_in, packets_out";
+        let names =
+            "id, extension, display_name, direction, peer, state, started, seconds, packets_in, packets_out";
         assert_eq!(keys(&call), sorted(names));
 
         let address = IpAddr::V4(Ipv4Addr::new(127, 0, 9, 9));
@@ -342,11 +354,18 @@ mod tests {
         let net = Counters::default();
         let media = ShardCounts { socket_errors: 3, ..ShardCounts::default() };
         let uptime = Duration::from_secs(61);
-        let facts =
-            ProcessFacts { uptime, listeners: &[], memory_bytes: 5, net: &net, media, log_lines_lost: 0 };
+        let facts = ProcessFacts {
+            name: "lab",
+            uptime,
+            listeners: &[],
+            memory_bytes: 5,
+            net: &net,
+            media,
+            log_lines_lost: 0,
+        };
         let status = status(&view, facts);
-        let names = "version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, store_failing, \
-                     dropped, log_lines_lost";
+        let names = "name, version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, \
+                     memory_bytes, dropped, log_lines_lost";
         assert_eq!(keys(&status), sorted(names));
         assert_eq!(status["pbx"][0], "main unknown");
         assert_eq!(status["dropped"], serde_json::json!(["media socket_error 3"]), "what came up, no more");

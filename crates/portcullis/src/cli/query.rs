@@ -34,6 +34,8 @@ const CALLS: [Column; 8] = [
     column("packets_out", "OUT", Form::Number),
 ];
 
+const NAME: Column = column("display_name", "NAME", Form::Prose);
+
 const BLOCKS: [Column; 7] = [
     column("range", "RANGE", Form::Whole),
     column("block_type", "TYPE", Form::Text),
@@ -126,9 +128,16 @@ fn rows_for_people(request: &Request, rows: &[Value]) -> String {
                 Request::BlockList => allowed_all_the_same(rows),
                 _ => String::new(),
             };
-            draw(rows, columns, terminal_width()) + &below
+            draw(rows, &with_names(columns, rows), terminal_width()) + &below
         }
     }
+}
+
+/// The columns, and the names of extensions where any has one: last, so that a table that is too wide for a
+/// terminal breaks there.
+fn with_names(columns: &[Column], rows: &[Value]) -> Vec<Column> {
+    let named = rows.iter().any(|row| !text(row, NAME.key).is_empty());
+    columns.iter().copied().chain(named.then_some(NAME)).collect()
 }
 
 /// Below calls of which two are perhaps one: the PBX stands between them, and so nobody here can know.
@@ -218,6 +227,7 @@ fn status_for_people(status: &Value) -> String {
     };
     let dropped = list("dropped");
     let lines = [
+        ("name", text(status, "name").to_owned()),
         ("version", text(status, "version").to_owned()),
         ("up for", seconds(number("uptime_s"))),
         ("listeners", list("listeners")),
@@ -308,14 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn extensions_are_named_where_they_have_a_name() {
+        let call = |extension: &str, name: Option<&str>| {
+            json!({"id": 1, "extension": extension, "display_name": name, "direction": "out", "peer": "0123",
+                   "state": "confirmed", "seconds": 3, "packets_in": 1, "packets_out": 1})
+        };
+        let shown =
+            rows_for_people(&Request::Calls, &[call("1001", Some("Home office")), call("1002", None)]);
+        let ends: Vec<&str> = shown.lines().map(|line| line.rsplit("  ").next().unwrap()).collect();
+        assert_eq!(ends, ["NAME", "Home office", "-"], "{shown}");
+        assert!(!rows_for_people(&Request::Calls, &[call("1002", None)]).contains("NAME"));
+    }
+
+    #[test]
     fn status_shows_every_number() {
         let status = json!({
-            "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
+            "name": "edge", "version": "0.1.0", "uptime_s": 61, "listeners": ["tls 127.0.0.2:5061", "udp 127.0.0.2:5060"],
             "pbx": ["main up"], "registrations": 2, "calls": 1, "blocks": 0, "relays": 3,
              "memory_bytes": 20_971_520, "dropped": [], "store_failing": false,
         });
         let shown = status_for_people(&status);
         for expected in [
+            "name           edge\n",
             "1m 1s",
             "  tls 127.0.0.2:5061\n               udp 127.0.0.2:5060\n",
             "main up",
@@ -324,7 +348,7 @@ mod tests {
         ] {
             assert!(shown.contains(expected), "{expected} in {shown}");
         }
-        assert_eq!(shown.lines().count(), 12);
+        assert_eq!(shown.lines().count(), 13);
         assert!(shown.contains("store          works\n"), "{shown}");
         let failing = status_for_people(&json!({"store_failing": true}));
         assert!(failing.contains("store          fails: a restart forgets"), "{failing}");

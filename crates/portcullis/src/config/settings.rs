@@ -55,7 +55,7 @@ impl Settings {
 /// The process itself.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// For tables and logs.
+    /// For `status` and logs.
     pub name: String,
     /// Where the store is.
     pub data_dir: At<PathBuf>,
