@@ -1,6 +1,6 @@
 //! Calls: two legs, one on each face, and what keeps them together (design, section 4).
 //!
-//! `Trying` → `Ringing` → `Confirmed` → `Ending`. Every way out leads to [`Border::end_call`], the only place
+//! States, events and timers stand in `call.md`. Every way out leads to [`Border::end_call`], the only place
 //! that gives back the ports and the call slot.
 
 use std::collections::BTreeMap;
@@ -48,6 +48,18 @@ impl CallState {
             Self::Ringing => "ringing",
             Self::Confirmed => "confirmed",
             Self::Ending => "ending",
+        }
+    }
+
+    /// Whether a call that is here may go there, or stay (`call.md`).
+    pub(crate) fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            (Self::Trying | Self::Ringing, Self::Ringing | Self::Confirmed | Self::Ending)
+            | (Self::Confirmed, Self::Confirmed | Self::Ending)
+            | (Self::Ending, Self::Ending) => true,
+            (Self::Trying | Self::Ringing | Self::Confirmed | Self::Ending, Self::Trying)
+            | (Self::Confirmed, Self::Ringing)
+            | (Self::Ending, Self::Ringing | Self::Confirmed) => false,
         }
     }
 }
@@ -457,10 +469,15 @@ impl Border {
         }
     }
 
+    /// A step of a call's life. One that is none is a fault of ours, and not taken: what a peer can bring about
+    /// at the wrong time was asked about before.
     pub(crate) fn set_call_state(&mut self, id: CallId, state: CallState) {
-        if let Some(call) = self.calls.call_mut(id) {
-            call.state = state;
+        let Some(call) = self.calls.call_mut(id) else { return };
+        debug_assert!(call.state.may_become(state), "{:?} → {state:?}", call.state);
+        if !call.state.may_become(state) {
+            return;
         }
+        call.state = state;
         self.prolong_call(
             id,
             match state {
@@ -586,5 +603,21 @@ fn named(display: Option<&str>, uri: &str) -> String {
             format!("\"{}\" <{uri}>", display.replace('\\', "\\\\").replace('"', "\\\""))
         }
         None => format!("<{uri}>"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CallState::{self, Confirmed, Ending, Ringing, Trying};
+
+    #[test]
+    fn a_call_goes_forward_or_stays_and_never_begins_twice() {
+        let all = [Trying, Ringing, Confirmed, Ending];
+        let from =
+            |state: CallState| all.into_iter().filter(|next| state.may_become(*next)).collect::<Vec<_>>();
+        assert_eq!(from(Trying), [Ringing, Confirmed, Ending]);
+        assert_eq!(from(Ringing), [Ringing, Confirmed, Ending]);
+        assert_eq!(from(Confirmed), [Confirmed, Ending]);
+        assert_eq!(from(Ending), [Ending]);
     }
 }

@@ -343,7 +343,7 @@ impl Border {
                 }
             }
             (Method::Update | Method::Prack, 200..=299) => self.settle_media(call),
-            (Method::Invite, 101..=199) if initial => self.set_call_state(call, CallState::Ringing),
+            (Method::Invite, 101..=199) if initial => self.advance_call(call, CallState::Ringing),
             (Method::Invite, 300..) if initial => self.on_call_refused(id, call, status),
             // The dialog is over at the other end, and for whoever hears this (RFC 3261 §12.2.1.2).
             (Method::Invite | Method::Update, 408 | 481) => {
@@ -360,10 +360,15 @@ impl Border {
         self.calls.call_mut(dialog.call)?.dialogs.get_mut(dialog.index)
     }
 
-    fn confirm_call(&mut self, id: CallId) {
-        if self.calls.call(id).is_some_and(|call| call.state != CallState::Ending) {
-            self.set_call_state(id, CallState::Confirmed);
+    /// A response brings its call so far, unless that is past: other parties of a fork answer when they like.
+    fn advance_call(&mut self, id: CallId, state: CallState) {
+        if self.calls.call(id).is_some_and(|call| call.state.may_become(state)) {
+            self.set_call_state(id, state);
         }
+    }
+
+    fn confirm_call(&mut self, id: CallId) {
+        self.advance_call(id, CallState::Confirmed);
         if let Some(call) = self.calls.call_mut(id) {
             call.invite = None;
         }

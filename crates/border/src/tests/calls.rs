@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::command::{Answer, Command};
 
 /// A call from the phone on `flow` that the desk accepted and the phone acknowledged.
 pub(super) fn call(bench: &mut Bench, flow: FlowId) {
@@ -197,6 +198,44 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
         sample: "198.51.100.9:4000".parse().unwrap(),
     }));
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::MediaRefused).count(), 3);
+}
+
+/// The states of all calls, as the operator reads them.
+fn states(bench: &mut Bench) -> Vec<&'static str> {
+    let Answer::Calls(rows) = bench.ask(Command::Calls) else { panic!("no calls") };
+    rows.iter().map(|row| row.state).collect()
+}
+
+#[test]
+fn a_call_that_ends_does_not_ring_again() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    assert_eq!(states(&mut bench), ["trying"]);
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(180, "desk", ""));
+    assert_eq!(states(&mut bench), ["ringing"]);
+    bench.phone_says(flow, &request("BYE", 2, Some("desk"), "", ""));
+    assert_eq!(states(&mut bench), ["ending"]);
+    // Another desk of the fork rings a moment later; the BYE is never answered.
+    bench.pass(Duration::from_secs(1));
+    bench.pbx_says(&invite.answer(180, "other", ""));
+    assert_eq!(states(&mut bench), ["ending"]);
+    bench.pass(Duration::from_secs(40));
+    assert!(states(&mut bench).is_empty(), "its time to end is not prolonged");
+}
+
+#[test]
+fn what_rings_after_somebody_accepted_changes_nothing() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.pbx_says(&invite.answer(180, "other", ""));
+    assert_eq!(states(&mut bench), ["confirmed"]);
+    bench.pbx_says(&accepted(&invite, "other"));
+    assert_eq!(states(&mut bench), ["confirmed"], "both accepted");
 }
 
 /// A call that the PBX accepted with this Contact, and the ACK for it.
