@@ -88,6 +88,13 @@ pub(crate) struct DialogPair {
     pub(crate) unacknowledged: Option<ServerId>,
 }
 
+impl DialogPair {
+    /// How the requests of either peer name their dialog.
+    fn keys(&self) -> [DialogKey; 2] {
+        [Side::Outside, Side::Inside].map(|side| DialogKey::between(side, &self.sides[side.index()].id))
+    }
+}
+
 /// A call.
 pub(crate) struct Call {
     pub(crate) entry: EntryId,
@@ -186,10 +193,20 @@ impl CallTable {
 
     /// Every dialog of every call can be found, and nothing else can.
     pub(crate) fn check_invariants(&self, dialogs: &DialogMap) {
-        debug_assert!(
-            dialogs.len() <= self.calls.values().map(|call| 2 * call.dialogs.len()).sum(),
-            "a dialog without a call"
-        );
+        let mut found = 0;
+        for (call, index, pair) in self.pairs() {
+            for key in pair.keys() {
+                debug_assert_eq!(dialogs.find(&key), Some(DialogRef { call, index }), "{key:?}");
+                found += 1;
+            }
+        }
+        debug_assert_eq!(dialogs.len(), found, "a dialog without a call");
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (CallId, usize, &DialogPair)> {
+        self.iter().flat_map(move |(id, call)| {
+            call.dialogs.iter().enumerate().map(move |(index, pair)| (id, index, pair))
+        })
     }
 }
 
@@ -430,7 +447,8 @@ impl Border {
         (user.clone(), named(display, &format!("sip:{user}@{host}")))
     }
 
-    /// A dialog pair for the party that answered with this tag: made with its first answer.
+    /// A dialog pair for the party that answered with this tag: made with its first answer. None where it
+    /// would bear the name of another: tags that are not unique come from who means harm.
     pub(crate) fn dialog_for(
         &mut self,
         id: CallId,
@@ -455,10 +473,15 @@ impl Border {
             Side::Inside => [callee, caller],
         };
         let index = call.dialogs.len();
-        for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&sides) {
-            self.dialogs.insert(DialogKey::between(side, &dialog.id), DialogRef { call: id, index });
+        let pair = DialogPair { callee_tag: tag.to_owned(), sides, ack: None, unacknowledged: None };
+        let keys = pair.keys();
+        if keys.iter().any(|key| self.dialogs.find(key).is_some()) {
+            return None;
         }
-        call.dialogs.push(DialogPair { callee_tag: tag.to_owned(), sides, ack: None, unacknowledged: None });
+        for key in keys {
+            self.dialogs.insert(key, DialogRef { call: id, index });
+        }
+        call.dialogs.push(pair);
         Some(index)
     }
 
@@ -536,10 +559,8 @@ impl Border {
         self.release_media(id);
         let Some(mut call) = self.calls.calls.remove(&id) else { return };
         call.deadline.clear(Timer::Call(id), &mut self.timers);
-        for pair in &call.dialogs {
-            for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&pair.sides) {
-                self.dialogs.remove(&DialogKey::between(side, &dialog.id));
-            }
+        for key in call.dialogs.iter().flat_map(DialogPair::keys) {
+            self.dialogs.remove(&key);
         }
         for paused in call.paused {
             self.abandon_paused(paused);

@@ -67,7 +67,7 @@ impl Border {
     pub(crate) fn pass_response(&mut self, id: ForwardId, reply: Reply<'_>) {
         let Reply { message, status, .. } = reply;
         let Some(forward) = self.forward(id) else { return };
-        let ask = forward.ask.clone();
+        let (ask, initial) = (forward.ask.clone(), matches!(forward.kind, Kind::Invite { .. }));
         let Ok(request) = Message::parse(&ask.bytes) else { return };
         let Some(method) = request.method() else { return };
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
@@ -80,10 +80,14 @@ impl Border {
             return self.answer_forward(id, status);
         }
         let dialog = call.and_then(|call| self.note_dialog(id, call, reply, &request));
-        if let (Some(dialog), Method::Invite, 200..=299) = (dialog, method, status)
-            && self.is_repetition(dialog, ask.server)
-        {
-            return;
+        match (dialog, method, status) {
+            (Some(dialog), Method::Invite, 200..=299) if self.is_repetition(dialog, ask.server) => return,
+            (None, Method::Invite, 200..=299) if initial => {
+                // Nobody could acknowledge it, nor hang up.
+                self.hang_up_late(id, reply);
+                return self.fail_forward(id, 502, "its answer makes no dialog");
+            }
+            _ => {}
         }
         let hiding = self.hiding(id, message, ask.side.other());
         let body = match self.plan_body(call, &hiding, message, method) {

@@ -200,6 +200,27 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::MediaRefused).count(), 3);
 }
 
+#[test]
+fn a_call_that_would_take_the_name_of_another_is_hung_up() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    // The same Call-ID and From tag in another INVITE, and the PBX gives the same To tag.
+    let again =
+        request("INVITE", 1, None, "application/sdp", OFFER).replace("z9hG4bKINVITE1", "z9hG4bKagain");
+    bench.phone_says(flow, &again);
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(502));
+    assert!(bench.try_take("ACK").is_some() && bench.try_take("BYE").is_some());
+    assert_eq!(states(&mut bench), ["confirmed"], "the first one");
+    bench.phone_says(flow, &request("BYE", 2, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    assert!(states(&mut bench).is_empty());
+}
+
 /// The states of all calls, as the operator reads them.
 fn states(bench: &mut Bench) -> Vec<&'static str> {
     let Answer::Calls(rows) = bench.ask(Command::Calls) else { panic!("no calls") };

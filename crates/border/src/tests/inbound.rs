@@ -47,6 +47,39 @@ fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
 }
 
 #[test]
+fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
+    let mut bench = Bench::with_pbx_up(config());
+    let (flow, uri) = phone(&mut bench);
+    bench.pbx_says(&desk("INVITE", &uri, 1, "", &OFFER.replace("192.168.1.20", "10.0.1.1")));
+    let invite = bench.take("INVITE");
+    assert_eq!(invite.flow, flow);
+    assert!(invite.text.starts_with("INVITE sip:line@192.168.1.20 SIP/2.0\r\n"), "{invite:?}");
+    assert!(!invite.text.contains("10.0.") && !invite.text.contains("Call-ID: in-1"), "{invite:?}");
+    assert!(invite.body().contains("c=IN IP4 203.0.113.10"), "{invite:?}");
+
+    bench.phone_says(flow, &invite.answer(180, "phone", "Contact: <sip:line@192.168.1.20>"));
+    assert_eq!(bench.final_answer(INSIDE_UDP).map(|answer| answer.text), None, "it rings");
+    let more = format!("Contact: <sip:line@192.168.1.20>\r\nContent-Type: application/sdp\r\n\r\n{OFFER}");
+    bench.phone_says(flow, &invite.answer(200, "phone", &more));
+    let accepted = bench.final_answer(INSIDE_UDP).unwrap();
+    assert_eq!(accepted.status(), Some(200));
+    assert!(
+        accepted.body().contains("c=IN IP4 10.0.0.1") && !accepted.text.contains("192.168."),
+        "{accepted:?}"
+    );
+
+    bench.pbx_says(&desk("ACK", &uri, 1, ";tag=phone", ""));
+    let ack = bench.take("ACK");
+    assert_eq!((ack.flow, ack.header(HeaderName::CallId)), (flow, invite.header(HeaderName::CallId)));
+    bench.pbx_says(&desk("BYE", &uri, 1, ";tag=phone", "").replace("CSeq: 1", "CSeq: 2"));
+    let bye = bench.take("BYE");
+    assert_eq!(bye.flow, flow);
+    bench.phone_says(flow, &bye.answer(200, "phone", ""));
+    assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(200));
+    assert_eq!(bench.status().calls, 0);
+}
+
+#[test]
 fn people_read_whose_phone_it_is() {
     let mut config = config();
     config.extensions[0].display_name = Some("Home office".into());
