@@ -271,8 +271,9 @@ impl Border {
         if !self.own_request_passes(ask, message, uri) {
             return;
         }
+        let allow = crate::ingress::allow(ask.side);
         self.answer(ask, 200, |writer| {
-            writer.header("Allow", crate::ingress::ALLOW);
+            writer.header("Allow", allow);
             writer.header("Accept", "application/sdp");
         });
     }

@@ -314,17 +314,24 @@ impl Border {
         }
         match (side, method) {
             (Side::Outside, Method::Register) => self.on_register(&ask, message, essentials),
-            (Side::Inside, Method::Register) => self.refuse(&ask, 405),
+            (Side::Inside, Method::Register) => self.refuse_method(&ask),
             _ if essentials.to.tag().is_some() => self.on_in_dialog(&ask, essentials),
             (Side::Outside, Method::Invite) => self.on_call_out(&ask, message, essentials, uri),
             (Side::Inside, Method::Invite) => self.on_call_in(&ask, message, uri),
             (_, Method::Options) => self.on_options(&ask, message, essentials, uri),
             (_, Method::Message | Method::Notify) => self.on_out_of_dialog(&ask, essentials, uri),
             (_, Method::Bye | Method::Prack | Method::Update | Method::Info) => self.refuse(&ask, 481),
-            _ => self.answer(&ask, 405, |writer| {
-                writer.header("Allow", ALLOW);
-            }),
+            // Transfers the call that it belongs to (RFC 3515); there is none.
+            (_, Method::Refer) => self.refuse(&ask, 403),
+            _ => self.refuse_method(&ask),
         }
+    }
+
+    fn refuse_method(&mut self, ask: &Ask) {
+        let allow = allow(ask.side);
+        self.answer(ask, 405, |writer| {
+            writer.header("Allow", allow);
+        });
     }
 
     /// Only REGISTER is for everybody; all else comes from a registered flow (contract section 2). A device of
@@ -423,9 +430,15 @@ impl Border {
     }
 }
 
-/// What we understand, for 405 and OPTIONS.
-pub(crate) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE";
+/// What we understand on a face, for 405 and OPTIONS.
+pub(crate) fn allow(side: Side) -> &'static str {
+    match side {
+        Side::Outside => {
+            "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE"
+        }
+        Side::Inside => "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE",
+    }
+}
 
 /// The user part of a name-addr or URI, with escapes undone.
 pub(crate) fn user_of(uri: &str) -> Option<String> {

@@ -7,6 +7,7 @@ mod drops;
 mod hiding;
 mod inbound;
 mod limits;
+mod methods;
 mod pbx_watch;
 mod refusals;
 mod refused_registrations;
