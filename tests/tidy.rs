@@ -437,6 +437,26 @@ fn named_arms(text: &str) -> Vec<(&str, &str)> {
     arms.filter(|(variant, _)| variant.starts_with("Self::")).collect()
 }
 
+#[test]
+fn every_option_of_the_command_line_is_in_the_operators_documentation() {
+    let text = read("docs/operating.md");
+    let source = read("crates/portcullis/src/cli.rs");
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let options: Vec<String> = lines
+        .windows(2)
+        .filter(|pair| pair[0].starts_with("#[arg(") && pair[0].contains("long"))
+        .map(|pair| match pair[0].split_once("long = \"") {
+            Some((_, rest)) => rest.split('"').next().unwrap_or_default(),
+            None => pair[1].split(':').next().unwrap_or_default(),
+        })
+        .map(|name| format!("--{name}"))
+        .collect();
+    assert!(options.len() >= 10, "the options could not be read: {options:?}");
+    let commands = section(&text, "## Commands");
+    let faults: Vec<String> = options.into_iter().filter(|option| !commands.contains(option)).collect();
+    assert_none(&faults);
+}
+
 /// A chapter of a document: from its heading to the next of the same rank or above.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let after = text.split_once(&format!("\n{heading}\n")).map(|(_, after)| after);

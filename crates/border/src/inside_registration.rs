@@ -218,7 +218,7 @@ impl Border {
     fn on_registration_refused(&mut self, id: BindingId, why: Refusal) {
         let Some(binding) = self.bindings.binding(id) else { return };
         self.report_refused(id, binding.pbx, why, None);
-        self.give_up_registration(id, 503, REFUSED_RETRY);
+        self.give_up_registration(id, REFUSED_RETRY);
     }
 
     /// `stays`: the PBX at which it is registered all the same.
@@ -241,10 +241,11 @@ impl Border {
         let Some(binding) = self.bindings.binding(id) else { return };
         let (pbx, retry) = (binding.pbx, self.config.pbx[binding.pbx].health_check);
         self.pbx_missed(pbx, why);
-        self.give_up_registration(id, 503, retry);
+        self.give_up_registration(id, retry);
     }
 
-    fn give_up_registration(&mut self, id: BindingId, status: u16, retry: Duration) {
+    /// For now: who waits for it hears 503, and when to try again.
+    fn give_up_registration(&mut self, id: BindingId, retry: Duration) {
         let now = self.now.mono;
         let Some(binding) = self.bindings.binding_mut(id) else { return };
         let asks = binding.take_waiting();
@@ -256,7 +257,7 @@ impl Border {
             }
         }
         for ask in asks {
-            self.answer(&ask, status, |writer| {
+            self.answer(&ask, 503, |writer| {
                 writer.header("Retry-After", retry.as_secs().max(1));
             });
         }

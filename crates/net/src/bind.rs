@@ -88,7 +88,7 @@ fn announce<T: Send + 'static>(lanes: &Lanes<T>, listening: &[Listening]) {
     for up in listening.iter().filter(|up| up.listener.kind != ListenerKind::Stun) {
         let Listening { flow, listener: Listener { side, kind, address } } = *up;
         let event = NetEvent::Listening { flow, side, transport: kind.transport(), local: address };
-        lanes.push_unbounded(Lane::Registered, event);
+        lanes.push_over_limit(Lane::Registered, event);
     }
 }
 
@@ -98,7 +98,7 @@ fn announce_addresses<T: Send + 'static>(lanes: &Lanes<T>, names: Vec<NameQuery>
     let mut left = Vec::new();
     for (name, query) in names.into_iter().enumerate() {
         match query.literal() {
-            Some(targets) => lanes.push_unbounded(Lane::Registered, NetEvent::Resolved { name, targets }),
+            Some(targets) => lanes.push_over_limit(Lane::Registered, NetEvent::Resolved { name, targets }),
             None => left.push((name, query)),
         }
     }

@@ -19,8 +19,8 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// What a chunk counts for at least: it costs a queue place and an allocation, however few bytes it has.
 const CHUNK_BYTES_MIN: usize = 128;
 
-/// Every stream, by its number. The one table that two threads write: the doors insert, the
-/// core's thread looks up and removes.
+/// Every stream, by its number. The one table that two threads write: the doors insert the streams that come
+/// in, the core's thread those that the border opens; it looks up and removes.
 pub(crate) type FlowTable = DashMap<FlowId, Arc<Flow>>;
 
 /// What the core, the doors and the task of one stream share.

@@ -2,7 +2,8 @@
 //!
 //! Producers append under a lock held for one append (a batch of datagrams: one append of all); the core
 //! takes everything that waits in one swap and wakes at most once for it. A full lane makes a stream wait
-//! (it is not read on) and a datagram be dropped. Never unbounded, never an event out of order in its lane.
+//! (it is not read on) and a datagram be dropped. Only what its sender has bounded is appended beyond the limit
+//! ([`Lanes::push_over_limit`]). Never an event out of order in its lane.
 //! When the core's end is gone, what comes is thrown away and nobody waits.
 
 use std::collections::VecDeque;
@@ -185,8 +186,9 @@ impl<T> Lanes<T> {
         Ok(())
     }
 
-    /// An event that must not be lost and whose number is bounded elsewhere.
-    pub(crate) fn push_unbounded(&self, lane: Lane, event: NetEvent<T>) {
+    /// An event that must not be lost, in a full lane too. There are never more of these than listeners, names
+    /// in the file, and machines inside to which the border opens a connection.
+    pub(crate) fn push_over_limit(&self, lane: Lane, event: NetEvent<T>) {
         self.append(self.lock(), lane, event);
     }
 
@@ -466,6 +468,16 @@ mod tests {
         let pushed = lanes.poll_push(Lane::Strangers, &mut place, &cx, || Some(closed(3)));
         assert_eq!(pushed, Poll::Ready(3));
         assert_eq!(drain(&mut receiver), [3]);
+    }
+
+    #[test]
+    fn what_must_not_be_lost_is_appended_to_a_full_lane_and_keeps_its_order() {
+        let (lanes, mut receiver) = lanes(LaneLimits { events: 1, bytes: 1000 });
+        lanes.try_push(Lane::Registered, closed(1)).unwrap();
+        assert!(lanes.try_push(Lane::Registered, closed(2)).is_err());
+        lanes.push_over_limit(Lane::Registered, closed(3));
+        assert!(lanes.try_push(Lane::Registered, closed(4)).is_err(), "the limit holds for all others");
+        assert_eq!(drain(&mut receiver), [1, 3]);
     }
 
     #[test]

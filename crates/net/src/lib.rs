@@ -102,7 +102,7 @@ impl<T: Send + 'static> Net<T> {
         let order = OpenFlow { flow: shared, transport };
         if self.orders.try_send(order).is_err() {
             self.shared.flows.remove(&flow);
-            self.lanes.push_unbounded(Lane::Registered, NetEvent::FlowFailed { flow });
+            self.lanes.push_over_limit(Lane::Registered, NetEvent::FlowFailed { flow });
         }
     }
 
