@@ -75,7 +75,9 @@ impl Border {
         if message.essentials().is_ok_and(|essentials| essentials.cseq.method == Method::Register) {
             self.pin_realm(pbx, &challenges);
         }
-        let realm = self.pbxs[pbx].realm.clone().unwrap_or_default();
+        let Some(realm) = self.pbxs[pbx].realm.clone() else {
+            return Challenged::Refused("no realm was agreed on with it yet".into());
+        };
         let challenge = match choose(&challenges, &realm) {
             Ok(challenge) => challenge.clone(),
             Err(ChooseError::ForeignRealm) => {

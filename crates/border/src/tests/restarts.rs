@@ -326,3 +326,19 @@ fn a_block_without_effect_names_the_entry_that_allows_it() {
     let allowed: Vec<_> = rows.iter().map(|row| row.allowed_as.as_deref()).collect();
     assert_eq!(allowed, [Some("office"), None]);
 }
+
+#[test]
+fn a_call_that_is_challenged_before_a_realm_is_agreed_on_blames_nobody() {
+    let mut bench = Bench::with_pbx_up(config());
+    bench.registered(100);
+    // Killed before a realm was on disk; the PBX is first heard when it challenges a call.
+    let mut bench = Bench::started(config(), bench.records(), bench.now, Disk::Good);
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 2));
+    bench.sent.clear();
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(407, "i", &CHALLENGE.replace("WWW-", "Proxy-")));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(407));
+    assert!(!bench.has_event(Code::RealmChanged));
+}
