@@ -131,6 +131,8 @@ pub struct World {
 }
 
 const WALL_START: u64 = 1_790_000_000_000;
+/// What the border may want after one thing that happened: far more than it has bindings and calls.
+const OUTPUTS_MAX: u32 = 10_000;
 /// The question that the oracles ask after every step.
 const STATUS: u64 = u64::MAX;
 
@@ -496,7 +498,12 @@ impl World {
 
     /// Carries out all that the border wants, each thing judged first.
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
+        let mut outputs = 0;
         while let Some(output) = self.border.poll_output() {
+            outputs += 1;
+            if outputs > OUTPUTS_MAX {
+                return Err(Violation::new("a step comes to its end", format!("{output:?} and no end")));
+            }
             self.trace_output(&output);
             self.carry_out(output)?;
         }
