@@ -76,7 +76,11 @@ impl Border {
             self.pin_realm(pbx, &challenges);
         }
         let Some(realm) = self.pbxs[pbx].realm.clone() else {
-            return Challenged::Refused("no realm was agreed on with it yet".into());
+            let refusal = match challenges.is_empty() {
+                true => Refusal::Unanswerable(ChooseError::NoChallenge),
+                false => Refusal::NoRealm,
+            };
+            return Challenged::Refused(refusal);
         };
         let challenge = match choose(&challenges, &realm) {
             Ok(challenge) => challenge.clone(),

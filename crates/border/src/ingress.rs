@@ -279,10 +279,7 @@ impl Border {
         bytes: Bytes,
         (message, essentials, method, uri): (&Message<'_>, &Essentials<'_>, Method<'_>, &str),
     ) {
-        if side == Side::Outside
-            && !self.transactions.is_for_invite(&hop, uri, essentials)
-            && !self.may_speak(&hop, method, message, essentials)
-        {
+        if side == Side::Outside && !self.may_speak(&hop, (method, uri), message, essentials) {
             return;
         }
         let stranger = side == Side::Outside && self.is_stranger(&hop);
@@ -340,7 +337,7 @@ impl Border {
     fn may_speak(
         &mut self,
         hop: &Hop,
-        method: Method<'_>,
+        (method, uri): (Method<'_>, &str),
         message: &Message<'_>,
         essentials: &Essentials<'_>,
     ) -> bool {
@@ -357,6 +354,10 @@ impl Border {
             && !matches!(method, Method::Ack | Method::Cancel)
             && self.device_at(hop).is_some()
         {
+            return true;
+        }
+        // What was begun while its phone was registered is ended as it would have been.
+        if self.transactions.knows_request(hop, uri, essentials) {
             return true;
         }
         if method == Method::Invite {

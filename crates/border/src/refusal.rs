@@ -14,6 +14,8 @@ pub(crate) enum Refusal {
     NoPassword,
     /// It asks in another realm than the agreed one, which has an event of its own.
     ForeignRealm,
+    /// It asks for a call before any registration has agreed on a realm; the next one will.
+    NoRealm,
     /// It asks for what we cannot answer.
     Unanswerable(ChooseError),
     /// It said yes, and did not list our contact.
@@ -43,7 +45,7 @@ impl Refusal {
                 "it asks for a password and the extension has none".to_owned(),
                 "give the extension the password that it has at the PBX",
             ),
-            Self::ForeignRealm => return None,
+            Self::ForeignRealm | Self::NoRealm => return None,
             Self::Unanswerable(error) => (
                 Code::PbxRefused,
                 format!("it asks for a password in a way that cannot be answered: {error}"),

@@ -396,3 +396,34 @@ fn a_transfer_names_the_other_call_as_the_other_side_knows_it() {
     let replacing = bench.take("INVITE").header(HeaderName::Replaces);
     assert_eq!(replacing, format!("{inside};to-tag=desk;from-tag=phone"));
 }
+
+#[test]
+fn what_a_phone_began_while_it_was_registered_is_repeated_and_given_up_as_ever() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let signs_off = |bench: &mut Bench, cseq| {
+        bench.phone_says(flow, &register("1001", cseq).replace("expires=120", "expires=0"));
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+        bench.sent.clear();
+    };
+    let refused = request("INVITE", 1, None, "application/sdp", OFFER);
+    bench.phone_says(flow, &refused);
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(486, "busy", ""));
+    let first = bench.final_answer(flow).expect("it is refused");
+    signs_off(&mut bench, 2);
+    bench.phone_says(flow, &refused);
+    assert_eq!(bench.final_answer(flow).map(|again| again.text), Some(first.text), "the same answer again");
+
+    bench.phone_says(flow, &register("1001", 3));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.phone_says(flow, &request("INVITE", 4, None, "application/sdp", OFFER));
+    let ringing = bench.take("INVITE");
+    bench.pbx_says(&ringing.answer(180, "desk", ""));
+    signs_off(&mut bench, 5);
+    let cancel = request("CANCEL", 4, None, "", "").replace("z9hG4bKCANCEL4", "z9hG4bKINVITE4");
+    bench.phone_says(flow, &cancel);
+    assert!(bench.try_take("CANCEL").is_some(), "{:#?}", bench.sent);
+    assert!(!bench.has_event(Code::FlowNotRegistered));
+}

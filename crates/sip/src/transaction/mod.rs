@@ -188,10 +188,13 @@ impl TransactionLayer {
         }
     }
 
-    /// Whether a CANCEL or ACK is for an INVITE that came by the same hop and is still known here.
-    pub fn is_for_invite(&self, hop: &Hop, uri: &str, essentials: &Essentials<'_>) -> bool {
-        let aims = matches!(essentials.cseq.method, Method::Ack | Method::Cancel);
-        aims && self.servers.find(&TransactionKey::server(hop, Method::Invite, uri, essentials)).is_some()
+    /// Whether a request belongs to a transaction that is there: a repetition, or the ACK or CANCEL of an INVITE.
+    pub fn knows_request(&self, hop: &Hop, uri: &str, essentials: &Essentials<'_>) -> bool {
+        let method = match essentials.cseq.method {
+            Method::Ack | Method::Cancel => Method::Invite,
+            own => own,
+        };
+        self.servers.find(&TransactionKey::server(hop, method, uri, essentials)).is_some()
     }
 
     /// Takes a response. `essentials` are those of `message`.

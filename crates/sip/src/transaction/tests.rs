@@ -607,6 +607,32 @@ fn a_cancel_names_its_invite_on_its_own_flow_alone() {
 }
 
 #[test]
+fn a_request_is_known_by_what_its_transaction_was_begun_with() {
+    let mut bench = Bench::new();
+    let knows = |bench: &Bench, hop: Hop, method: &str, branch: &str| {
+        let bytes = request(method, branch);
+        let message = Message::parse(&bytes).expect("a message");
+        let essentials = message.essentials().expect("essentials");
+        bench.layer.knows_request(&hop, "sip:b@example.com", &essentials)
+    };
+    assert!(!knows(&bench, hop(1, UDP), "INVITE", "z9hG4bKa"));
+    bench.new_in(hop(1, UDP), &request("INVITE", "z9hG4bKa"));
+    for (method, branch, known) in [
+        ("INVITE", "z9hG4bKa", true),
+        ("ACK", "z9hG4bKa", true),
+        ("CANCEL", "z9hG4bKa", true),
+        ("BYE", "z9hG4bKa", false),
+        ("INVITE", "z9hG4bKb", false),
+    ] {
+        assert_eq!(knows(&bench, hop(1, UDP), method, branch), known, "{method} {branch}");
+    }
+    let elsewhere = Hop { remote: "192.0.2.2:5060".parse().expect("an address"), ..hop(1, UDP) };
+    assert!(
+        !knows(&bench, elsewhere, "INVITE", "z9hG4bKa") && !knows(&bench, hop(2, UDP), "INVITE", "z9hG4bKa")
+    );
+}
+
+#[test]
 fn the_same_branch_on_two_faces_is_two_transactions() {
     let mut bench = Bench::new();
     let outside = bench.new_in(hop(1, UDP), &request("INVITE", "z9hG4bKin"));
