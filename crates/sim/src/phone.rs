@@ -38,6 +38,8 @@ pub struct Phone {
     pub registered_until: Option<Instant>,
     /// Whether it wants to be registered.
     pub wants: bool,
+    /// It gives its registration back when its REGISTER is answered.
+    leaves: bool,
     connection: Option<FlowId>,
     stream: Stream,
     call_id: String,
@@ -72,6 +74,7 @@ impl Phone {
             agent: UserAgent::new(identity),
             registered_until: None,
             wants: true,
+            leaves: false,
             connection: None,
             stream: Stream::default(),
             call_id: format!("{}@{}-{private}", stage.rng.word(), scenery::PHONE_CANARY),
@@ -141,12 +144,15 @@ impl Phone {
         }
     }
 
-    /// Gives its registration back.
+    /// Gives its registration back, once a REGISTER that is under way has its answer (RFC 3261 §10.2).
     pub fn leave(&mut self, stage: &mut Stage<'_>) {
         self.wants = false;
         self.call_at = None;
         self.tries = 0;
-        self.register(stage);
+        self.leaves = self.pending.is_some();
+        if !self.leaves {
+            self.register(stage);
+        }
     }
 
     fn register(&mut self, stage: &mut Stage<'_>) {
@@ -212,6 +218,7 @@ impl Phone {
             return;
         }
         self.pending = None;
+        let leaves = std::mem::take(&mut self.leaves);
         match code {
             200..=299 => {
                 self.tries = 0;
@@ -238,6 +245,9 @@ impl Phone {
                 self.challenge = None;
                 self.register_at = Some(stage.now + stage.rng.millis(5_000, 12_000));
             }
+        }
+        if leaves && self.pending.is_none() {
+            self.register(stage);
         }
     }
 
