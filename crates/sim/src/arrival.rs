@@ -72,7 +72,8 @@ impl World {
         if !connection.at_border {
             return;
         }
-        if self.pbx.on_opened(flow) {
+        // it may have broken before it was open
+        if connection.at_actor && self.pbx.on_opened(flow) {
             self.input(Input::FlowOpened { flow, side: Side::Inside, tuple, device: None });
         } else {
             self.connections.remove(&flow);
