@@ -16,6 +16,7 @@ mod arrival;
 mod chaos;
 pub mod decision;
 pub mod digest;
+mod disk;
 pub mod ladder;
 pub mod media_plane;
 pub mod network;

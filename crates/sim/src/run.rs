@@ -168,7 +168,7 @@ impl World {
     fn heal(&mut self) {
         self.weather = Weather::calm();
         self.busy = false;
-        (self.disk_fails, self.disk_delay) = (0, 2);
+        self.disk.heal();
         (self.media.taken, self.media.refused) = (0, 0);
         if !self.pbx.up {
             self.stage(Who::Pbx, |world, stage| world.pbx.start(stage));

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Table, Target};
+use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Target};
 use bytes::Bytes;
 use media::{Order, RelayEvent};
 use wire::clock::{Instant, Now, WallTime};
@@ -14,6 +14,7 @@ use wire::net::{FlowId, PrefixSet, Side, Transport};
 
 use crate::act::{Act, Path, Stage};
 use crate::decision::{Actions, Decider, Decisions};
+use crate::disk::Disk;
 use crate::ladder::Ladder;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Connections, Weather, Who};
@@ -47,8 +48,10 @@ pub(crate) enum Happening {
     Event(u64, Box<RelayEvent>),
     /// Audio arrives.
     Audio { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
-    /// The disk answers.
+    /// A write comes to its end.
     Stored { epoch: u64, ticket: u64, ok: bool, record: Box<Record> },
+    /// What the disk did not take is tried again.
+    DiskRetry { epoch: u64 },
     /// The operator does something.
     Operator,
     /// Something breaks.
@@ -118,9 +121,7 @@ pub struct World {
     pub(crate) scanners: Vec<Scanner>,
     pub(crate) pbx: Pbx,
     pub(crate) media: MediaPlane,
-    pub(crate) disk: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    pub(crate) disk_fails: u64,
-    pub(crate) disk_delay: u64,
+    pub(crate) disk: Disk,
     pub(crate) blocked: PrefixSet,
     pub(crate) busy: bool,
     pub(crate) oracles: Oracles,
@@ -185,9 +186,7 @@ impl World {
             scanners,
             pbx,
             media,
-            disk: BTreeMap::new(),
-            disk_fails: rng.below(100),
-            disk_delay: *rng.pick(&[2, 20, 400]).unwrap_or(&2),
+            disk: Disk::new(rng.below(100), *rng.pick(&[2, 20, 400]).unwrap_or(&2)),
             blocked: PrefixSet::default(),
             busy: true,
             oracles: Oracles::new(),
@@ -427,12 +426,13 @@ impl World {
                 self.audio_is_not_foreign()?;
             }
             Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
-                if ok {
-                    self.write(*record);
-                }
-                self.input(Input::Stored { ticket, ok });
+                self.on_written(ticket, *record, ok);
             }
-            Happening::Order(..) | Happening::Event(..) | Happening::Stored { .. } => {}
+            Happening::DiskRetry { epoch } if epoch == self.epoch => self.on_disk_retry(),
+            Happening::Order(..)
+            | Happening::Event(..)
+            | Happening::Stored { .. }
+            | Happening::DiskRetry { .. } => {}
             Happening::Operator => self.on_operator(),
             Happening::Chaos => self.on_chaos(),
             Happening::PbxStarts => self.stage(Who::Pbx, |world, stage| world.pbx.start(stage)),
@@ -473,16 +473,29 @@ impl World {
         self.border.handle_input(input, now);
     }
 
-    fn write(&mut self, record: Record) {
-        let place = (record.table, record.key);
-        match record.value {
-            Some(value) => {
-                self.disk.insert(place, value);
-            }
-            None => {
-                self.disk.remove(&place);
-            }
+    fn on_written(&mut self, ticket: u64, record: Record, ok: bool) {
+        let owed = self.disk.is_owing();
+        for (ticket, ok) in self.disk.written(ticket, record, ok, self.now) {
+            self.input(Input::Stored { ticket, ok });
         }
+        if self.disk.is_owing() && !owed {
+            self.retry_disk_later();
+        }
+    }
+
+    fn on_disk_retry(&mut self) {
+        if !self.disk.is_owing() {
+            return;
+        }
+        match self.disk.try_again(self.now, &mut self.decisions) {
+            Some(ticket) => self.input(Input::Stored { ticket, ok: true }),
+            None => self.retry_disk_later(),
+        }
+    }
+
+    fn retry_disk_later(&mut self) {
+        let after = self.decisions.turn(Decider::Shell).millis(1_000, 30_000);
+        self.at(after, Happening::DiskRetry { epoch: self.epoch });
     }
 
     /// Carries out all that border and media plane want, and looks whether every rule holds.
@@ -538,14 +551,9 @@ impl World {
                 self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
             }
             Output::Persist { ticket, record } => {
-                let (mut rng, by) = (self.decisions.turn(Decider::Disk), Decider::Disk);
-                let delay = rng.millis(1, self.disk_delay);
-                let ok = !(rng.chance(self.disk_fails) && self.decisions.may(by, "fails to write"));
-                // a disk that hangs answers never
-                if !ok && rng.chance(200) {
-                    return Ok(());
-                }
-                self.at(delay, Happening::Stored { epoch: self.epoch, ticket, ok, record: Box::new(record) });
+                let (at, ok) = self.disk.take(self.now, &mut self.decisions);
+                let record = Box::new(record);
+                self.at_instant(at, Happening::Stored { epoch: self.epoch, ticket, ok, record });
             }
             Output::Event(event) => {
                 *self.tally.events.entry(event.code.as_str()).or_default() += 1;
@@ -608,13 +616,9 @@ impl World {
     pub(crate) fn restart_border(&mut self) {
         self.epoch += 1;
         self.tally.restarts[0] += 1;
-        let kept = self.disk.iter().map(|((table, key), value)| Record {
-            table: *table,
-            key: key.clone(),
-            value: Some(value.clone()),
-        });
+        let kept = self.disk.records_after_kill();
         let rng = self.decisions.turn(Decider::Shell);
-        self.border = start_border(rng, self.now, kept.collect());
+        self.border = start_border(rng, self.now, kept);
         let (taken, refused) = (self.media.taken, self.media.refused);
         self.tally.audio += self.media.forwarded;
         self.media = MediaPlane::new(self.decisions.turn(Decider::Media).bits());

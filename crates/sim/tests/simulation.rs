@@ -84,6 +84,7 @@ const DEEDS: &[&str] = &[
     "loses audio",
     "breaks a connection",
     "fails to write",
+    "hangs",
     "finds a port taken",
     "has no sockets",
     "the PBX is not there at first",
