@@ -5,6 +5,8 @@
 //! - `cargo xtask sim …` runs seeds of the simulation, optimised; `--help` tells its arguments.
 //! - `cargo xtask faults` runs the fault lab alone and prints what it measured; `--rounds N` kills so often (200),
 //!   `--seed S` chooses otherwise what is done meanwhile.
+//! - `cargo xtask mutants [AREA…]` plants bugs and looks whether the tests and the simulation notice them;
+//!   `CONTRIBUTING.md` tells how to read what it finds.
 //!
 //! `.ci/run` runs format, lints and dependencies before `test`.
 //!
@@ -14,6 +16,7 @@
 
 mod apt;
 mod machine;
+mod mutants;
 mod stage;
 
 use std::process::{Command, ExitCode};
@@ -25,7 +28,8 @@ use stage::Stage;
 const USAGE: &str = "\
 usage: cargo xtask test [tidy] [unit] [simulation] [e2e]     all stages, or those that are named
        cargo xtask sim …                                     seeds of the simulation; sim --help tells more
-       cargo xtask faults [--rounds N] [--seed S]            the fault lab alone, and what it measured";
+       cargo xtask faults [--rounds N] [--seed S]            the fault lab alone, and what it measured
+       cargo xtask mutants [AREA…]                           plants bugs, and looks whether they are noticed";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +54,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["test", chosen @ ..] => test(chosen),
         ["sim", arguments @ ..] => sim(arguments),
         ["faults", options @ ..] => faults(options),
+        ["mutants", options @ ..] => mutants::run(options),
         _ => bail!("{USAGE}"),
     }
 }

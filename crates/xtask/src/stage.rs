@@ -201,7 +201,7 @@ pub(crate) fn directory() -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a build tool measures its own stages")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

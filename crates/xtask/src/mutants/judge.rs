@@ -1,0 +1,255 @@
+//! Runs cargo-mutants over what is not known yet of one crate: first against the tests of the crate, then what
+//! passed these against the simulation.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::kept::{Kept, Outcome};
+use super::list::Mutant;
+use crate::stage;
+
+/// How many seeds of the simulation each mutant meets that passed the tests.
+const SEEDS: &str = "16";
+
+/// A mutant may ask for memory without end, in KiB: then it dies, not the machine.
+const MEMORY_MAX: &str = "8000000";
+
+/// So many at once, for the names of all stand on one command line.
+const BATCH: usize = 500;
+
+/// Between two lines of progress where there is no terminal.
+const NOW_AND_THEN: Duration = Duration::from_secs(30);
+
+/// What the mutants of a crate are tried with.
+pub(super) struct Judge<'a> {
+    /// cargo-mutants.
+    pub(super) tools: &'a Path,
+    /// Ours, with the copy of the tree in it.
+    pub(super) directory: &'a Path,
+    pub(super) package: &'static str,
+    pub(super) simulated: bool,
+    /// What the tests and the simulation are now.
+    pub(super) against: u64,
+}
+
+/// One of the two trials.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    Tests,
+    Simulation,
+}
+
+impl Judge<'_> {
+    /// Tries those that are not known yet, or all of them once more.
+    pub(super) fn try_all(&self, mutants: &[&Mutant], again: bool, kept: &mut Kept) -> Result<()> {
+        let known = |mutant: &Mutant, kept: &Kept| kept.known(mutant.key, self.against);
+        let untried: Vec<&Mutant> =
+            mutants.iter().filter(|mutant| again || known(mutant, kept).is_none()).copied().collect();
+        println!("[{}] {} mutants, {} of them to try", self.package, mutants.len(), untried.len());
+        for batch in untried.chunks(BATCH) {
+            self.try_some(batch, Trial::Tests, kept)?;
+        }
+        let left = mutants.iter().filter(|mutant| known(mutant, kept) == Some(Outcome::PassedTests));
+        let left: Vec<&Mutant> = left.copied().collect();
+        for batch in left.chunks(BATCH) {
+            self.try_some(batch, Trial::Simulation, kept)?;
+        }
+        Ok(())
+    }
+
+    fn try_some(&self, mutants: &[&Mutant], trial: Trial, kept: &mut Kept) -> Result<()> {
+        let by_name: BTreeMap<String, &Mutant> =
+            mutants.iter().map(|mutant| (mutant.printed(), *mutant)).collect();
+        let mut progress = Progress::new(self.package, trial, mutants.len());
+        let (mut child, mut log) = (self.start(&by_name, trial)?, self.log(trial)?);
+        let mut others = Vec::new();
+        for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
+            let line = line.context("cannot read what cargo-mutants says")?;
+            writeln!(log, "{line}").context("cannot write the log")?;
+            let Some((outcome, mutant)) = self.result(&line, trial, &by_name) else {
+                others.push(line);
+                continue;
+            };
+            kept.note(mutant.key, outcome, self.against, &mutant.name)?;
+            progress.count(outcome, &line);
+        }
+        child.wait().context("cannot wait for cargo-mutants")?;
+        progress.end();
+        if progress.done < mutants.len() {
+            let shown = others.len().saturating_sub(60);
+            eprintln!("{}", others.split_off(shown).join("\n"));
+            bail!("cargo-mutants tried {} of {} mutants of {}", progress.done, mutants.len(), self.package);
+        }
+        Ok(())
+    }
+
+    /// Starts cargo-mutants in the copy.
+    fn start(&self, by_name: &BTreeMap<String, &Mutant>, trial: Trial) -> Result<std::process::Child> {
+        let mut command = Command::new("sh");
+        // a test that a mutant sends round in circles must not take the machine with it
+        command.args(["-c", &format!("ulimit -v {MEMORY_MAX}; exec \"$@\""), "sh"]).arg(self.tools);
+        command.args(["mutants", "--in-place", "--no-times", "--caught", "--unviable", "--colors", "never"]);
+        command.args(["--annotations", "none", "--package", self.package, "--output"]);
+        command.arg(self.directory).arg("--dir").arg(self.directory.join("tree"));
+        match trial {
+            Trial::Tests => command.arg("--cargo-arg=--tests"),
+            Trial::Simulation => command.args(["--test-package", "sim", "--cargo-arg=--test=simulation"]),
+        };
+        command.args(by_name.keys().flat_map(|name| ["--re".to_owned(), format!("^{}$", escape(name))]));
+        command.env("PORTCULLIS_SIM_SEEDS", SEEDS);
+        command.env("CARGO_TARGET_DIR", self.directory.join("tree/target"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log_of_errors()?);
+        command.spawn().context("cannot run cargo-mutants")
+    }
+
+    /// `MISSED   crates/…: replace …` → what is known of that mutant now.
+    fn result<'m>(
+        &self,
+        line: &str,
+        trial: Trial,
+        by_name: &BTreeMap<String, &'m Mutant>,
+    ) -> Option<(Outcome, &'m Mutant)> {
+        let (word, name) = line.split_once(' ')?;
+        let outcome = match (word, trial) {
+            ("caught", Trial::Tests) => Outcome::Killed,
+            ("caught", Trial::Simulation) => Outcome::KilledBySimulation,
+            ("MISSED", Trial::Tests) if self.simulated => Outcome::PassedTests,
+            ("MISSED", _) => Outcome::Survived,
+            ("TIMEOUT", _) => Outcome::Timeout,
+            ("unviable", _) => Outcome::Unviable,
+            _ => return None,
+        };
+        Some((outcome, by_name.get(name.trim())?))
+    }
+
+    fn log(&self, trial: Trial) -> Result<File> {
+        let kind = if trial == Trial::Tests { "tests" } else { "simulation" };
+        let path = self.directory.join(format!("{}-{kind}.log", self.package));
+        File::create(&path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn log_of_errors(&self) -> Result<File> {
+        let path = self.directory.join("errors.log");
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// A regular expression that means these very characters.
+fn escape(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len() + 16);
+    for c in name.chars() {
+        if c.is_ascii_punctuation() {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// How far it is, and what lives.
+struct Progress {
+    title: String,
+    of: usize,
+    done: usize,
+    living: usize,
+    timeouts: usize,
+    begun: Instant,
+    said: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new(package: &str, trial: Trial, of: usize) -> Self {
+        let against = if trial == Trial::Tests { "its tests" } else { "the simulation" };
+        let (begun, terminal) = (stage::now(), std::io::stdout().is_terminal());
+        let title = format!("[{package}] against {against}");
+        Self { title, of, done: 0, living: 0, timeouts: 0, begun, said: begun, terminal }
+    }
+
+    /// Counts one, prints it where it lives, and says how far it is where it is time to.
+    fn count(&mut self, outcome: Outcome, line: &str) {
+        self.done += 1;
+        self.timeouts += usize::from(outcome == Outcome::Timeout);
+        if matches!(outcome, Outcome::PassedTests | Outcome::Survived) {
+            self.living += 1;
+            self.end();
+            println!("      {line}");
+        }
+        if self.terminal {
+            print!("\r{}\x1b[K", self.line());
+            // a terminal that is gone does not stop the work
+            std::io::stdout().flush().unwrap_or_default();
+        } else if self.said.elapsed() >= NOW_AND_THEN || self.done == self.of {
+            self.said = stage::now();
+            println!("{}", self.line());
+        }
+    }
+
+    fn line(&self) -> String {
+        let each = self.begun.elapsed().as_secs_f64() / self.done.max(1) as f64;
+        let left = each * (self.of - self.done) as f64 / 60.0;
+        format!(
+            "{}: {}/{} done, {} killed, {} live, {} timeouts; {each:.1} s each, {left:.0} min left",
+            self.title,
+            self.done,
+            self.of,
+            self.done - self.living - self.timeouts,
+            self.living,
+            self.timeouts,
+        )
+    }
+
+    /// Takes the line away.
+    fn end(&self) {
+        if self.terminal {
+            print!("\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_cargo_mutants_are_read() {
+        let judge = |simulated| Judge {
+            tools: Path::new("t"),
+            directory: Path::new("d"),
+            package: "guard",
+            simulated,
+            against: 1,
+        };
+        let file = "crates/guard/src/ban.rs".to_owned();
+        let name = format!("{file}: replace > with >= in f");
+        let mutant = Mutant { package: "guard".into(), file, line: 3, column: 4, name, key: 9 };
+        let by_name = BTreeMap::from([(mutant.printed(), &mutant)]);
+        let read = |word: &str, trial, simulated| {
+            let line = format!("{word:8} crates/guard/src/ban.rs:3:4: replace > with >= in f");
+            judge(simulated).result(&line, trial, &by_name).map(|(outcome, mutant)| (outcome, mutant.key))
+        };
+        assert_eq!(read("caught", Trial::Tests, true), Some((Outcome::Killed, 9)));
+        assert_eq!(read("MISSED", Trial::Tests, true), Some((Outcome::PassedTests, 9)));
+        assert_eq!(read("MISSED", Trial::Tests, false), Some((Outcome::Survived, 9)));
+        assert_eq!(read("MISSED", Trial::Simulation, true), Some((Outcome::Survived, 9)));
+        assert_eq!(read("caught", Trial::Simulation, true), Some((Outcome::KilledBySimulation, 9)));
+        assert_eq!(read("TIMEOUT", Trial::Simulation, true), Some((Outcome::Timeout, 9)));
+        assert_eq!(read("ok", Trial::Tests, true), None);
+        assert!(judge(true).result("MISSED   another", Trial::Tests, &by_name).is_none());
+    }
+
+    #[test]
+    fn names_match_themselves_alone() {
+        assert_eq!(escape("f<'_>::g: a|b"), r"f\<\'\_\>\:\:g\: a\|b");
+    }
+}
