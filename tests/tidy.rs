@@ -67,6 +67,7 @@ const PURE: &[&str] = &["wire", "guard", "sip", "media", "border"];
 /// The files that may read the clock.
 const CLOCKS: &[&str] = &[
     "crates/portcullis/src/clock.rs",
+    "crates/portcullis/src/quickstart/lab_pbx.rs",
     "crates/sim/src/progress.rs",
     "crates/xtask/src/stage.rs",
     "tests/src/deadline.rs",

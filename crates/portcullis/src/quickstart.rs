@@ -8,6 +8,7 @@
 
 mod attend;
 mod audio;
+mod authority;
 mod cast;
 mod certificates;
 mod configuration;

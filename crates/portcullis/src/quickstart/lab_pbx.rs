@@ -19,13 +19,13 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub(crate) use exchange::Account;
 pub(crate) use journal::{CallSeen, Journal};
 
 use super::fault::{Fault, within};
 use super::message::MESSAGE_MAX;
-use crate::clock::Clock;
 use exchange::Exchange;
 
 /// A PBX that runs until it is dropped.
@@ -38,16 +38,11 @@ pub(crate) struct LabPbx {
 
 impl LabPbx {
     /// Opens a UDP port that the operating system chooses, and serves on it.
-    pub(crate) async fn start(
-        address: IpAddr,
-        domain: &str,
-        accounts: Vec<Account>,
-        clock: Clock,
-    ) -> Result<Self, Fault> {
+    pub(crate) async fn start(address: IpAddr, domain: &str, accounts: Vec<Account>) -> Result<Self, Fault> {
         let what = format!("open a UDP port on {address}");
         let socket = UdpSocket::bind((address, 0)).await.map_err(Fault::system(&*what))?;
         let address = socket.local_addr().map_err(Fault::system(what))?;
-        let exchange = Exchange::new(address, domain, accounts, clock)?;
+        let exchange = Exchange::new(address, domain, accounts)?;
         let (seen, journal) = watch::channel(Journal::default());
         let task = tokio::spawn(serve(socket, exchange, seen));
         Ok(Self { address, journal, task })
@@ -93,7 +88,7 @@ async fn serve(socket: UdpSocket, mut exchange: Exchange, seen: watch::Sender<Jo
     loop {
         // An error here is a port unreachable from somebody who is gone: nothing that concerns the next.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
-        let outgoing = exchange.on_datagram(buffer.get(..length).unwrap_or_default(), from);
+        let outgoing = exchange.on_datagram(buffer.get(..length).unwrap_or_default(), from, Instant::now());
         seen.send_if_modified(|journal| {
             let changed = *journal != *exchange.journal();
             if changed {

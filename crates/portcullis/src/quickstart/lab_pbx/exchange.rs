@@ -1,4 +1,4 @@
-//! The PBX without its socket: one datagram in, at most one out.
+//! The PBX without its socket and its clock: one datagram in, at most one out.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use rsip::headers::UntypedHeader;
 use rsip::message::HasHeaders;
 use rsip::{Header, Method, Request, SipMessage};
+use tokio::time::Instant;
 
 use super::digest::Challenge;
 use super::journal::Journal;
 use super::registrar::Registrar;
-use crate::clock::Clock;
 use crate::quickstart::fault::Fault;
 use crate::quickstart::message::{self, answer, decode, encode, parameter};
 
@@ -31,7 +31,6 @@ pub(crate) struct Exchange {
     pub(super) registrar: Registrar,
     pub(super) journal: Journal,
     pub(super) tag: String,
-    pub(super) clock: Clock,
     challenge: Challenge,
     passwords: BTreeMap<String, String>,
 }
@@ -41,19 +40,13 @@ pub(crate) type Outgoing = Option<(SocketAddr, Vec<u8>)>;
 
 impl Exchange {
     /// `address` is its own.
-    pub(crate) fn new(
-        address: SocketAddr,
-        domain: &str,
-        accounts: Vec<Account>,
-        clock: Clock,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn new(address: SocketAddr, domain: &str, accounts: Vec<Account>) -> Result<Self, Fault> {
         Ok(Self {
             address,
             domain: domain.to_owned(),
             registrar: Registrar::default(),
             journal: Journal::default(),
             tag: message::token()?,
-            clock,
             challenge: Challenge::new(domain, message::token()?),
             passwords: accounts.into_iter().map(|account| (account.number, account.password)).collect(),
         })
@@ -65,9 +58,9 @@ impl Exchange {
     }
 
     /// Reacts to a datagram; what is no SIP is passed over.
-    pub(crate) fn on_datagram(&mut self, bytes: &[u8], from: SocketAddr) -> Outgoing {
+    pub(crate) fn on_datagram(&mut self, bytes: &[u8], from: SocketAddr, now: Instant) -> Outgoing {
         match decode(bytes) {
-            Ok(SipMessage::Request(request)) => self.on_request(received(request, from), from),
+            Ok(SipMessage::Request(request)) => self.on_request(received(request, from), from, now),
             Ok(SipMessage::Response(response)) => self.pass_back(response),
             Err(error) => {
                 tracing::debug!(%error, %from, "the lab PBX got something else than SIP");
@@ -76,16 +69,16 @@ impl Exchange {
         }
     }
 
-    fn on_request(&mut self, request: Request, from: SocketAddr) -> Outgoing {
+    fn on_request(&mut self, request: Request, from: SocketAddr, now: Instant) -> Outgoing {
         let is_ours = parameter(message::to(&request), "tag") == Some(&*self.tag);
         match request.method {
             // Of an answer that was our own: RFC 3261 §8.2.7.
             Method::Ack if is_ours => None,
-            Method::Register => Some((from, encode(self.on_register(&request)))),
+            Method::Register => Some((from, encode(self.on_register(&request, now)))),
             Method::Options if self.is_for_us(&request) => {
                 Some((from, encode(answer(&request, (200, "OK"), &self.tag))))
             }
-            _ => self.forward(request, from),
+            _ => self.forward(request, from, now),
         }
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rsip::headers::UntypedHeader;
 use rsip::message::{HasHeaders, HeadersExt};
 use rsip::{Header, Headers, Method, Request, Response, Uri};
+use tokio::time::Instant;
 
 use super::exchange::{Exchange, Outgoing};
 use super::journal::CallSeen;
@@ -13,7 +14,7 @@ use crate::quickstart::message::{self, answer, encode, parameter, uri_of, values
 
 impl Exchange {
     /// Sends a request on its way, or answers it.
-    pub(super) fn forward(&mut self, mut request: Request, from: SocketAddr) -> Outgoing {
+    pub(super) fn forward(&mut self, mut request: Request, from: SocketAddr, now: Instant) -> Outgoing {
         let is_ack = request.method == Method::Ack;
         // An ACK is never answered.
         let refuse = |status: (u16, &str), request: &Request| {
@@ -32,7 +33,7 @@ impl Exchange {
             }
         }
         self.leave_our_route(&mut request);
-        let next = match self.next_hop(&mut request) {
+        let next = match self.next_hop(&mut request, now) {
             Ok(next) => next,
             Err(status) => {
                 let response = answer(&request, status, &self.tag);
@@ -89,14 +90,14 @@ impl Exchange {
     }
 
     /// Where a request goes next; for an extension of ours it gets the address of a contact.
-    fn next_hop(&self, request: &mut Request) -> Result<SocketAddr, (u16, &'static str)> {
+    fn next_hop(&self, request: &mut Request, now: Instant) -> Result<SocketAddr, (u16, &'static str)> {
         const UNREACHABLE: (u16, &str) = (480, "Temporarily Unavailable");
         if self.is_our_host(&request.uri) {
             let number = request.uri.user().unwrap_or_default();
             if !self.has(number) {
                 return Err((404, "Not Found"));
             }
-            let contact = self.registrar.contacts(number, self.clock.mono()).next().ok_or(UNREACHABLE)?;
+            let contact = self.registrar.contacts(number, now).next().ok_or(UNREACHABLE)?;
             request.uri = message::parse_uri(contact).map_err(|_| UNREACHABLE)?;
         }
         let route = values(request.headers(), message::route).first().map(|route| uri_of(route).to_owned());

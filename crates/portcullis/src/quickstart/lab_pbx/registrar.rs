@@ -6,7 +6,7 @@ use std::time::Duration;
 use rsip::headers::UntypedHeader;
 use rsip::message::HasHeaders;
 use rsip::{Header, Request, Response};
-use wire::clock::Instant;
+use tokio::time::Instant;
 
 use super::exchange::Exchange;
 use crate::quickstart::message::{self, answer, parameter, uri_of, values};
@@ -30,8 +30,12 @@ struct Binding {
 impl Registrar {
     /// Where an extension is reached, newest first.
     pub(crate) fn contacts(&self, number: &str, now: Instant) -> impl Iterator<Item = &str> {
+        self.bindings(number, now).map(|binding| binding.uri.as_str())
+    }
+
+    fn bindings(&self, number: &str, now: Instant) -> impl Iterator<Item = &Binding> {
         let bindings = self.0.get(number).into_iter().flatten().rev();
-        bindings.filter(move |binding| binding.until > now).map(|binding| binding.uri.as_str())
+        bindings.filter(move |binding| binding.until > now)
     }
 
     /// Puts a contact in, or takes it out with no time.
@@ -53,7 +57,7 @@ impl Registrar {
 
 impl Exchange {
     /// Answers a REGISTER: a binding, several, none (a question), or an end.
-    pub(super) fn on_register(&mut self, request: &Request) -> Response {
+    pub(super) fn on_register(&mut self, request: &Request, now: Instant) -> Response {
         let user = match self.prove(request, false) {
             Ok(user) => user,
             Err(challenge) => return challenge,
@@ -65,7 +69,6 @@ impl Exchange {
         if user != number {
             return answer(request, (403, "Forbidden"), &self.tag);
         }
-        let now = self.clock.mono();
         let common = seconds(request.headers().iter().find_map(|header| match header {
             Header::Expires(value) => Some(value.value()),
             _ => None,
@@ -80,8 +83,8 @@ impl Exchange {
         }
         self.note_contacts(&number, now);
         let mut response = answer(request, (200, "OK"), &self.tag);
-        for binding in self.registrar.0.get(&number).into_iter().flatten() {
-            let left = binding.until.since(now).as_secs();
+        for binding in self.registrar.bindings(&number, now) {
+            let left = binding.until.saturating_duration_since(now).as_secs();
             response.headers.push(Header::Contact(format!("<{}>;expires={left}", binding.uri).into()));
         }
         response

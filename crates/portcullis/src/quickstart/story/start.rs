@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 
@@ -10,9 +11,8 @@ use super::Phone;
 use crate::admin::protocol::Request;
 use crate::clock::Clock;
 use crate::log::Log;
+use crate::quickstart::authority::Authority;
 use crate::quickstart::cast::{DOMAIN, Extension, INSIDE, OUTSIDE, PBX, PHONES, extensions};
-use crate::quickstart::certificates::{Authority, VALID};
-use crate::quickstart::configuration;
 use crate::quickstart::directory::Directory;
 use crate::quickstart::fault::{Fault, within};
 use crate::quickstart::frontend::Frontend;
@@ -21,6 +21,7 @@ use crate::quickstart::lab_phone::{LabPhone, Owner, granted, status};
 use crate::quickstart::link::{connect, shake_hands};
 use crate::quickstart::message;
 use crate::quickstart::output::{Failed, Output};
+use crate::quickstart::{certificates, configuration};
 
 /// What a phone asks for, in seconds.
 pub(crate) const EXPIRES: u32 = 120;
@@ -56,25 +57,29 @@ pub(crate) async fn set<W: Write>(
     out: &mut Output<W>,
 ) -> Result<Scene, Failed> {
     let (papers, extensions) = out.step("certificates", async { make_papers(directory, clock) }).await?;
-    let pbx = out.step("lab PBX", start_pbx(&extensions, clock)).await?;
+    let pbx = out.step("lab PBX", start_pbx(&extensions)).await?;
     let started = start_frontend(directory, &pbx, &extensions, (clock, log));
     let (frontend, server) = out.step("frontend", started).await?;
     Ok(Scene { papers, frontend, server, pbx, extensions })
 }
 
 fn make_papers(directory: &Directory, clock: Clock) -> Result<((Papers, [Extension; 2]), String), Fault> {
-    let now = clock.wall();
-    let authority = Authority::make(directory, now)?;
-    authority.server(OUTSIDE)?;
+    let now = Duration::from_millis(clock.wall().0);
+    let authority = Authority::make("Portcullis quickstart CA", now)?;
+    certificates::write(directory, &authority, OUTSIDE)?;
     let extensions = extensions()?;
     let [first, second] = &extensions;
-    let stranger = Authority::stranger(directory, now)?.unwritten(&first.hardware_id)?;
+    let client_of = |extension: &Extension| {
+        let identity = certificates::write_phone(directory, &authority, &extension.hardware_id)?;
+        authority.client(&identity)
+    };
+    let stranger = Authority::make("Somebody else's CA", now)?.device(&first.hardware_id)?;
     let papers = Papers {
-        first: authority.client(&authority.phone(&first.hardware_id)?)?,
-        second: authority.client(&authority.phone(&second.hardware_id)?)?,
+        first: client_of(first)?,
+        second: client_of(second)?,
         stranger: authority.client(&stranger)?,
     };
-    let days = VALID.as_secs() / (24 * 3600);
+    let days = Authority::VALID.as_secs() / (24 * 3600);
     let seen = format!(
         "a CA, a server, phones {} and {}; good for {days} days",
         first.hardware_id, second.hardware_id
@@ -82,11 +87,11 @@ fn make_papers(directory: &Directory, clock: Clock) -> Result<((Papers, [Extensi
     Ok(((papers, extensions), seen))
 }
 
-async fn start_pbx(extensions: &[Extension], clock: Clock) -> Result<(LabPbx, String), Fault> {
+async fn start_pbx(extensions: &[Extension]) -> Result<(LabPbx, String), Fault> {
     let accounts = extensions
         .iter()
         .map(|extension| Account { number: extension.number.clone(), password: extension.password.clone() });
-    let pbx = LabPbx::start(PBX, DOMAIN, accounts.collect(), clock).await?;
+    let pbx = LabPbx::start(PBX, DOMAIN, accounts.collect()).await?;
     let seen = format!("udp {}; registrar of {DOMAIN}, asks for digest", pbx.address());
     Ok((pbx, seen))
 }

@@ -1,5 +1,7 @@
 //! The PBX without its socket: messages as the frontend writes them, and what comes of each.
 
+use std::time::Duration;
+
 use super::super::digest::tests::answer_to;
 use super::*;
 
@@ -13,7 +15,7 @@ fn address(text: &str) -> SocketAddr {
 fn exchange() -> Exchange {
     let account = |number: &str| Account { number: number.to_owned(), password: format!("secret{number}") };
     let accounts = vec![account("1001"), account("1002")];
-    Exchange::new(address("127.0.0.4:5060"), "pbx.lab", accounts, Clock::start()).unwrap()
+    Exchange::new(address("127.0.0.4:5060"), "pbx.lab", accounts).unwrap()
 }
 
 /// A request from the frontend; `more` are further header lines.
@@ -27,7 +29,11 @@ fn request(method: &str, uri: &str, to: &str, more: &str, body: &str) -> String 
 }
 
 fn send(exchange: &mut Exchange, text: &str) -> Option<(SocketAddr, String)> {
-    let outgoing = exchange.on_datagram(text.as_bytes(), address(FRONTEND));
+    send_at(exchange, text, Instant::now())
+}
+
+fn send_at(exchange: &mut Exchange, text: &str, now: Instant) -> Option<(SocketAddr, String)> {
+    let outgoing = exchange.on_datagram(text.as_bytes(), address(FRONTEND), now);
     outgoing.map(|(to, bytes)| (to, String::from_utf8(bytes).unwrap()))
 }
 
@@ -38,14 +44,24 @@ fn send_proved(
     user: &str,
     password: &str,
 ) -> Option<(SocketAddr, String)> {
+    send_proved_at(exchange, write, user, password, Instant::now())
+}
+
+fn send_proved_at(
+    exchange: &mut Exchange,
+    write: impl Fn(&str) -> String,
+    user: &str,
+    password: &str,
+    now: Instant,
+) -> Option<(SocketAddr, String)> {
     let first = write("");
-    let (_, challenge) = send(exchange, &first).unwrap();
+    let (_, challenge) = send_at(exchange, &first, now).unwrap();
     let line = challenge.lines().find(|line| line.contains("-Authenticate: ")).unwrap();
     let (name, challenge) = line.split_once(": ").unwrap();
     let name = if name.starts_with("Proxy") { "Proxy-Authorization" } else { "Authorization" };
     let method = first.split(' ').next().unwrap();
     let proof = answer_to(challenge, user, password, method, "sip:pbx.lab");
-    send(exchange, &write(&format!("{name}: {proof}\r\n")))
+    send_at(exchange, &write(&format!("{name}: {proof}\r\n")), now)
 }
 
 fn register(more: &'static str) -> impl Fn(&str) -> String {
@@ -90,6 +106,20 @@ fn a_question_changes_nothing_and_an_end_ends() {
     let (_, answer) = send_proved(&mut exchange, end, "1001", "secret1001").unwrap();
     assert!(answer.starts_with("SIP/2.0 200") && !answer.contains("Contact:"), "{answer}");
     assert!(exchange.journal().contacts.is_empty());
+}
+
+#[test]
+fn a_registration_ends_with_its_time() {
+    let mut exchange = registered();
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    let mut call_at = |now| {
+        let sent = send_proved_at(&mut exchange, invite("1001"), "1002", "secret1002", now);
+        sent.unwrap().1.split("\r\n").next().unwrap().to_owned()
+    };
+    assert_eq!(call_at(later(50)), "INVITE sip:tok1@127.0.0.3:5070 SIP/2.0");
+    assert_eq!(call_at(later(70)), "SIP/2.0 480 Temporarily Unavailable");
+    let (_, answer) = send_proved_at(&mut exchange, register(""), "1001", "secret1001", later(70)).unwrap();
+    assert!(answer.starts_with("SIP/2.0 200") && !answer.contains("Contact:"), "{answer}");
 }
 
 fn invite(number: &'static str) -> impl Fn(&str) -> String {
