@@ -1,14 +1,11 @@
 //! `portcullis quickstart`: the whole product at work on one machine, without anything else installed.
 //!
 //! Makes certificates and a configuration in a directory of its own, starts the frontend by the same code as
-//! `portcullis run`, and around it a lab PBX and two lab phones of foreign make: their SIP is rsip's, their
-//! candidates are webrtc-ice's. Says only what was truly seen. Nothing in the frontend knows of it.
+//! `portcullis run`, and around it the lab of `crates/lab`: a PBX, two phones and an intruder of foreign make.
+//! Says only what was truly seen. Nothing in the frontend knows of it.
 //!
 //! Start reading at `story.rs`.
 
-mod attend;
-mod audio;
-mod authority;
 mod cast;
 mod certificates;
 mod configuration;
@@ -16,15 +13,7 @@ mod directory;
 mod fault;
 mod frontend;
 mod guide;
-mod ice;
-mod intruder;
-mod lab_pbx;
-mod lab_phone;
-mod link;
-mod media;
-mod message;
 mod output;
-mod sdp;
 mod softphone;
 mod story;
 
@@ -88,7 +77,7 @@ async fn perform<W: Write>(
         }
         out.say(&Guide { directory, server, stays: &stays, free: &free }.text())?;
         out.say("\nRunning until Ctrl-C.\n")?;
-        if let Err(fault) = attend::attend(phone, end_wanted()).await {
+        if let Err(fault) = phone.attend(story::EXPIRES_S, end_wanted()).await {
             out.say(&format!("Phone 1001 is gone: {fault}\n"))?;
             end_wanted().await;
         }

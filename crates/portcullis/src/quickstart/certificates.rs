@@ -4,7 +4,8 @@
 
 use std::net::IpAddr;
 
-use super::authority::{Authority, Identity, Pem};
+use portcullis_lab::{Authority, Identity, Pem};
+
 use super::directory::Directory;
 use super::fault::Fault;
 
@@ -13,7 +14,7 @@ use super::fault::Fault;
 pub(crate) const FOLDER: &str = "certs";
 
 /// Name of the server, beside its address.
-const SERVER_NAME: &str = "portcullis.lab";
+pub(crate) const SERVER_NAME: &str = "portcullis.lab";
 
 /// The CA's certificate and key, and the frontend's, which phones know it by: `device-ca` and `server`.
 pub(crate) fn write(directory: &Directory, authority: &Authority, server: IpAddr) -> Result<(), Fault> {

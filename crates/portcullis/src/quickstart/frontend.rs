@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_lab::in_time;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 use wire::net::{Side, Transport};
 
-use super::fault::{Fault, within};
+use super::fault::Fault;
 use crate::admin::client::{ClientError, ask};
 use crate::admin::protocol::{Request, Response};
 use crate::clock::Clock;
@@ -105,7 +106,7 @@ impl Operator {
                 }
             }
         };
-        within(format!("at the admin socket: {what}"), work).await
+        in_time(format!("at the admin socket: {what}"), work).await?
     }
 
     async fn ask(&self, request: Request) -> Result<Response, Fault> {

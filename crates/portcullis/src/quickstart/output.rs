@@ -77,13 +77,13 @@ mod tests {
         let mut output = Output::new(Vec::new());
         let found = output.step("one", async { Ok((7, "seven\nin words".to_owned())) }).await;
         assert_eq!(found, Ok(7));
-        let lost = output.step("two", async { Err::<((), String), _>(Fault::Closed) }).await;
+        let lost = output.step("two", async { Err::<((), String), _>(Fault::unlike("it was not")) }).await;
         assert_eq!(lost, Err(Failed));
         assert_eq!(output.seen(), 1);
         let text = String::from_utf8(output.writer).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "  ✓ one                    seven");
         assert_eq!(lines[1], "                           in words");
-        assert_eq!(lines[2], "  ✗ two                    the connection was closed by the other end");
+        assert_eq!(lines[2], "  ✗ two                    it was not");
     }
 }

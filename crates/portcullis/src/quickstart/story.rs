@@ -10,22 +10,16 @@ mod start;
 use std::io::Write;
 use std::net::SocketAddr;
 
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use portcullis_lab::{Pbx, Phone};
 
 use super::cast::Extension;
 use super::directory::Directory;
 use super::frontend::Frontend;
-use super::lab_pbx::LabPbx;
-use super::lab_phone::LabPhone;
 use super::output::{Failed, Output};
 use crate::clock::Clock;
 use crate::log::Log;
 
-pub(crate) use start::EXPIRES;
-
-/// A phone as the story has it.
-pub(crate) type Phone = LabPhone<TlsStream<TcpStream>>;
+pub(crate) use start::EXPIRES_S;
 
 /// What is left on the stage at the end.
 pub(crate) struct Ending {
@@ -34,7 +28,7 @@ pub(crate) struct Ending {
     /// Where phones connect to it.
     pub server: SocketAddr,
     /// The PBX, which goes on too.
-    pub pbx: LabPbx,
+    pub pbx: Pbx,
     /// Phone 1001, still registered.
     pub phone: Phone,
     /// The extension whose phone has left: a real one may take its place.

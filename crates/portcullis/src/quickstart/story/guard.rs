@@ -4,18 +4,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Phone;
+use portcullis_lab::{Got, Owner, Pbx, Phone};
+use rustls::ClientConfig;
+
 use super::start::Papers;
 use crate::admin::protocol::Request;
-use crate::quickstart::cast::{INTRUDER, NOBODY};
+use crate::quickstart::cast::{DOMAIN, INTRUDER, NOBODY};
 use crate::quickstart::fault::Fault;
 use crate::quickstart::frontend::Frontend;
-use crate::quickstart::intruder::{Got, guess};
-use crate::quickstart::lab_pbx::LabPbx;
-use crate::quickstart::lab_phone::{retry_after, status};
-use crate::quickstart::media::Media;
 use crate::quickstart::output::{Failed, Output};
-use crate::quickstart::sdp;
 
 /// Calls of the burst, and how many of them the rule `5/1s` admits.
 const BURST: usize = 6;
@@ -41,7 +38,7 @@ async fn show_wrong_certificate(
     server: SocketAddr,
     papers: &Papers,
 ) -> Result<((), String), Fault> {
-    match guess(server, Arc::clone(&papers.stranger), "1001").await? {
+    match guess(server, &papers.stranger, "1001").await? {
         Got::Alert(alert) => {
             frontend.operator().row("the event", events("cert_untrusted"), is_intruder).await?;
             let seen = format!("{INTRUDER} shows a stranger's certificate for 1001: no SIP byte\n{alert}");
@@ -55,7 +52,7 @@ async fn show_wrong_certificate(
 async fn guess_names(server: SocketAddr, papers: &Papers) -> Result<((), String), Fault> {
     let mut refused = 0;
     for number in 0..=GUESSES_MAX {
-        match guess(server, Arc::clone(&papers.second), &format!("20{number:02}")).await? {
+        match guess(server, &papers.second, &format!("20{number:02}")).await? {
             Got::Answer(403) => refused += 1,
             Got::ShutOut | Got::HungUp if refused > 0 => {
                 let seen = format!(
@@ -78,7 +75,7 @@ async fn look_at_block(
     let listed = |row: &serde_json::Value| row["address"] == INTRUDER.to_string();
     let block = operator.row("the block", Request::BlockList, listed).await?;
     operator.row("the event", events("blocked"), is_intruder).await?;
-    let got = guess(server, Arc::clone(&papers.second), "1002").await?;
+    let got = guess(server, &papers.second, "1002").await?;
     if got != Got::ShutOut {
         return Err(Fault::unlike(format!("a blocked source with a good certificate got {got:?}")));
     }
@@ -97,22 +94,21 @@ async fn look_at_block(
 /// Six calls within a moment: five reach the PBX, the sixth is told when to come again.
 pub(crate) async fn limit_burst<W: Write>(
     frontend: &Frontend,
-    pbx: &LabPbx,
+    pbx: &Pbx,
     phone: &mut Phone,
     out: &mut Output<W>,
 ) -> Result<(), Failed> {
     let work = async {
-        let media = Media::open(phone.ip()).await?;
-        let offer = sdp::describe(media.local(), media.candidates());
-        let answers = phone.burst(NOBODY, BURST, &offer).await?;
-        media.close().await?;
-        let codes: Vec<u16> = answers.iter().map(|answer| answer.status_code.code()).collect();
-        let (passed, limited) = codes.split_at(ADMITTED.min(codes.len()));
-        if limited != [480] || passed.iter().any(|code| *code != 404) {
+        let answers = phone.burst(NOBODY, BURST).await?;
+        let (passed, limited) = answers.split_at(ADMITTED.min(answers.len()));
+        let [last] = limited else {
+            return Err(Fault::unlike(format!("{} of {BURST} calls were answered", answers.len())));
+        };
+        if last.status != 480 || passed.iter().any(|answer| answer.status != 404) {
+            let codes: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
             return Err(Fault::unlike(format!("the {BURST} calls got {codes:?}")));
         }
-        let last = answers.last().ok_or(Fault::Closed)?;
-        let again = retry_after(last).ok_or_else(|| Fault::unlike("the 480 has no Retry-After"))?;
+        let again = last.retry_after.as_deref().ok_or_else(|| Fault::unlike("the 480 has no Retry-After"))?;
         frontend.operator().row("the event", events("call_limited"), |_| true).await?;
         let reached = pbx.journal().calls_to(NOBODY);
         if reached != ADMITTED {
@@ -120,12 +116,18 @@ pub(crate) async fn limit_burst<W: Write>(
         }
         let seen = format!(
             "{BURST} calls at once from 1002 to {NOBODY}: the PBX saw {reached} (404, no such number)\n\
-             call {BURST} got {}, Retry-After {again}",
-            status(last)
+             call {BURST} got {last}, Retry-After {again}"
         );
         Ok(((), seen))
     };
     out.step("burst of calls", work).await
+}
+
+/// The intruder asks for a name.
+async fn guess(server: SocketAddr, papers: &Arc<ClientConfig>, name: &str) -> Result<Got, Fault> {
+    let pretended =
+        Owner { number: name.to_owned(), domain: DOMAIN.to_owned(), hardware_id: "000000000000".to_owned() };
+    Ok(portcullis_lab::guess(pretended, INTRUDER, server, Arc::clone(papers)).await?)
 }
 
 fn events(code: &str) -> Request {

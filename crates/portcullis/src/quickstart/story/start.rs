@@ -5,26 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_lab::{Account, Authority, Journal, Owner, Pbx, Phone};
 use rustls::ClientConfig;
 
-use super::Phone;
 use crate::admin::protocol::Request;
 use crate::clock::Clock;
 use crate::log::Log;
-use crate::quickstart::authority::Authority;
 use crate::quickstart::cast::{DOMAIN, Extension, INSIDE, OUTSIDE, PBX, PHONES, extensions};
 use crate::quickstart::directory::Directory;
-use crate::quickstart::fault::{Fault, within};
+use crate::quickstart::fault::Fault;
 use crate::quickstart::frontend::Frontend;
-use crate::quickstart::lab_pbx::{Account, LabPbx};
-use crate::quickstart::lab_phone::{LabPhone, Owner, granted, status};
-use crate::quickstart::link::{connect, shake_hands};
-use crate::quickstart::message;
 use crate::quickstart::output::{Failed, Output};
 use crate::quickstart::{certificates, configuration};
 
-/// What a phone asks for, in seconds.
-pub(crate) const EXPIRES: u32 = 120;
+/// What a phone asks for.
+pub(crate) const EXPIRES_S: u32 = 120;
 
 /// Who can shake hands as whom.
 pub(crate) struct Papers {
@@ -45,7 +40,7 @@ pub(crate) struct Scene {
     /// Where phones connect to it.
     pub server: SocketAddr,
     /// Running.
-    pub pbx: LabPbx,
+    pub pbx: Pbx,
     /// 1001 and 1002.
     pub extensions: [Extension; 2],
 }
@@ -69,9 +64,9 @@ fn make_papers(directory: &Directory, clock: Clock) -> Result<((Papers, [Extensi
     certificates::write(directory, &authority, OUTSIDE)?;
     let extensions = extensions()?;
     let [first, second] = &extensions;
-    let client_of = |extension: &Extension| {
+    let client_of = |extension: &Extension| -> Result<Arc<ClientConfig>, Fault> {
         let identity = certificates::write_phone(directory, &authority, &extension.hardware_id)?;
-        authority.client(&identity)
+        Ok(authority.client(&identity)?)
     };
     let stranger = Authority::make("Somebody else's CA", now)?.device(&first.hardware_id)?;
     let papers = Papers {
@@ -87,18 +82,18 @@ fn make_papers(directory: &Directory, clock: Clock) -> Result<((Papers, [Extensi
     Ok(((papers, extensions), seen))
 }
 
-async fn start_pbx(extensions: &[Extension]) -> Result<(LabPbx, String), Fault> {
+async fn start_pbx(extensions: &[Extension]) -> Result<(Pbx, String), Fault> {
     let accounts = extensions
         .iter()
         .map(|extension| Account { number: extension.number.clone(), password: extension.password.clone() });
-    let pbx = LabPbx::start(PBX, DOMAIN, accounts.collect()).await?;
+    let pbx = Pbx::start(PBX, DOMAIN, accounts.collect()).await?;
     let seen = format!("udp {}; registrar of {DOMAIN}, asks for digest", pbx.address());
     Ok((pbx, seen))
 }
 
 async fn start_frontend(
     directory: &Directory,
-    pbx: &LabPbx,
+    pbx: &Pbx,
     extensions: &[Extension],
     (clock, log): (Clock, Log),
 ) -> Result<((Frontend, SocketAddr), String), Fault> {
@@ -115,7 +110,7 @@ async fn start_frontend(
 /// A phone connects with its certificate and registers: seen at the phone, the PBX and the admin socket.
 pub(crate) async fn register<W: Write>(
     frontend: &Frontend,
-    pbx: &LabPbx,
+    pbx: &Pbx,
     extension: &Extension,
     papers: &Arc<ClientConfig>,
     out: &mut Output<W>,
@@ -124,33 +119,29 @@ pub(crate) async fn register<W: Write>(
     let work = async {
         let Extension { number, hardware_id, .. } = extension;
         let server = frontend.tls()?;
-        let stream = within("a TCP connection", connect(PHONES, server)).await?;
-        let local = stream.local_addr().map_err(Fault::system("name a port"))?;
-        let stream = within("a TLS handshake", shake_hands(stream, server, Arc::clone(papers))).await?;
-        let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
-        let version = version.unwrap_or("TLS").replace("TLSv1_", "TLS 1.");
         let owner =
             Owner { number: number.clone(), domain: DOMAIN.to_owned(), hardware_id: hardware_id.clone() };
-        let mut phone = LabPhone::new(owner, stream, local)?;
-        let response = phone.register(EXPIRES).await?;
-        if response.status_code.code() != 200 {
-            return Err(Fault::unlike(format!("REGISTER got {}", status(&response))));
+        let mut phone = Phone::connect(owner, PHONES, server, Arc::clone(papers)).await?;
+        let answer = phone.register(EXPIRES_S).await?;
+        if answer.status != 200 {
+            return Err(Fault::unlike(format!("REGISTER got {answer}")));
         }
-        let granted = granted(&response).unwrap_or("?").to_owned();
+        let granted = answer.expires.as_deref().unwrap_or("?");
         let contact = pbx
             .seen(&format!("a contact of {number}"), |journal| journal.contacts.get(number)?.first().cloned())
             .await?;
-        let host = message::parse_uri(&contact)?.host().to_string();
-        if host != INSIDE.to_string() {
-            return Err(Fault::unlike(format!("the PBX would reach {number} at {contact}: not by us")));
+        let contact_uri = contact.uri;
+        if contact.host != INSIDE.to_string() {
+            return Err(Fault::unlike(format!("the PBX would reach {number} at {contact_uri}: not by us")));
         }
         let row = |row: &serde_json::Value| {
             row["extension"] == number.as_str() && row["hardware_id"] == hardware_id.as_str()
         };
         frontend.operator().row("the registration", Request::Registrations, row).await?;
         let seen = format!(
-            "registered by mutual {version}, known as {hardware_id}, for {granted} s\n\
-             the PBX reaches it at {contact}"
+            "registered by mutual {}, known as {hardware_id}, for {granted} s\n\
+             the PBX reaches it at {contact_uri}",
+            phone.tls_version()
         );
         Ok((phone, seen))
     };
@@ -158,21 +149,15 @@ pub(crate) async fn register<W: Write>(
 }
 
 /// A phone takes its registration back: seen at the PBX.
-pub(crate) async fn leave<W: Write>(
-    pbx: &LabPbx,
-    mut phone: Phone,
-    out: &mut Output<W>,
-) -> Result<(), Failed> {
+pub(crate) async fn leave<W: Write>(pbx: &Pbx, mut phone: Phone, out: &mut Output<W>) -> Result<(), Failed> {
     let number = phone.owner().number.clone();
     let step = format!("phone {number} leaves");
     let work = async {
-        let response = phone.register(0).await?;
-        if response.status_code.code() != 200 {
-            return Err(Fault::unlike(format!("REGISTER got {}", status(&response))));
+        let answer = phone.register(0).await?;
+        if answer.status != 200 {
+            return Err(Fault::unlike(format!("REGISTER got {answer}")));
         }
-        let gone = |journal: &crate::quickstart::lab_pbx::Journal| {
-            (!journal.contacts.contains_key(&number)).then_some(())
-        };
+        let gone = |journal: &Journal| (!journal.contacts.contains_key(&number)).then_some(());
         pbx.seen(&format!("no contact of {number}"), gone).await?;
         Ok(((), "de-registered; the PBX has no contact of it any more".to_owned()))
     };

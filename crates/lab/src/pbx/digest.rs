@@ -1,7 +1,7 @@
 //! The PBX's side of digest authentication (RFC 7616 with MD5, RFC 3261 §22): a challenge, and its answer
 //! checked.
 //!
-//! Written for the lab alone, from the RFC; shares nothing with the frontend's.
+//! Written from the RFC for the lab alone.
 
 use md5::{Digest as _, Md5};
 
@@ -47,7 +47,7 @@ impl Challenge {
 /// One `name=value` of credentials, without quotes.
 fn directive<'a>(credentials: &'a str, name: &str) -> Option<&'a str> {
     let rest = credentials.trim().strip_prefix("Digest")?;
-    super::super::message::split_list(rest).find_map(|item| {
+    crate::message::split_list(rest).find_map(|item| {
         let (key, value) = item.split_once('=')?;
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"'))
     })

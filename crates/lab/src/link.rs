@@ -1,4 +1,4 @@
-//! A connection of a lab phone: bytes to SIP messages and back (RFC 3261 §18.3, RFC 5626 §3.5.1).
+//! A connection of a phone: bytes to SIP messages and back (RFC 3261 §18.3, RFC 5626 §3.5.1).
 //!
 //! Waiting for a message may be given up and taken up again: nothing that came is lost.
 
@@ -13,8 +13,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::fault::Fault;
-use super::message::{MESSAGE_MAX, decode, encode};
+use crate::fault::Fault;
+use crate::message::{MESSAGE_MAX, decode, encode};
 
 /// A stream that carries SIP.
 #[derive(Debug)]
@@ -120,8 +120,8 @@ mod tests {
     use rsip::message::HasHeaders;
     use tokio::io::duplex;
 
-    use super::super::message::call_id;
     use super::*;
+    use crate::message::call_id;
 
     fn text(id: usize, body: &str) -> String {
         format!(

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::exchange::{Exchange, Outgoing};
 use super::journal::CallSeen;
-use crate::quickstart::message::{self, answer, encode, parameter, uri_of, values};
+use crate::message::{self, answer, encode, parameter, uri_of, values};
+use crate::sdp;
 
 impl Exchange {
     /// Sends a request on its way, or answers it.
@@ -69,8 +70,8 @@ impl Exchange {
             call_id: message::call_id(request).to_owned(),
             caller,
             number: request.uri.user().unwrap_or_default().to_owned(),
-            message: request.to_string(),
-            offer: request.body.clone(),
+            offer: sdp::read(&request.body),
+            addresses: sdp::addresses(&request.to_string()),
         });
     }
 

@@ -3,17 +3,21 @@
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
+use crate::answer::Answer;
+use crate::message;
+use crate::sdp;
+use rsip::message::HasHeaders;
 
-fn phone(number: &str, stream: DuplexStream) -> LabPhone<DuplexStream> {
+fn phone(number: &str, stream: DuplexStream) -> UserAgent<DuplexStream> {
     let owner = Owner {
         number: number.to_owned(),
         domain: "pbx.lab".to_owned(),
         hardware_id: "009033010203".to_owned(),
     };
-    LabPhone::new(owner, stream, "127.0.0.1:5062".parse().unwrap()).unwrap()
+    UserAgent::new(owner, stream, "127.0.0.1:5062".parse().unwrap()).unwrap()
 }
 
-fn two_phones() -> (LabPhone<DuplexStream>, LabPhone<DuplexStream>) {
+fn two_phones() -> (UserAgent<DuplexStream>, UserAgent<DuplexStream>) {
     let (near, far) = duplex(64 * 1024);
     (phone("1001", near), phone("1002", far))
 }
@@ -100,7 +104,7 @@ async fn the_answers_of_a_burst_are_put_in_the_order_of_the_calls() {
     let answers = answers.unwrap();
     let codes: Vec<u16> = answers.iter().map(|answer| answer.status_code.code()).collect();
     assert_eq!(codes, [404, 404, 480]);
-    assert_eq!(retry_after(&answers[2]), Some("7"));
+    assert_eq!(Answer::from(&answers[2]).retry_after.as_deref(), Some("7"));
 }
 
 #[tokio::test]
@@ -118,7 +122,7 @@ async fn a_registration_names_its_instance_and_hears_what_it_was_granted() {
         tell(&mut server, &register, (200, "OK"), granted).await;
     };
     let (answer, ()) = tokio::join!(phone.register(120), play);
-    assert_eq!(granted(&answer.unwrap()), Some("90"));
+    assert_eq!(Answer::from(&answer.unwrap()).expires.as_deref(), Some("90"));
     assert_eq!(phone.next_request().await.unwrap().method, Method::Options);
 }
 
@@ -128,4 +132,65 @@ async fn a_closed_connection_is_said() {
     drop(far);
     let mut phone = phone("1001", near);
     assert!(matches!(phone.next_request().await, Err(Fault::Closed)));
+}
+
+/// An INVITE with a description that names a port of ours.
+fn call_from(caller: &str, audio: SocketAddr) -> Request {
+    let text = format!(
+        "INVITE sip:1001@127.0.0.1:5062 SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.2;branch=z9hG4bK{caller}\r\n\
+         From: <sip:{caller}@pbx.lab>;tag={caller}\r\nTo: <sip:1001@pbx.lab>\r\nCall-ID: {caller}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:127.0.0.2>\r\n\r\n\
+         v=0\r\nc=IN IP4 {}\r\nm=audio {} RTP/AVP 0\r\n",
+        audio.ip(),
+        audio.port()
+    );
+    Request::try_from(text.as_bytes()).unwrap()
+}
+
+/// Sends a request to a phone that nobody sits at; its answer.
+async fn ask(server: &mut Link<DuplexStream>, request: Request) -> Response {
+    let id = call_id(&request).to_owned();
+    server.send([request.into()]).await.unwrap();
+    loop {
+        if let SipMessage::Response(response) = server.receive().await.unwrap()
+            && call_id(&response) == id
+        {
+            return response;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_phone_that_nobody_sits_at_sends_one_caller_his_echo() {
+    let (near, far) = duplex(64 * 1024);
+    let (phone, mut server) = (phone("1001", near), Link::new(far));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let mouth = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let audio = mouth.local_addr().unwrap();
+    let play = async {
+        let first = call_from("one", audio);
+        let taken = ask(&mut server, first.clone()).await;
+        assert_eq!(taken.status_code.code(), 200);
+        let ear = sdp::read(&taken.body).unwrap().audio;
+        let packet = [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 42];
+        mouth.send_to(&packet, ear).await.unwrap();
+        let mut heard = [0; 64];
+        let (length, from) = mouth.recv_from(&mut heard).await.unwrap();
+        assert_eq!((&heard[..length], from), (&packet[..], ear));
+
+        let second = call_from("two", audio);
+        assert_eq!(ask(&mut server, second.clone()).await.status_code.code(), 486);
+        let again = ask(&mut server, first.clone()).await;
+        assert_eq!(sdp::read(&again.body).unwrap().audio, ear, "the same call keeps its port");
+        let silent = Request { body: Vec::new(), ..second.clone() };
+        assert_eq!(ask(&mut server, silent).await.status_code.code(), 488);
+        let bye = Request { method: Method::Bye, body: Vec::new(), ..first };
+        assert_eq!(ask(&mut server, bye).await.status_code.code(), 200);
+        assert_eq!(ask(&mut server, second).await.status_code.code(), 200, "the first has hung up");
+        end.send(()).unwrap();
+    };
+    let until = async { ended.await.unwrap() };
+    let ((), attended) =
+        within("the end", async { Ok(tokio::join!(play, phone.attend(120, until))) }).await.unwrap();
+    attended.unwrap();
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::super::digest::tests::answer_to;
+use super::super::journal::Contact;
 use super::*;
 
 const FRONTEND: &str = "127.0.0.3:5070";
 const OTHER: &str = "127.0.0.9:6000";
+const OFFER: &str = "v=0\r\nc=IN IP4 127.0.0.3\r\nm=audio 4000 RTP/AVP 0\r\n";
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -94,7 +96,8 @@ fn a_registration_needs_proof_and_is_answered_with_its_contact() {
     assert!(stolen.starts_with("SIP/2.0 403"), "{stolen}");
     let (_, answer) = send_proved(&mut exchange, &write, "1001", "secret1001").unwrap();
     assert!(answer.contains("Contact: <sip:tok1@127.0.0.3:5070>;expires="), "{answer}");
-    assert_eq!(exchange.journal().contacts["1001"], ["sip:tok1@127.0.0.3:5070"]);
+    let contact = Contact { uri: "sip:tok1@127.0.0.3:5070".to_owned(), host: "127.0.0.3".to_owned() };
+    assert_eq!(exchange.journal().contacts["1001"], [contact]);
 }
 
 #[test]
@@ -125,7 +128,7 @@ fn a_registration_ends_with_its_time() {
 fn invite(number: &'static str) -> impl Fn(&str) -> String {
     move |proof| {
         let (uri, to) = (format!("sip:{number}@pbx.lab"), format!("<sip:{number}@pbx.lab>"));
-        request("INVITE", &uri, &to, proof, "v=0\r\n")
+        request("INVITE", &uri, &to, proof, OFFER)
     }
 }
 
@@ -136,10 +139,12 @@ fn a_call_goes_to_the_contact_and_its_answer_comes_back() {
     assert_eq!(to, address(FRONTEND));
     assert!(sent.starts_with("INVITE sip:tok1@127.0.0.3:5070 SIP/2.0\r\n"), "{sent}");
     assert!(sent.contains("Record-Route: <sip:127.0.0.4:5060;lr>\r\n"), "{sent}");
-    assert!(sent.contains("Max-Forwards: 69\r\n") && sent.ends_with("\r\n\r\nv=0\r\n"), "{sent}");
+    assert!(sent.contains("Max-Forwards: 69\r\n") && sent.ends_with(&format!("\r\n\r\n{OFFER}")), "{sent}");
     assert!(!sent.contains("Proxy-Authorization"), "the proof is not passed on: {sent}");
     let seen = exchange.journal().calls.front().unwrap();
-    assert_eq!((seen.caller.as_str(), seen.number.as_str(), &*seen.offer), ("1002", "1001", &b"v=0\r\n"[..]));
+    assert_eq!((seen.caller.as_str(), seen.number.as_str()), ("1002", "1001"));
+    assert_eq!(seen.offer.as_ref().map(|offer| offer.audio), Some(address("127.0.0.3:4000")));
+    assert_eq!(seen.addresses, ["127.0.0.3".parse().unwrap()].into());
 
     let vias: String =
         sent.lines().filter(|line| line.starts_with("Via")).flat_map(|line| [line, "\r\n"]).collect();

@@ -11,20 +11,19 @@ use tokio::time::Instant;
 use super::digest::Challenge;
 use super::journal::Journal;
 use super::registrar::Registrar;
-use crate::quickstart::fault::Fault;
-use crate::quickstart::message::{self, answer, decode, encode, parameter};
+use crate::fault::Fault;
+use crate::message::{self, answer, decode, encode, parameter};
 
 /// An extension of the PBX.
-#[derive(Clone, Debug)]
-pub(crate) struct Account {
+#[derive(Clone)]
+pub struct Account {
     /// Its number, and user name.
     pub number: String,
-    /// Its digest password.
+    /// Its digest password: why an account is not `Debug`.
     pub password: String,
 }
 
 /// Everything that the PBX knows.
-#[derive(Debug)]
 pub(crate) struct Exchange {
     pub(super) address: SocketAddr,
     pub(super) domain: String,
@@ -63,7 +62,7 @@ impl Exchange {
             Ok(SipMessage::Request(request)) => self.on_request(received(request, from), from, now),
             Ok(SipMessage::Response(response)) => self.pass_back(response),
             Err(error) => {
-                tracing::debug!(%error, %from, "the lab PBX got something else than SIP");
+                tracing::debug!(%error, %from, "the PBX of the lab got something else than SIP");
                 None
             }
         }

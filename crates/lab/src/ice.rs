@@ -1,4 +1,4 @@
-//! The candidates of a lab phone: gathered by a full ICE agent of foreign make, on the phone's own RTP
+//! The candidates of a phone: gathered by a full ICE agent of foreign make, on the phone's own RTP
 //! socket (RFC 8445 §5.1.1).
 //!
 //! The agent gets the socket's STUN and nothing else, and answers checks on it for as long as it lives.
@@ -20,8 +20,8 @@ use webrtc_ice::udp_mux::{UDPMux, UDPMuxDefault, UDPMuxParams};
 use webrtc_ice::udp_network::UDPNetwork;
 use webrtc_util::Conn;
 
-use super::fault::{Fault, within};
-use super::media::Datagram;
+use crate::fault::{Fault, within};
+use crate::media::Datagram;
 
 /// Candidates that one agent may name: one for each address of the machine.
 const CANDIDATES_MAX: usize = 64;
@@ -157,8 +157,8 @@ impl Conn for StunOf {
 mod tests {
     use webrtc_ice::candidate::candidate_base::unmarshal_candidate;
 
-    use super::super::media::Media;
     use super::*;
+    use crate::media::Media;
 
     /// Tells one agent what the other found.
     async fn introduce(agent: &Agent, other: &Candidates) {

@@ -1,16 +1,16 @@
-//! How a lab phone describes its audio, and reads what the other says (RFC 8866, RFC 8839).
+//! How a phone describes its audio, and reads what the other says (RFC 8866, RFC 8839).
 //!
-//! Reads no more than a phone needs, line by line; shares nothing with the frontend's.
+//! Reads no more than a phone needs, line by line.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::ice::Candidates;
+use crate::ice::Candidates;
 
-/// What a phone must know of the other's description, and what the story looks at.
+/// A description of media, as far as somebody looks at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remote {
-    /// Where the other wants his audio.
+pub struct Description {
+    /// Where its sender wants his audio.
     pub audio: SocketAddr,
     /// Every address that stands anywhere in it.
     pub addresses: BTreeSet<IpAddr>,
@@ -35,12 +35,12 @@ pub(crate) fn describe(audio: SocketAddr, candidates: &Candidates) -> String {
 }
 
 /// Reads the other's description; none where it names no place for audio.
-pub(crate) fn read(body: &[u8]) -> Option<Remote> {
+pub(crate) fn read(body: &[u8]) -> Option<Description> {
     let text = std::str::from_utf8(body).ok()?;
     let line = |start: &'static str| text.lines().find_map(move |line| line.strip_prefix(start));
     let ip = line("c=")?.split_whitespace().nth(2)?.parse().ok()?;
     let port = line("m=audio ")?.split_whitespace().next()?.parse().ok()?;
-    Some(Remote {
+    Some(Description {
         audio: SocketAddr::new(ip, port),
         addresses: addresses(text),
         candidates: text.lines().filter(|line| line.starts_with("a=candidate:")).count(),

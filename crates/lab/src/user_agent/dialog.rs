@@ -1,12 +1,13 @@
-//! Calls of a lab phone: the dialog from INVITE to BYE (RFC 3261 §12, §13, §15).
+//! Calls of a phone: the dialog from INVITE to BYE (RFC 3261 §12, §13, §15).
 
 use rsip::message::HasHeaders;
 use rsip::{Header, Headers, Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{LabPhone, Outline, Owner, status};
-use crate::quickstart::fault::{Fault, within};
-use crate::quickstart::message::{self, answer, branch, call_id, token, uri_of, values};
+use super::{Outline, Owner, UserAgent};
+use crate::answer::Answer;
+use crate::fault::{Fault, within};
+use crate::message::{self, answer, branch, call_id, token, uri_of, values};
 
 /// A call that is up.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Incoming {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> UserAgent<S> {
     /// Calls a number and waits until it is picked up.
     pub(crate) async fn call(&mut self, number: &str, offer: &str) -> Result<Dialog, Fault> {
         let attempt = self.attempt(number, offer)?;
@@ -70,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
         let response = within(format!("an answer to the call to {number}"), waits).await?;
         self.acknowledge(&attempt, &response).await?;
         if response.status_code.code() >= 300 {
-            return Err(Fault::unlike(format!("the call to {number} got {}", status(&response))));
+            return Err(Fault::unlike(format!("the call to {number} got {}", Answer::from(&response))));
         }
         dialog_as_caller(&attempt, &response)
     }
@@ -129,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     }
 
     /// Refuses a call.
-    pub(crate) async fn reject(&mut self, incoming: Incoming, status: (u16, &str)) -> Result<(), Fault> {
+    pub(crate) async fn refuse(&mut self, incoming: Incoming, status: (u16, &str)) -> Result<(), Fault> {
         let response = answer(&incoming.request, status, &incoming.tag);
         self.link.send([response.into()]).await
     }
@@ -142,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
         let response = within("an answer to BYE", self.final_answer(&dialog.call_id, number)).await?;
         match response.status_code.code() {
             200..300 => Ok(()),
-            _ => Err(Fault::unlike(format!("BYE got {}", status(&response)))),
+            _ => Err(Fault::unlike(format!("BYE got {}", Answer::from(&response)))),
         }
     }
 

@@ -1,30 +1,28 @@
-//! A small phone for the quickstart: registers, calls, answers, hangs up (RFC 3261 §8, §10, §13, §15).
+//! The SIP of a phone: registers, calls, answers, hangs up (RFC 3261 §8, §10, §13, §15).
 //!
-//! A user agent of foreign make: rsip's messages on a stream of its own. Does one thing at a time, as its
-//! user in the story does; what comes meanwhile waits. Never retransmits: streams do that (RFC 3261 §17).
+//! Speaks rsip's messages on a stream of its own. Does one thing at a time, as its user does; what comes meanwhile waits. Never retransmits: streams do that (RFC 3261 §17).
 
+mod attend;
 mod dialog;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use rsip::headers::UntypedHeader;
-use rsip::message::HasHeaders;
 use rsip::{Header, Method, Request, Response, SipMessage, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use dialog::{Dialog, Incoming};
 
-use super::fault::{Fault, within};
-use super::link::Link;
-use super::message::{self, answer, branch, call_id, cseq, parse_uri, token};
+use crate::fault::{Fault, within};
+use crate::link::Link;
+use crate::message::{answer, branch, call_id, cseq, parse_uri, token};
 
 /// Requests that may wait until somebody asks for them.
 const WAITING_MAX: usize = 32;
 
 /// Who a phone is.
 #[derive(Clone, Debug)]
-pub(crate) struct Owner {
+pub struct Owner {
     /// Its extension.
     pub number: String,
     /// The PBX's domain.
@@ -33,9 +31,9 @@ pub(crate) struct Owner {
     pub hardware_id: String,
 }
 
-/// A phone on its connection.
+/// A user agent on its connection.
 #[derive(Debug)]
-pub(crate) struct LabPhone<S> {
+pub(crate) struct UserAgent<S> {
     owner: Owner,
     link: Link<S>,
     /// Its end of the connection.
@@ -56,8 +54,8 @@ struct Outline<'a> {
     number: u32,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
-    /// A phone that has connected.
+impl<S: AsyncRead + AsyncWrite + Unpin> UserAgent<S> {
+    /// One that has connected.
     pub(crate) fn new(owner: Owner, stream: S, local: SocketAddr) -> Result<Self, Fault> {
         let registration = (token()?, token()?);
         let link = Link::new(stream);
@@ -154,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
             Header::To(to.into()),
             Header::CallId(call_id.into()),
             Header::CSeq(format!("{number} {method}").into()),
-            Header::UserAgent("Portcullis quickstart phone".into()),
+            Header::UserAgent("Portcullis lab phone".into()),
         ];
         let uri = parse_uri(uri)?;
         Ok(Request { method, uri, version: Version::V2, headers: headers.into(), body: Vec::new() })
@@ -163,31 +161,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LabPhone<S> {
     fn contact(&self) -> String {
         format!("<sip:{}@{};transport=tls>", self.owner.number, self.local)
     }
-}
-
-/// Status and reason of an answer, as a person says it.
-pub(crate) fn status(response: &Response) -> String {
-    let code = response.status_code.code();
-    let warning =
-        message::values(response.headers(), message::warning).first().map(|text| format!(" ({text})"));
-    format!("{code}{}", warning.unwrap_or_default())
-}
-
-/// What an answer says about the time after which to come again.
-pub(crate) fn retry_after(response: &Response) -> Option<&str> {
-    message::values(response.headers(), message::retry_after).first().copied()
-}
-
-/// The expiry that a registrar granted, as it stands at our contact or in Expires.
-pub(crate) fn granted(response: &Response) -> Option<&str> {
-    let contacts = message::values(response.headers(), message::contact);
-    let at_contact = contacts.first().and_then(|contact| message::parameter(contact, "expires"));
-    at_contact.or_else(|| {
-        response.headers().iter().find_map(|header| match header {
-            Header::Expires(value) => Some(value.value()),
-            _ => None,
-        })
-    })
 }
 
 #[cfg(test)]

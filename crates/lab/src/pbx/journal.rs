@@ -1,32 +1,44 @@
-//! What the lab PBX saw, for the story to look at.
+//! What the PBX saw, for others to look at.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use crate::sdp::Description;
 
 /// Calls that are kept; older ones go.
 const CALLS_MAX: usize = 64;
 
 /// Everything worth telling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Journal {
+pub struct Journal {
     /// The contacts of each extension that has some.
-    pub contacts: BTreeMap<String, Vec<String>>,
+    pub contacts: BTreeMap<String, Vec<Contact>>,
     /// Calls whose caller proved who he is, oldest first.
     pub calls: VecDeque<CallSeen>,
 }
 
 /// A call, as it reached the PBX.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CallSeen {
+pub struct CallSeen {
     /// Tells it from others.
     pub call_id: String,
     /// The extension that calls.
     pub caller: String,
     /// The number that it wants.
     pub number: String,
-    /// The whole INVITE.
-    pub message: String,
-    /// Its description of the media.
-    pub offer: Vec<u8>,
+    /// How it describes its media.
+    pub offer: Option<Description>,
+    /// Every address that stands anywhere in its INVITE.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Where an extension is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Its URI.
+    pub uri: String,
+    /// The host of that; empty where it cannot be read.
+    pub host: String,
 }
 
 impl Journal {
@@ -42,7 +54,7 @@ impl Journal {
     }
 
     /// How many calls a number got.
-    pub(crate) fn calls_to(&self, number: &str) -> usize {
+    pub fn calls_to(&self, number: &str) -> usize {
         self.calls.iter().filter(|call| call.number == number).count()
     }
 }
@@ -56,8 +68,8 @@ mod tests {
             call_id: call_id.to_string(),
             caller: "1001".to_owned(),
             number: "1002".to_owned(),
-            message: String::new(),
-            offer: Vec::new(),
+            offer: None,
+            addresses: BTreeSet::new(),
         }
     }
 

@@ -1,7 +1,6 @@
-//! A small PBX for the quickstart: registrar and proxy over UDP, with extensions behind digest.
+//! A small PBX: registrar and proxy over UDP, with extensions behind digest.
 //!
-//! Speaks to the frontend as any PBX would, and keeps a journal of what it saw. Knows nothing of the
-//! frontend, and uses none of its code: its SIP is rsip's.
+//! Speaks to Portcullis as any PBX would, and keeps a journal of what it saw.
 //!
 //! ```text
 //! datagram → exchange ─┬─ registrar: REGISTER, and who may call (digest.rs)
@@ -21,24 +20,24 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub(crate) use exchange::Account;
-pub(crate) use journal::{CallSeen, Journal};
+pub use exchange::Account;
+pub use journal::{CallSeen, Contact, Journal};
 
-use super::fault::{Fault, within};
-use super::message::MESSAGE_MAX;
+use crate::fault::{Fault, within};
+use crate::message::MESSAGE_MAX;
 use exchange::Exchange;
 
 /// A PBX that runs until it is dropped.
 #[derive(Debug)]
-pub(crate) struct LabPbx {
+pub struct Pbx {
     address: SocketAddr,
     journal: watch::Receiver<Journal>,
     task: JoinHandle<()>,
 }
 
-impl LabPbx {
+impl Pbx {
     /// Opens a UDP port that the operating system chooses, and serves on it.
-    pub(crate) async fn start(address: IpAddr, domain: &str, accounts: Vec<Account>) -> Result<Self, Fault> {
+    pub async fn start(address: IpAddr, domain: &str, accounts: Vec<Account>) -> Result<Self, Fault> {
         let what = format!("open a UDP port on {address}");
         let socket = UdpSocket::bind((address, 0)).await.map_err(Fault::system(&*what))?;
         let address = socket.local_addr().map_err(Fault::system(what))?;
@@ -49,16 +48,12 @@ impl LabPbx {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Waits until the journal has what is looked for.
-    pub(crate) async fn seen<T>(
-        &self,
-        what: &str,
-        mut find: impl FnMut(&Journal) -> Option<T>,
-    ) -> Result<T, Fault> {
+    pub async fn seen<T>(&self, what: &str, mut find: impl FnMut(&Journal) -> Option<T>) -> Result<T, Fault> {
         let mut journal = self.journal.clone();
         let work = async {
             loop {
@@ -72,12 +67,12 @@ impl LabPbx {
     }
 
     /// What it saw up to now.
-    pub(crate) fn journal(&self) -> Journal {
+    pub fn journal(&self) -> Journal {
         self.journal.borrow().clone()
     }
 }
 
-impl Drop for LabPbx {
+impl Drop for Pbx {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -99,7 +94,7 @@ async fn serve(socket: UdpSocket, mut exchange: Exchange, seen: watch::Sender<Jo
         if let Some((to, bytes)) = outgoing
             && let Err(error) = socket.send_to(&bytes, to).await
         {
-            tracing::debug!(%error, %to, "the lab PBX could not send");
+            tracing::debug!(%error, %to, "the PBX of the lab could not send");
         }
     }
 }

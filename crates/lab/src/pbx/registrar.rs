@@ -9,7 +9,8 @@ use rsip::{Header, Request, Response};
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
-use crate::quickstart::message::{self, answer, parameter, uri_of, values};
+use super::journal::Contact;
+use crate::message::{self, answer, parameter, uri_of, values};
 
 /// Where a request names no time.
 const EXPIRES_DEFAULT: Duration = Duration::from_secs(3600);
@@ -91,13 +92,18 @@ impl Exchange {
     }
 
     fn note_contacts(&mut self, number: &str, now: Instant) {
-        let contacts: Vec<String> = self.registrar.contacts(number, now).map(str::to_owned).collect();
+        let contacts: Vec<Contact> = self.registrar.contacts(number, now).map(contact).collect();
         if contacts.is_empty() {
             self.journal.contacts.remove(number);
         } else {
             self.journal.contacts.insert(number.to_owned(), contacts);
         }
     }
+}
+
+fn contact(uri: &str) -> Contact {
+    let host = message::parse_uri(uri).map(|uri| uri.host().to_string());
+    Contact { uri: uri.to_owned(), host: host.unwrap_or_default() }
 }
 
 fn seconds(text: Option<&str>) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! The audio of the story: a tone as G.711 in RTP, counted, and compared byte for byte where it is heard
+//! The audio of a call: a tone as G.711 in RTP, counted, and compared byte for byte where it is heard
 //! (RFC 3550 §5.1, ITU-T G.711).
 
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::fault::Fault;
-use super::media::{Datagram, Media};
+use crate::fault::Fault;
+use crate::media::{Datagram, Media};
 
 /// Samples of a packet: 20 ms at 8 kHz.
 const SAMPLES: u16 = 160;
@@ -27,7 +27,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A tone that can be told from another.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tone {
+pub struct Tone {
     /// Its pitch.
     pub hertz: u32,
     /// Marks its packets.
@@ -36,7 +36,7 @@ pub(crate) struct Tone {
 
 /// What was heard of a tone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub struct Heard {
     /// Packets that are exactly what was sent, each counted once.
     pub equal: usize,
     /// Packets of anything else.

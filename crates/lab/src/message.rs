@@ -1,13 +1,12 @@
-//! What the lab's PBX and phones need of SIP, on rsip's untyped messages (RFC 3261 §7, §18.3, §20).
+//! What the PBX and the phones need of SIP, on rsip's untyped messages (RFC 3261 §7, §18.3, §20).
 //!
-//! Of foreign make on purpose: our own parser and writer are not to be their own witnesses. Never used by
-//! the frontend.
+//! Reads no more than they look at, and writes what they say.
 
 use rsip::headers::UntypedHeader;
 use rsip::message::{HasHeaders, HeadersExt};
 use rsip::{Header, Headers, Request, Response, SipMessage, StatusCode, Uri};
 
-use super::fault::Fault;
+use crate::fault::Fault;
 
 /// The largest message that the lab takes.
 pub(crate) const MESSAGE_MAX: usize = 64 * 1024;

@@ -14,13 +14,13 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::fault::Fault;
+use crate::fault::Fault;
 
 /// Clocks that go a little slow still take them.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
 /// A CA.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
     pem: Pem,
@@ -28,7 +28,7 @@ pub(crate) struct Authority {
 }
 
 /// A certificate and its key, as text.
-pub(crate) struct Pem {
+pub struct Pem {
     /// The certificate.
     pub certificate: String,
     /// Its private key.
@@ -36,7 +36,7 @@ pub(crate) struct Pem {
 }
 
 /// A certificate with its key, ready for a handshake.
-pub(crate) struct Identity {
+pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     pem: Pem,
@@ -44,10 +44,10 @@ pub(crate) struct Identity {
 
 impl Authority {
     /// How long everything is good: a demonstration's certificates shall not live for ever.
-    pub(crate) const VALID: Duration = Duration::from_secs(30 * 24 * 3600);
+    pub const VALID: Duration = Duration::from_secs(30 * 24 * 3600);
 
     /// Makes a CA of that name. `now` is the time of day, since 1970.
-    pub(crate) fn make(name: &str, now: Duration) -> Result<Self, Fault> {
+    pub fn make(name: &str, now: Duration) -> Result<Self, Fault> {
         let mut params = params(name, now);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -59,12 +59,12 @@ impl Authority {
     }
 
     /// Its own certificate and key.
-    pub(crate) fn pem(&self) -> &Pem {
+    pub fn pem(&self) -> &Pem {
         &self.pem
     }
 
     /// A server's certificate, for a name and an address.
-    pub(crate) fn server(&self, name: &str, address: IpAddr) -> Result<Identity, Fault> {
+    pub fn server(&self, name: &str, address: IpAddr) -> Result<Identity, Fault> {
         let mut params = params(name, self.now);
         params.subject_alt_names = vec![SanType::DnsName(name.try_into()?), SanType::IpAddress(address)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -72,7 +72,7 @@ impl Authority {
     }
 
     /// A device's certificate.
-    pub(crate) fn device(&self, hardware_id: &str) -> Result<Identity, Fault> {
+    pub fn device(&self, hardware_id: &str) -> Result<Identity, Fault> {
         let mut params = params(hardware_id, self.now);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
@@ -87,7 +87,7 @@ impl Authority {
     }
 
     /// How somebody with this certificate, whoever signed it, connects to a server of this CA.
-    pub(crate) fn client(&self, identity: &Identity) -> Result<Arc<ClientConfig>, Fault> {
+    pub fn client(&self, identity: &Identity) -> Result<Arc<ClientConfig>, Fault> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone())?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.clone()));
@@ -101,7 +101,7 @@ impl Authority {
 
 impl Identity {
     /// The certificate and its key.
-    pub(crate) fn pem(&self) -> &Pem {
+    pub fn pem(&self) -> &Pem {
         &self.pem
     }
 }

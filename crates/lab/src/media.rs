@@ -1,4 +1,4 @@
-//! The audio socket of a lab phone: one port, from which STUN goes to the ICE agent and RTP to the phone
+//! The audio socket of a phone: one port, from which STUN goes to the ICE agent and RTP to the phone
 //! (RFC 7983).
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +8,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::fault::Fault;
-use super::ice::{Candidates, Ice};
+use crate::fault::Fault;
+use crate::ice::{Candidates, Ice};
+use crate::sdp;
 
 /// Datagrams that wait: some seconds of audio. What comes then is dropped, as a phone's buffer would.
 const WAITING_MAX: usize = 256;
@@ -50,6 +51,7 @@ impl Media {
     }
 
     /// Its own port.
+    #[cfg(test)]
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }
@@ -57,6 +59,11 @@ impl Media {
     /// What the agent gathered.
     pub(crate) fn candidates(&self) -> &Candidates {
         &self.ice.candidates
+    }
+
+    /// How a phone describes it to the other.
+    pub(crate) fn description(&self) -> String {
+        sdp::describe(self.local, self.candidates())
     }
 
     /// The agent itself.
@@ -100,7 +107,7 @@ async fn read(socket: Arc<UdpSocket>, ice: mpsc::Sender<Datagram>, phone: mpsc::
             _ => continue,
         };
         if lane.try_send(Datagram { bytes, from }).is_err() {
-            tracing::debug!(%from, "a lab phone dropped a datagram");
+            tracing::debug!(%from, "a phone of the lab dropped a datagram");
         }
     }
 }
