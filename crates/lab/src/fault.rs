@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The operating system refuses.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {}", without_number(source))]
     System {
         /// What was tried.
         what: String,
@@ -65,6 +65,15 @@ impl From<rsip::Error> for Fault {
     }
 }
 
+/// What the operating system says, without the number that Rust puts behind it.
+fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
 /// How long anything may take. All of a story takes a second or two; this is for a machine under load.
 const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -80,4 +89,16 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
     in_time(what, work).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_no_number_of_an_error() {
+        let fault = |error| Fault::system("open a port")(error).to_string();
+        assert_eq!(fault(io::Error::from_raw_os_error(24)), "cannot open a port: Too many open files");
+        assert_eq!(fault(io::Error::other("it is shut")), "cannot open a port: it is shut");
+    }
 }
