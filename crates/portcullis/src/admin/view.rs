@@ -365,7 +365,7 @@ mod tests {
         };
         let status = status(&view, facts);
         let names = "name, version, uptime_s, listeners, pbx, registrations, calls, blocks, relays, \
-                     memory_bytes, dropped, log_lines_lost";
+                     store_failing, memory_bytes, dropped, log_lines_lost";
         assert_eq!(keys(&status), sorted(names));
         assert_eq!(status["pbx"][0], "main unknown");
         assert_eq!(status["dropped"], serde_json::json!(["media socket_error 3"]), "what came up, no more");

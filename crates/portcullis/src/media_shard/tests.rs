@@ -96,6 +96,13 @@ impl Rig {
         }
     }
 
+    /// Waits until address sets that were stored before decide on every packet that is sent from now on: an order
+    /// is answered at the end of a round, and each round reads the sets.
+    fn apply_sets(&self) {
+        self.order(Order::Close { relay: RelayId(u64::MAX) }).expect("order");
+        while !matches!(self.next(), RelayEvent::Closed { relay: RelayId(u64::MAX), .. }) {}
+    }
+
     fn close(&self, relay: u64) -> [media::Traffic; 2] {
         self.order(Order::Close { relay: RelayId(relay) }).expect("order");
         match self.next_change() {
@@ -291,10 +298,12 @@ fn the_block_list_in_force_decides_who_is_learned() {
     assert_eq!((received[0].packets, received[0].dropped), (0, 1));
     assert_eq!(rig.shard.counts().read().drops.of(media::DropReason::Blocked), 1);
     sets.blocked.store(Arc::default());
+    rig.apply_sets();
     phone.send_to(&rtp(2), (net.host(2), outside)).expect("send");
     assert_eq!(receive(&pbx), (rtp(2), SocketAddr::new(net.host(3), inside)));
     // whoever was learned meanwhile is forgotten again
     sets.blocked.store(Arc::new(blocked));
+    rig.apply_sets();
     phone.send_to(&rtp(3), (net.host(2), outside)).expect("send");
     let traffic = std::iter::from_fn(|| match rig.next() {
         RelayEvent::Stats { received: [traffic, _], .. } => Some((traffic.packets, traffic.dropped)),
@@ -314,9 +323,7 @@ fn hosts_of_the_inside_that_are_found_out_later_get_nothing_more_from_outside() 
     pbx.send_to(&rtp(1), (net.host(3), inside)).expect("send");
     assert_eq!(receive(&phone).0, rtp(1));
     sets.hosts_inside.store(Arc::new(PrefixSet::from_prefixes([Prefix::single(net.host(10))])));
-    // What comes after an order that was answered is judged by the new set.
-    rig.order(Order::Close { relay: RelayId(2) }).expect("order");
-    while !matches!(rig.next(), RelayEvent::Closed { .. }) {}
+    rig.apply_sets();
     pbx.send_to(&rtp(2), (net.host(3), inside)).expect("send");
     loop {
         if let RelayEvent::Refused { reason, sample, .. } = rig.next() {
