@@ -106,3 +106,22 @@ impl PastBans {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_for_longer_than_a_day() {
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        let mut past = PastBans::default();
+        for (host, forget_at) in [(1, 10), (2, 20), (1, 30)] {
+            let prefix = Prefix::single(IpAddr::from([198, 51, 100, host]));
+            past.remember(prefix, Duration::from_secs(600), at(forget_at));
+        }
+        for (secs, left) in [(10, 2), (19, 2), (20, 1), (29, 1), (30, 0)] {
+            past.forget_older(at(secs));
+            assert_eq!((past.bans.len(), past.by_forget_at.len()), (left, left), "after {secs} s");
+        }
+    }
+}

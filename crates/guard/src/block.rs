@@ -178,6 +178,8 @@ impl BlockList {
         debug_assert_eq!(self.entries.len(), self.automatic.len() + self.manual.len());
         debug_assert!(self.entries.len() <= Guard::BLOCKS_MAX);
         debug_assert!(self.manual.len() <= Guard::MANUAL_BLOCKS_MAX);
+        debug_assert_eq!(self.entries.len(), self.lens.values().sum());
+        debug_assert!(!self.lens.values().any(|count| *count == 0));
     }
 }
 

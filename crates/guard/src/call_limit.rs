@@ -150,3 +150,23 @@ impl CallLimit {
         self.starts.drain(..surplus);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_starts_are_kept_than_the_largest_rule_counts() {
+        let rule = |calls, secs| CallRule { calls, period: Duration::from_secs(secs) };
+        for (rules, most) in
+            [(vec![], 0), (vec![rule(3, 1)], 3), (vec![rule(1, 5), rule(4, 5), rule(2, 5)], 4)]
+        {
+            let mut limit = CallLimit::new(rules);
+            for secs in 0..20 {
+                assert!(limit.admit(Instant::ZERO + Duration::from_secs(5 * secs)).is_ok());
+                assert!(limit.starts.len() <= most, "{} kept, {most} count", limit.starts.len());
+            }
+            assert_eq!(limit.starts.len(), most);
+        }
+    }
+}

@@ -383,6 +383,31 @@ fn an_operator_blocks_and_unblocks() {
 }
 
 #[test]
+fn whoever_blocks_an_address_is_known_and_the_operator_first() {
+    let mut guard = Guard::new(POLICY);
+    assert_eq!(guard.blocked_by(ip(A)), None);
+    provoke(&mut guard, A, 0);
+    assert_eq!((guard.blocked_by(ip(A)), guard.blocked_by(ip(B))), (Some(BlockKind::Automatic), None));
+    guard.block(prefix("198.51.100.0/24"), None, String::new(), at(0)).unwrap();
+    assert_eq!([A, B].map(|source| guard.blocked_by(ip(source))), [Some(BlockKind::Manual); 2]);
+    guard.allow(office(A)).unwrap();
+    assert_eq!((guard.blocked_by(ip(A)), guard.blocked_by(ip(B))), (None, Some(BlockKind::Manual)));
+}
+
+#[test]
+fn of_two_blocks_one_may_end_and_the_other_holds() {
+    for ended in [[A, B], [B, A]] {
+        let mut guard = Guard::new(POLICY);
+        provoke(&mut guard, ended[0], 0);
+        provoke(&mut guard, ended[1], MINUTE);
+        assert_eq!(guard.handle_timeout(at(10 * MINUTE)).len(), 1);
+        assert_eq!(ended.map(|source| guard.is_blocked(ip(source))), [false, true]);
+        guard.unblock(&prefix(ended[1])).unwrap();
+        assert!(!guard.is_blocked(ip(ended[1])));
+    }
+}
+
+#[test]
 fn an_operator_cannot_block_what_is_allowed() {
     let mut guard = Guard::new(POLICY);
     guard.allow(office("198.51.100.0/25")).unwrap();
