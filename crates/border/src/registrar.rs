@@ -124,7 +124,8 @@ fn read_contact(
     })
 }
 
-/// A parameter value as it may stand in a header: what is no token or host is quoted.
+/// A parameter value as it may stand in a header: what is no token or host stood in quotes, its quoted pairs
+/// with it.
 fn push_param_value(text: &mut String, value: &str) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~[]:".contains(&byte);
     if !value.is_empty() && value.bytes().all(plain) {
@@ -132,12 +133,7 @@ fn push_param_value(text: &mut String, value: &str) {
         return;
     }
     text.push('"');
-    for character in value.chars() {
-        if matches!(character, '"' | '\\') {
-            text.push('\\');
-        }
-        text.push(character);
-    }
+    text.push_str(value);
     text.push('"');
 }
 
