@@ -3,6 +3,7 @@
 
 mod blocks;
 mod calls;
+mod contacts;
 mod drops;
 mod hiding;
 mod inbound;
