@@ -96,14 +96,11 @@ impl PastBans {
         }
     }
 
-    /// How long a ban of `prefix` is that begins now.
-    pub(crate) fn length_of_next(&self, prefix: &Prefix, policy: &BlockPolicy, now: Instant) -> Duration {
-        match self.bans.get(prefix) {
-            Some(past) if now < past.forget_at => {
-                past.length.saturating_mul(2).clamp(policy.time, policy.max_time.max(policy.time))
-            }
-            _ => policy.time,
-        }
+    /// How long a ban of `prefix` is that begins now, when the bans whose day is over are forgotten.
+    pub(crate) fn length_of_next(&self, prefix: &Prefix, policy: &BlockPolicy) -> Duration {
+        self.bans.get(prefix).map_or(policy.time, |past| {
+            past.length.saturating_mul(2).clamp(policy.time, policy.max_time.max(policy.time))
+        })
     }
 }
 

@@ -212,9 +212,9 @@ impl Guard {
         let left = entry.expires.since(now.wall).min(entry.length);
         if left.is_zero() {
             let over = now.wall.since(entry.expires);
-            if entry.kind == BlockKind::Automatic && over < BlockPolicy::REPEATED_WITHIN {
-                let forget_at = now.mono + BlockPolicy::REPEATED_WITHIN.saturating_sub(over);
-                self.past.remember(entry.prefix, entry.length, forget_at);
+            let remembered = BlockPolicy::REPEATED_WITHIN.saturating_sub(over);
+            if entry.kind == BlockKind::Automatic && !remembered.is_zero() {
+                self.past.remember(entry.prefix, entry.length, now.mono + remembered);
             }
             return false;
         }
@@ -291,7 +291,7 @@ impl Guard {
             self.past.remember(prefix, old.length, ends + BlockPolicy::REPEATED_WITHIN);
         }
         self.past.forget_older(now.mono);
-        let length = self.past.length_of_next(&prefix, &self.policy, now.mono);
+        let length = self.past.length_of_next(&prefix, &self.policy);
         let entry = BlockEntry {
             prefix,
             source: ip,

@@ -408,6 +408,24 @@ fn of_two_blocks_one_may_end_and_the_other_holds() {
 }
 
 #[test]
+fn an_entry_is_dated_anew_when_the_wall_clock_was_set() {
+    let mut guard = Guard::new(POLICY);
+    let entry = provoke(&mut guard, A, 0);
+    let hour_ahead = Now { mono: at(4 * MINUTE).mono, wall: WallTime(EPOCH_MS + 64 * 60_000) };
+    let dated = guard.date_anew(&entry.prefix, hour_ahead).unwrap();
+    assert_eq!(*dated, BlockEntry { expires: WallTime(EPOCH_MS + 70 * 60_000), ..entry.clone() });
+    assert_eq!(guard.blocks().next().map(|entry| entry.expires), Some(WallTime(EPOCH_MS + 70 * 60_000)));
+    assert_eq!(guard.poll_timeout(), Some(at(10 * MINUTE).mono), "its end stays where it was");
+    assert_eq!(guard.date_anew(&prefix(B), hour_ahead), None);
+}
+
+#[test]
+fn operators_see_who_made_a_block() {
+    let words = [BlockKind::Automatic, BlockKind::Manual].map(|kind| (kind.as_str(), kind.to_string()));
+    assert_eq!(words, ["automatic", "manual"].map(|word| (word, word.to_owned())));
+}
+
+#[test]
 fn an_operator_cannot_block_what_is_allowed() {
     let mut guard = Guard::new(POLICY);
     guard.allow(office("198.51.100.0/25")).unwrap();
@@ -447,6 +465,7 @@ fn the_allow_list_by_name() {
         (named(""), Err(GuardError::BadName)),
         (named(&format!("{long}n")), Err(GuardError::BadName)),
         (named(&long), Ok(())),
+        (AllowEntry { prefixes: vec![prefix(B); AllowEntry::PREFIXES_MAX], ..named("wide") }, Ok(())),
         (
             AllowEntry { prefixes: vec![prefix(A); AllowEntry::PREFIXES_MAX + 1], ..named("vast") },
             Err(GuardError::ListFull),
@@ -456,7 +475,7 @@ fn the_allow_list_by_name() {
         assert_eq!(guard.allow(entry), expected);
     }
     let names: Vec<_> = guard.allowed().map(|entry| entry.name.as_str()).collect();
-    assert_eq!(names, ["file", &long, "office", "unresolved"]);
+    assert_eq!(names, ["file", &long, "office", "unresolved", "wide"]);
     assert_eq!(guard.disallow("nobody"), Err(GuardError::NoSuchName("nobody".to_owned())));
     assert_eq!(guard.disallow("file"), Err(GuardError::FromConfig("file".to_owned())));
     assert!(guard.is_allowed(ip(B)));

@@ -38,7 +38,12 @@ fn told(bench: &mut Bench, input: Input<'_>) -> Vec<String> {
                 bench.sent.push(Sent { at: bench.now, flow, to, text });
             }
             Output::Event(event) => bench.events.push(event),
-            _ => {}
+            Output::OpenFlow { .. }
+            | Output::Media(_)
+            | Output::Lists { .. }
+            | Output::PbxAddresses(_)
+            | Output::Answer { .. } => {}
+            Output::Fault(fault) => panic!("{fault}"),
         }
     }
     told
