@@ -64,6 +64,17 @@ fn rules_read_and_written() {
 }
 
 #[test]
+fn a_text_that_is_no_rule_is_told_what_is_wrong_with_it() {
+    for (text, words) in [
+        ("5", "not a rule: write calls and period, as in 5/1s"),
+        ("0/1s", "the number of calls must be 1 to 10000"),
+        ("5/1", "the period must be 1ms to 366d, with one unit of ms, s, m, h, d"),
+    ] {
+        assert_eq!(text.parse::<CallRule>().unwrap_err().to_string(), words, "{text}");
+    }
+}
+
+#[test]
 fn the_window_is_exact_to_the_nanosecond() {
     let mut limit = CallLimit::new(rules(&["2/1s"]));
     assert_eq!(limit.admit(at(0)), Ok(()));

@@ -211,3 +211,17 @@ fn the_values_of_a_field_must_agree() {
         assert_eq!(id, expected.map(str::to_owned), "{values:?}");
     }
 }
+
+#[test]
+fn each_fault_is_told_in_words() {
+    let words = [HardwareIdError::Missing, HardwareIdError::Unusable, HardwareIdError::Ambiguous]
+        .map(|fault| fault.to_string());
+    assert_eq!(
+        words,
+        [
+            "the field has no value",
+            "not a hardware ID: write six bytes in hexadecimal, as in 009033010203",
+            "the field names several devices",
+        ]
+    );
+}

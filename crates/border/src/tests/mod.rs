@@ -16,6 +16,7 @@ mod registering;
 mod restarts;
 mod standby;
 mod strangers;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
