@@ -471,9 +471,11 @@ impl Border {
 
     /// Ends a binding on both sides; the ticket of the write that makes it last.
     pub(crate) fn end_binding(&mut self, id: BindingId, why: &str) -> Option<u64> {
+        // The table knows no hop of what it has removed.
+        let hop = self.bindings.detach(id);
         let mut binding = self.bindings.remove(id)?;
         binding.deadline.clear(Timer::Binding(id), &mut self.timers);
-        if let Some(hop) = binding.hop {
+        if let Some(hop) = hop {
             self.hop_bindings_changed(&hop);
         }
         for ask in binding.take_waiting() {

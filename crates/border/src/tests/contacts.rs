@@ -442,3 +442,84 @@ fn a_device_that_may_not_hears_403_and_a_client_without_one_no_word_of_it() {
     assert_ne!(status_of(&mut bench, stranger), Some(403));
     assert!(bench.has_event(Code::CertMissing));
 }
+
+/// The PBX answers what it was asked last.
+fn told_by_pbx(bench: &mut Bench, answer: impl FnOnce(&Sent) -> String) -> Vec<String> {
+    let asked = bench.take("REGISTER");
+    let text = answer(&asked);
+    told(bench, Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: text.as_bytes() })
+}
+
+#[test]
+fn a_phone_at_the_udp_port_is_known_there_for_as_long_as_it_is_registered() {
+    let mut bench = Bench::with_pbx_up(config());
+    let from = "198.51.100.9:5060".parse().unwrap();
+    let say = |bench: &mut Bench, text: &str| {
+        told(bench, Input::Bytes { flow: OUTSIDE_UDP, from, bytes: text.as_bytes() })
+    };
+    assert_eq!(say(&mut bench, &register("1003", 1)), [""; 0]);
+    assert_eq!(told_by_pbx(&mut bench, |asked| asked.registered(&[])), ["registered 1"]);
+    let sign_off = register("1003", 2).replace("expires=120", "expires=0");
+    assert_eq!(say(&mut bench, &sign_off), [""; 0]);
+    assert_eq!(told_by_pbx(&mut bench, |asked| asked.answer(200, "q", "")), ["unregistered 1"]);
+}
+
+#[test]
+fn a_phone_that_registers_by_the_pbxs_challenge_keeps_its_time_when_its_connection_is_lost() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1));
+    let _ = told_by_pbx(&mut bench, |asked| asked.registered(&[]));
+    assert_eq!(status_of(&mut bench, flow), Some(200));
+    bench.put(Input::FlowClosed { flow });
+    let registered = bench.now;
+    while bench.now - registered < Duration::from_millis(119_900) {
+        bench.pass(Duration::from_millis(100));
+        while let Some(options) = bench.try_take("OPTIONS") {
+            bench.pbx_says(&options.answer(200, "o", ""));
+        }
+    }
+    assert!(!bench.has_event(Code::Deregistered), "longer than the grace time");
+    bench.pass(Duration::from_millis(100));
+    assert!(bench.has_event(Code::Deregistered));
+}
+
+#[test]
+fn a_pbx_that_is_away_is_asked_for_again_after_the_shortest_health_check_but_not_at_once() {
+    for (health_checks, wait) in [([40_000, 30_000], "30"), ([30_000, 40_000], "30"), ([900, 900], "1")] {
+        let mut config = config();
+        config.pbx = vec![pbx("main", 1), pbx("second", 2)];
+        for (pbx, millis) in config.pbx.iter_mut().zip(health_checks) {
+            pbx.health_check = Duration::from_millis(millis);
+        }
+        let mut bench = Bench::new(config);
+        let flow = bench.connect(100, Some(DEVICE));
+        bench.phone_says(flow, &register("1001", 1));
+        bench.pass(Duration::from_secs(11));
+        let answer = bench.final_answer(flow).unwrap();
+        assert_eq!((answer.status(), answer.header(HeaderName::RetryAfter).as_str()), (Some(503), wait));
+    }
+}
+
+#[test]
+fn a_connection_on_which_nobody_is_registered_any_more_does_not_stay() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &register_with("1001", 2, "Contact: *\r\nExpires: 0\r\n"));
+    assert_eq!(status_of(&mut bench, flow), Some(200));
+    let gone = bench.take("REGISTER");
+    bench.pbx_says(&gone.answer(200, "q", ""));
+    let mut closed = None;
+    let since = bench.now;
+    while closed.is_none() && bench.now - since < Duration::from_secs(60) {
+        let at = bench.border.poll_timeout().unwrap();
+        bench.now = at.max(bench.now);
+        bench.border.handle_timeout(bench.time());
+        while let Some(output) = bench.border.poll_output() {
+            if let Output::CloseFlow { flow, .. } = output {
+                closed = Some((flow, bench.now - since));
+            }
+        }
+    }
+    assert_eq!(closed, Some((flow, Duration::from_secs(30))));
+}
