@@ -99,13 +99,36 @@ impl Judge<'_> {
         command.arg(self.directory).arg("--dir").arg(self.directory.join("tree"));
         match trial {
             Trial::Tests => command.arg("--cargo-arg=--tests"),
-            Trial::Simulation => command.args(["--test-package", "sim", "--cargo-arg=--test=simulation"]),
+            Trial::Simulation => {
+                // cargo-mutants would try the unchanged tree with the tests of the mutants' crate alone
+                let secs = self.simulate_unchanged()?.as_secs() * 5 + 60;
+                command.args(["--test-package", "sim", "--cargo-arg=--test=simulation", "--baseline=skip"]);
+                command.arg(format!("--timeout={secs}"))
+            }
         };
         command.args(by_name.keys().flat_map(|name| ["--re".to_owned(), format!("^{}$", escape(name))]));
-        command.env("PORTCULLIS_SIM_SEEDS", SEEDS);
-        command.env("CARGO_TARGET_DIR", self.directory.join("tree/target"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(self.log_of_errors()?);
+        self.set_environment(&mut command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(self.log_of_errors()?);
         command.spawn().context("cannot run cargo-mutants")
+    }
+
+    /// The simulation without any mutant, which must pass; how long it takes.
+    fn simulate_unchanged(&self) -> Result<Duration> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(self.directory.join("tree"));
+        command.args(["test", "--quiet", "--profile", "mutants", "-p", "sim", "--test", "simulation"]);
+        self.set_environment(&mut command).stdin(Stdio::null()).stdout(Stdio::null());
+        let begun = stage::now();
+        let status = command.stderr(self.log_of_errors()?).status().context("cannot run cargo")?;
+        if status.success() { Ok(begun.elapsed()) } else { bail!("the simulation fails without any mutant") }
+    }
+
+    /// What cargo needs to know, directly or by cargo-mutants.
+    fn set_environment<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env("PORTCULLIS_SIM_SEEDS", SEEDS);
+        command.env("CARGO_TARGET_DIR", self.directory.join("tree/target"))
     }
 
     /// `MISSED   crates/…: replace …` → what is known of that mutant now.
