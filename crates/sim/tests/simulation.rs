@@ -65,6 +65,7 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ("files_exhausted", "descriptors are the shell's; the fault lab takes them away"),
     ("inside_stranger", "on the inside there is nobody but the PBX"),
     ("realm_changed", "the PBX keeps its realm; a rule forbids this one"),
+    ("target_refused", "the PBX names addresses of the inside alone"),
     ("contacts_limited", "no extension has more phones than contacts"),
     ("pbx_refused", "the PBX refuses a registration for its password alone"),
     ("no_room", "no table of the border is ever full"),
