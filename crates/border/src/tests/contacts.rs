@@ -282,7 +282,7 @@ fn a_device_too_many_is_refused() {
     }
     bench.phone_says(flow, &register_with("1001", 5, &contact(5)));
     assert_eq!(status_of(&mut bench, flow), Some(403));
-    let event = bench.events.iter().find(|event| event.code == Code::SourceLimited).unwrap();
+    let event = bench.events.iter().find(|event| event.code == Code::ContactsLimited).unwrap();
     assert_eq!(event.rule.as_deref(), Some("max_contacts"));
     // Who is in stays in, and may refresh.
     bench.phone_says(flow, &register_with("1001", 6, &contact(4)));
