@@ -54,7 +54,7 @@ impl Then {
     /// The same after a write that failed: an order of the operator holds, though no longer than the process.
     fn unsaved(self) -> Self {
         self.with_answer(|done| {
-            let but = "could not be stored, and a restart forgets it: look at the disk of data_dir";
+            let but = "could not be stored: look at the disk of data_dir; until the event store_works a restart forgets it";
             Answer::Refused(format!("{done}, but this {but}"))
         })
     }

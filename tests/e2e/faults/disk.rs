@@ -41,7 +41,7 @@ impl Scene {
         let mut number = 0;
         wait_until("the store can no longer be written", SOON, || {
             number += 1;
-            self.lab.portcullis.ask(&["block", "add", &format!("203.0.113.{}", number % 250)]);
+            self.lab.portcullis.command(&["block", "add", &format!("203.0.113.{}", number % 250)]);
             (!self.lab.portcullis.events("store_failed").is_empty()).then_some(())
         });
     }
@@ -100,8 +100,11 @@ fn customers_go_on_and_nothing_is_lost(
     assert_eq!(another.register("1002", DOMAIN).status(), 200, "nor his first registration");
     let mut stranger = lab.tls_phone(3, &lab.pki.device("009033fffffe"));
     assert_eq!(stranger.register("1001", DOMAIN).status(), 403);
-    lab.portcullis.ask(&["block", "add", "198.51.100.3"]);
-    lab.portcullis.ask(&["block", "remove", "198.51.100.2"]);
+    for order in [["block", "add", "198.51.100.3"], ["block", "remove", "198.51.100.2"]] {
+        let output = lab.portcullis.command(&order);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("could not be stored"), "{order:?}: {said}");
+    }
     assert_eq!(lab.portcullis.events("store_failed").len(), 1, "told once");
     assert!(lab.portcullis.events("store_works").is_empty());
 
