@@ -92,6 +92,16 @@ impl Kamailio {
         self.process.kill();
     }
 
+    /// It hangs: its sockets stay open, and nothing reads them.
+    pub fn hang(&self) {
+        self.process.freeze();
+    }
+
+    /// It hangs no more, and reads what has come meanwhile.
+    pub fn go_on(&self) {
+        self.process.thaw();
+    }
+
     /// Starts it again, without its bindings.
     pub fn start_again(&mut self, namespace: Option<&Namespace>) {
         assert_eq!(namespace.map(Namespace::pid), self.namespace, "a PBX stays where it is");

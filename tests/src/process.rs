@@ -247,6 +247,16 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("a child can be signalled");
     }
 
+    /// Stops it where it is, with its children, and lets nothing end.
+    pub fn freeze(&self) {
+        kill_process_group(Pid::from_child(&self.child), Signal::STOP).expect("a child can be stopped");
+    }
+
+    /// Lets it go on, with its children.
+    pub fn thaw(&self) {
+        kill_process_group(Pid::from_child(&self.child), Signal::CONT).expect("a child can go on");
+    }
+
     /// The end of its log.
     pub fn tail(&self) -> String {
         let lines = self.log.lines.lock().unwrap();

@@ -229,11 +229,9 @@ impl Border {
         let Some(entry) = self.bindings.binding(binding).map(|binding| binding.entry) else {
             return self.refuse(ask, 403);
         };
-        let Some((pbx, hop)) = self.hop_for_call(binding) else {
+        let Some((pbx, hop)) = self.hop_for_request(binding) else {
             self.report_call_failed(entry, ask, "no PBX answers", "look at `portcullis status`");
-            return self.answer(ask, 503, |writer| {
-                writer.header("Retry-After", 10);
-            });
+            return self.refuse_for_now(ask);
         };
         if !self.admit(ask, message, essentials, entry) {
             return;
@@ -430,7 +428,8 @@ impl Border {
         });
     }
 
-    fn hop_for_call(&mut self, binding: BindingId) -> Option<(usize, Hop)> {
+    /// The PBX at which a binding begins something, and the way there.
+    pub(crate) fn hop_for_request(&mut self, binding: BindingId) -> Option<(usize, Hop)> {
         let own = self.bindings.binding(binding).map(|binding| binding.pbx);
         let pbx = own.filter(|pbx| self.pbxs[*pbx].is_usable()).or_else(|| self.preferred_pbx())?;
         Some((pbx, self.hop_to_pbx(pbx)?))

@@ -18,6 +18,7 @@ use crate::config::Authentication;
 use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
+use crate::entry::EntryId;
 use crate::inspection::uri_fault;
 use crate::media_plan::{Hiding, Paused, Plan};
 use crate::response::{ClientUse, Reply};
@@ -121,6 +122,7 @@ impl Border {
     }
 
     pub(crate) fn drop_forward(&mut self, id: ForwardId) {
+        self.unanswered.ended(id);
         if let Some(forward) = self.forwards.forwards.remove(&id) {
             self.forwards.by_server.remove(&forward.ask.server);
         }
@@ -202,6 +204,7 @@ impl Border {
                 let forward = self.new_forward(ask.clone(), Kind::Single(Box::new(single)));
                 self.dispatch(forward);
             }
+            Err(503) => self.refuse_for_now(ask),
             Err(status) => self.refuse(ask, status),
         }
     }
@@ -215,8 +218,7 @@ impl Border {
             .ok_or(403_u16)?;
         let parsed = Uri::parse(uri).map_err(|_| 400_u16)?;
         let number = parsed.user.filter(|_| self.topology.is_ours(&parsed.host)).ok_or(404_u16)?;
-        let pbx = self.bindings.binding(binding).map(|binding| binding.pbx).ok_or(403_u16)?;
-        let hop = self.hop_to_pbx(pbx).ok_or(503_u16)?;
+        let (pbx, hop) = self.hop_for_request(binding).ok_or(503_u16)?;
         let domain = &self.config.pbx[pbx].domain;
         let name = from.unwrap_or_default();
         Ok(Single {
@@ -283,6 +285,9 @@ impl Border {
         let Some(forward) = self.forward(id) else { return };
         if forward.cancelled {
             return;
+        }
+        if self.begins_in_vain(id) {
+            return self.fail_for_pbx(id);
         }
         let (bytes, from) = (forward.ask.bytes.clone(), forward.ask.side);
         let Ok(message) = Message::parse(&bytes) else { return };
@@ -368,6 +373,7 @@ impl Border {
             forward.client = Some(client);
             forward.sent_to = Some(head.hop);
         }
+        self.watch(id);
         true
     }
 
@@ -402,14 +408,19 @@ impl Border {
     }
 
     /// The extension whose stored password answers for this request; none for digest extensions.
-    pub(crate) fn surrogate_entry(&self, id: ForwardId) -> Option<crate::entry::EntryId> {
-        let entry = match &self.forward(id)?.kind {
-            Kind::Single(single) => self.bindings.binding(single.binding)?.entry,
-            Kind::Invite { call } => self.calls.call(*call)?.entry,
-            Kind::InDialog { dialog } => self.calls.call(dialog.call)?.entry,
-        };
+    pub(crate) fn surrogate_entry(&self, id: ForwardId) -> Option<EntryId> {
+        let entry = self.entry_of(id)?;
         let certificate = self.entries.entry(entry).config.authentication == Authentication::Certificate;
         certificate.then_some(entry)
+    }
+
+    /// The extension that a request comes from, or is for.
+    pub(crate) fn entry_of(&self, id: ForwardId) -> Option<EntryId> {
+        match &self.forward(id)?.kind {
+            Kind::Single(single) => Some(self.bindings.binding(single.binding)?.entry),
+            Kind::Invite { call } => Some(self.calls.call(*call)?.entry),
+            Kind::InDialog { dialog } => Some(self.calls.call(dialog.call)?.entry),
+        }
     }
 
     fn begin_request(
@@ -621,11 +632,7 @@ impl Border {
 
     /// Answers a forwarded request ourselves, finally.
     pub(crate) fn fail_forward(&mut self, id: ForwardId, status: u16, why: &str) {
-        let Some(forward) = self.forward_mut(id) else { return };
-        if std::mem::replace(&mut forward.answered, true) {
-            return;
-        }
-        let (ask, kind, client) = (forward.ask.clone(), forward.kind.clone(), forward.client);
+        let Some(ask) = self.close_ask(id) else { return };
         if (status >= 500 || matches!(status, 408 | 415 | 488))
             && let Some(entry) =
                 self.call_of(id).and_then(|call| self.calls.call(call)).map(|call| call.entry)
@@ -633,6 +640,19 @@ impl Border {
             self.report_call_failed(entry, &ask, why, "see the PBX's log for the same moment");
         }
         self.refuse(&ask, status);
+        self.after_failure(id);
+    }
+
+    /// The request of a forward that is answered now; none where it was before.
+    pub(crate) fn close_ask(&mut self, id: ForwardId) -> Option<Ask> {
+        let forward = self.forward_mut(id)?;
+        (!std::mem::replace(&mut forward.answered, true)).then(|| forward.ask.clone())
+    }
+
+    /// What follows from an answer of ours.
+    pub(crate) fn after_failure(&mut self, id: ForwardId) {
+        let Some(forward) = self.forward(id) else { return };
+        let (kind, client) = (forward.kind.clone(), forward.client);
         match kind {
             Kind::Invite { call } => self.end_call(call),
             Kind::InDialog { dialog } => self.roll_back_media(dialog.call),

@@ -22,8 +22,10 @@ use crate::response::{ClientUse, Lost, Prepared, Reply};
 impl Border {
     pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {
         let status = reply.status;
+        self.unanswered.ended(id);
         let Some(forward) = self.forward(id) else { return };
-        if status == 100 || (forward.answered && !(200..300).contains(&status)) {
+        let accepts = reply.essentials.cseq.method == Method::Invite && (200..300).contains(&status);
+        if status == 100 || (forward.answered && !accepts) {
             return;
         }
         if matches!(status, 401 | 407)

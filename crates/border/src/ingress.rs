@@ -209,6 +209,9 @@ impl Border {
     }
 
     fn on_message(&mut self, hop: Hop, side: Side, bytes: Bytes) {
+        if side == Side::Inside {
+            self.on_inside_heard(hop.remote);
+        }
         let owned = bytes.clone();
         let parsed = Message::parse(&owned).and_then(|message| Ok((message.essentials()?, message)));
         let (essentials, message) = match parsed {

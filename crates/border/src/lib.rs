@@ -63,6 +63,7 @@ mod strangers;
 mod tests;
 mod timers;
 mod topology;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -105,6 +106,7 @@ pub struct Border {
     pbxs: Vec<pbx::PbxState>,
     held: failover::Held,
     forwards: forward::Forwards,
+    unanswered: unanswered::Unanswered,
     calls: call::CallTable,
     dialogs: dialog_map::DialogMap,
     decoys: decoy::Decoys,
@@ -156,6 +158,7 @@ impl Border {
             spared: BTreeSet::new(),
             bindings: binding::BindingTable::default(),
             forwards: forward::Forwards::default(),
+            unanswered: unanswered::Unanswered::default(),
             calls: call::CallTable::default(),
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
@@ -234,7 +237,7 @@ impl Border {
 
     /// How many entries are in the tables that are empty while no message is under way, by name. For the
     /// simulation, which waits for all of them to drain.
-    pub fn unfinished(&self) -> [(&'static str, usize); 9] {
+    pub fn unfinished(&self) -> [(&'static str, usize); 10] {
         [
             ("transactions", self.transactions.len()),
             ("client uses", self.clients.len()),
@@ -245,6 +248,7 @@ impl Border {
             ("held registrations", self.held.len()),
             ("writes", self.writes.len()),
             ("connections being opened", self.opening.len()),
+            ("unanswered requests", self.unanswered.len()),
         ]
     }
 
@@ -253,6 +257,7 @@ impl Border {
             Timer::Flow(flow) => self.on_flow_timer(flow),
             Timer::Binding(binding) => self.on_binding_timer(binding),
             Timer::HealthCheck(pbx) => self.on_health_check(pbx),
+            Timer::Silence(pbx) => self.on_silence_timer(pbx),
             Timer::Pacing(pbx) => self.pump_registrations(pbx),
             Timer::FirstWord => self.release_held(),
             Timer::Decoy(server) => self.on_decoy_timer(server),

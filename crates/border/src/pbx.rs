@@ -300,7 +300,13 @@ impl Border {
         if let Some(before) = self.pbxs[pbx].check {
             self.on_check_missed(pbx, before, "it does not answer");
         }
-        let Some(hop) = self.hop_to_pbx(pbx) else { return };
+        // What could not be sent says nothing about the PBX.
+        self.pbxs[pbx].check = self.ask_whether_there(pbx);
+    }
+
+    /// Sends OPTIONS to a PBX; when that was, where it could be sent.
+    pub(crate) fn ask_whether_there(&mut self, pbx: usize) -> Option<Instant> {
+        let hop = self.hop_to_pbx(pbx)?;
         let domain = self.config.pbx[pbx].domain.clone();
         let cseq = self.next_cseq();
         let (branch, call_id, tag) = (self.entropy.branch(), self.entropy.word(), self.entropy.word());
@@ -318,9 +324,7 @@ impl Border {
         let bytes = Bytes::from(writer.finish(b""));
         let sent = self.now.mono;
         let using = ClientUse::Options { pbx, sent };
-        let client = self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, using);
-        // What could not be sent says nothing about the PBX.
-        self.pbxs[pbx].check = client.map(|_| sent);
+        self.send_request(Prepared { hop, method: "OPTIONS", branch, bytes }, using).map(|_| sent)
     }
 
     /// Asks the PBX which contacts it has for one extension, in turn. Without any that we registered, it is
@@ -483,7 +487,7 @@ impl Border {
         }
     }
 
-    fn pbx_down(&mut self, pbx: usize, why: &str) {
+    pub(crate) fn pbx_down(&mut self, pbx: usize, why: &str) {
         if std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Down) == PbxHealth::Down {
             return;
         }
@@ -501,6 +505,7 @@ impl Border {
             None => self.answer_waiting_at(pbx),
         }
         self.release_held();
+        self.fail_unanswered(pbx);
     }
 
     /// Nobody is left who could answer them: known phones stay registered, new ones come again.

@@ -282,8 +282,13 @@ impl Border {
     /// No PBX answers now: 503, the same for everybody, whether the name exists or not.
     pub(crate) fn refuse_for_now(&mut self, ask: &Ask) {
         let retry = self.config.pbx.iter().map(|pbx| pbx.health_check.as_secs()).min().unwrap_or(10).max(1);
+        self.refuse_for(ask, retry);
+    }
+
+    /// 503, and after how many seconds to try again.
+    pub(crate) fn refuse_for(&mut self, ask: &Ask, seconds: u64) {
         self.answer(ask, 503, |writer| {
-            writer.header("Retry-After", retry);
+            writer.header("Retry-After", seconds);
         });
     }
 

@@ -63,7 +63,7 @@ pub(crate) enum ClientUse {
     Deregistration(Box<Leaving>),
     /// The question which contacts a PBX has for an extension.
     Query { pbx: usize, entry: EntryId, sent: Instant },
-    /// The health check.
+    /// The health check, or a question beside it.
     Options { pbx: usize, sent: Instant },
     /// The question that is asked in the place of strangers.
     Sample { pbx: usize, sent: Instant, stranger: ServerId },

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Binding(BindingId),
     /// The next OPTIONS and query to a PBX.
     HealthCheck(usize),
+    /// A PBX should have said something since a request went there.
+    Silence(usize),
     /// More registrations may be sent to a PBX.
     Pacing(usize),
     /// PBXs that were not heard since the start are waited for no longer.

@@ -17,6 +17,7 @@ mod restarts;
 mod standby;
 mod strangers;
 mod topology;
+mod unanswered;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
