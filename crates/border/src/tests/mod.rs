@@ -10,6 +10,7 @@ mod inbound;
 mod limits;
 mod methods;
 mod pbx_watch;
+mod places;
 mod refusals;
 mod refused_registrations;
 mod registering;
