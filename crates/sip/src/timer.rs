@@ -217,6 +217,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_may_never_come_is_waited_for_together_and_all_else_to_the_moment() {
+        let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
+        for timer in ALL {
+            let mut table = TimerTable::new();
+            table.start(timer, Transport::Udp, at(7));
+            let due = match timer {
+                Timer::A | Timer::E | Timer::G | Timer::Success => at(507),
+                Timer::Trying => at(207),
+                Timer::I | Timer::K => at(5_020),
+                Timer::B
+                | Timer::D
+                | Timer::F
+                | Timer::H
+                | Timer::J
+                | Timer::L
+                | Timer::M
+                | Timer::Cancel => at(32_020),
+            };
+            assert_eq!(table.poll_timeout(), Some(due), "{timer:?}");
+        }
+    }
+
+    #[test]
     fn table_fires_in_order_and_once() {
         let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
         let mut table = TimerTable::new();
