@@ -176,3 +176,82 @@ fn many_messages_in_one_read_are_all_found() {
     assert_eq!(found.len(), count);
     assert!(found.iter().all(|frame| *frame == Frame::Message(request.clone())));
 }
+
+/// What comes of a stream before its end, in one read and byte by byte.
+fn begun(stream: &[u8]) -> Option<Result<Frame, FrameError>> {
+    let mut whole = Framer::default();
+    whole.push(stream).expect("fits");
+    let found = whole.next();
+    let mut slow = Framer::default();
+    let by_byte = stream.chunks(1).find_map(|byte| {
+        slow.push(byte).expect("fits");
+        slow.next()
+    });
+    assert!(found == by_byte, "the same however it is read");
+    found
+}
+
+#[test]
+fn each_limit_lets_its_last_byte_through() {
+    let too_long = Some(Err(FrameError::TooLong));
+    let field = |length: usize| format!("X: {}", "x".repeat(length - 3));
+    let whole = |length: usize| message(&format!("{}\r\nl: 0\r\n", field(length)), "");
+    assert!(begun(&whole(Limits::FIELD)) == Some(Ok(Frame::Message(whole(Limits::FIELD)))));
+    assert!(begun(&whole(Limits::FIELD + 1)) == too_long, "a whole field");
+    // One after the other is no longer field.
+    let two = message(&format!("{0}\r\n{0}\r\nl: 0\r\n", field(Limits::FIELD)), "");
+    assert!(begun(&two) == Some(Ok(Frame::Message(two))));
+    let folded = format!("{}\r\n {}", field(Limits::FIELD / 2), "y".repeat(Limits::FIELD / 2 - 3));
+    assert_eq!(folded.len(), Limits::FIELD);
+    let folded_whole = |more: &str| message(&format!("{folded}{more}\r\nl: 0\r\n"), "");
+    assert!(begun(&folded_whole("")) == Some(Ok(Frame::Message(folded_whole("")))));
+    assert!(begun(&folded_whole("y")) == too_long, "a field of two lines");
+    let folded_open = |more: &str| format!("OPTIONS sip:a@b SIP/2.0\r\n{folded}{more}").into_bytes();
+    assert_eq!(begun(&folded_open("yy")), None);
+    assert_eq!(begun(&folded_open("yyy")), too_long, "two lines without an end");
+    // Its line end may be on its way.
+    let open = |length: usize| format!("OPTIONS sip:a@b SIP/2.0\r\n{}", field(length)).into_bytes();
+    assert_eq!(begun(&open(Limits::FIELD + 2)), None);
+    assert_eq!(begun(&open(Limits::FIELD + 3)), too_long, "a field without an end");
+    // Short fields, until the header section alone is as long as a message may be.
+    let mut headers = b"OPTIONS sip:a@b SIP/2.0\r\n".to_vec();
+    while headers.len() + 200 < Limits::MESSAGE {
+        headers.extend_from_slice(format!("{}\r\n", field(98)).as_bytes());
+    }
+    let up_to = |length: usize| [&headers[..], field(length - headers.len()).as_bytes()].concat();
+    assert_eq!(begun(&up_to(Limits::MESSAGE)), None);
+    assert_eq!(begun(&up_to(Limits::MESSAGE + 1)), too_long, "header fields without an end");
+    let ended = |length: usize| [&up_to(length - 2)[..], b"\r\n"].concat();
+    assert_eq!(begun(&ended(Limits::MESSAGE)), None);
+    assert_eq!(begun(&ended(Limits::MESSAGE + 1)), too_long, "a line");
+}
+
+#[test]
+fn a_message_that_lacks_a_byte_and_a_read_find_room() {
+    let mut framer = Framer::default();
+    let head = message(&format!("l: {:05}\r\n", 0), "").len();
+    let body = "b".repeat(Limits::MESSAGE - head);
+    let large = message(&format!("l: {}\r\n", body.len()), &body);
+    let (last, begun) = large.split_last().expect("it is not empty");
+    framer.push(begun).expect("fits");
+    assert_eq!(framer.next(), None);
+    let mut read = vec![*last];
+    read.resize(Limits::MESSAGE + 1, b'x');
+    framer.push(&read).expect("a read fits behind it");
+    assert_eq!(framer.next(), Some(Ok(Frame::Message(large))));
+    let mut full = Framer::default();
+    full.push(&vec![b'x'; Limits::MESSAGE * 2]).expect("the last byte fits");
+    assert_eq!(full.push(b"x"), Err(FrameError::TooLong));
+}
+
+#[test]
+fn each_fault_is_told_in_the_same_words_everywhere() {
+    for (fault, words) in [
+        (FrameError::TooLong, "message or field too long"),
+        (FrameError::LineEnd, "line end is not CRLF"),
+        (FrameError::NoContentLength, "no Content-Length"),
+        (FrameError::ContentLength, "malformed or repeated Content-Length"),
+    ] {
+        assert_eq!((fault.as_str(), fault.to_string().as_str()), (words, words));
+    }
+}

@@ -173,7 +173,8 @@ impl Head {
                 Ok(None) => {
                     // The last byte may be the CR of a line end.
                     self.searched = message.len().saturating_sub(1).max(self.line_start);
-                    let is_long = message.len() - self.field_start > Limits::FIELD + 2;
+                    let field = if self.continues(message) { self.field_start } else { self.line_start };
+                    let is_long = message.len() - field > Limits::FIELD + 2;
                     return if is_long || message.len() > Limits::MESSAGE {
                         Err(FrameError::TooLong)
                     } else {
@@ -185,15 +186,19 @@ impl Head {
         Ok(self.length)
     }
 
+    /// Whether the line that is read belongs to the field of those before it.
+    fn continues(&self, message: &[u8]) -> bool {
+        matches!(message.get(self.line_start), Some(b' ' | b'\t'))
+    }
+
     /// A line that ends at `end` is whole.
     fn on_line(&mut self, message: &[u8], end: usize) -> Result<(), FrameError> {
-        let is_continuation = matches!(message.get(self.line_start), Some(b' ' | b'\t'));
-        if !is_continuation && self.line_start > 0 {
+        if !self.continues(message) && self.line_start > 0 {
             let field = message.get(self.field_start..self.line_start - 2).unwrap_or_default();
             self.on_field(field)?;
             self.field_start = self.line_start;
         }
-        if end + 2 > Limits::MESSAGE {
+        if end - self.field_start > Limits::FIELD || end + 2 > Limits::MESSAGE {
             return Err(FrameError::TooLong);
         }
         if end == self.line_start {
@@ -208,9 +213,6 @@ impl Head {
 
     /// A header field with all its lines, or the start line, is whole.
     fn on_field(&mut self, field: &[u8]) -> Result<(), FrameError> {
-        if field.len() > Limits::FIELD {
-            return Err(FrameError::TooLong);
-        }
         let (name, rest) = field.split_at(grammar::run(field, grammar::TOKEN));
         if HeaderName::known(name) != HeaderName::ContentLength.to_number() || self.field_start == 0 {
             return Ok(());
