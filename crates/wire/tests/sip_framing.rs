@@ -80,6 +80,14 @@ fn keepalives_are_told_from_the_line_ends_before_a_message() {
 }
 
 #[test]
+fn a_ping_that_comes_whole_is_a_ping_alone() {
+    let mut framer = Framer::default();
+    framer.push(b"\r\n\r\n\r\n\r\n\r\n").expect("fits");
+    let found: Vec<_> = framer.by_ref().collect();
+    assert_eq!(found, [Ok(Frame::Ping), Ok(Frame::Ping), Ok(Frame::Pong)]);
+}
+
+#[test]
 fn partial_says_whether_a_message_has_begun() {
     let mut framer = Framer::default();
     assert!(!framer.is_partial());
