@@ -5,7 +5,7 @@ mod seeded;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use wire::sdp::{Direction, LINE_MAX, MEDIA_MAX, SdpErrorKind, SessionDescription};
+use wire::sdp::{DESCRIPTION_MAX, Direction, LINE_MAX, MEDIA_MAX, SdpErrorKind, SessionDescription};
 
 use seeded::Seeded;
 
@@ -113,6 +113,14 @@ fn rewrite(text: &str, ports: &[Option<u16>]) -> String {
 
 fn at(text: &str) -> Option<SocketAddr> {
     Some(text.parse().unwrap())
+}
+
+#[test]
+fn limits_are_those_that_are_documented() {
+    assert_eq!((DESCRIPTION_MAX, LINE_MAX, MEDIA_MAX), (65_536, 4_096, 16));
+    let words = [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive]
+        .map(Direction::as_str);
+    assert_eq!(words, ["sendrecv", "sendonly", "recvonly", "inactive"]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The scanner at its edges: limits, line ends, doubled headers, and what the writer makes of hostile values.
 #![expect(clippy::expect_used, reason = "a test ends where its own ground gives way")]
 
-use wire::sip::{HeaderName, Limits, Message, Method, ParseErrorKind, StartLine, Writer, unfold};
+use wire::sip::{
+    HeaderName, Limits, Message, Method, NameAddr, Params, ParseError, ParseErrorKind, StartLine, Uri, Via,
+    Writer, unfold,
+};
 
 const SOUND: &str = "Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: i\r\nCSeq: 1 OPTIONS\r\n";
 
@@ -226,6 +229,35 @@ fn faults_name_the_place_and_the_header() {
     assert_eq!(fault.to_string(), format!("To: malformed parameters at byte {}", fault.offset));
     let fault = Message::parse(b"OPTIONS sip:a@b SIP/2.0\r\nX: y\nZ\r\n\r\n").expect_err("a bare line feed");
     assert_eq!(fault.to_string(), "line feed without carriage return at byte 29");
+}
+
+#[test]
+fn a_fault_is_told_with_the_place_where_it_begins() {
+    use ParseErrorKind as K;
+    let via: fn(&str) -> Option<ParseError> = |text| Via::parse(text).err();
+    let address: fn(&str) -> Option<ParseError> = |text| NameAddr::parse(text).err();
+    let uri: fn(&str) -> Option<ParseError> = |text| Uri::parse(text).err();
+    let params: fn(&str) -> Option<ParseError> = |text| Params::parse(text).err();
+    for (parse, text, kind, at) in [
+        (via, "nonsense", K::Via, "nonsense"),
+        (via, "SIP/2.0/UDP ;x", K::Host, ";x"),
+        (via, "SIP/2.0/UDP host:99999;x", K::Port, ":99999;x"),
+        (via, "SIP/2.0/UDP host;x=@", K::Params, ";x=@"),
+        (via, "SIP/2.0/UDP host:1;a;b=c;x=@", K::Params, ";x=@"),
+        (params, ";a;b=c x", K::Params, " x"),
+        (params, ";a; b = \"c", K::Quotes, "; b = \"c"),
+        (address, " \"x <sip:a@b>", K::Quotes, "\"x <sip:a@b>"),
+        (address, " Desk <a@b>", K::NameAddr, "a@b>"),
+        (address, " Desk <sip:a@b", K::NameAddr, "sip:a@b"),
+        (address, " Desk <sip:a@b> x", K::Params, " x"),
+        (address, "\"Desk\" <sip:a@b>;t=1;x=@", K::Params, ";x=@"),
+        (uri, "sip:a@", K::Host, ""),
+        (uri, "sip:a:b@[::1", K::Host, "[::1"),
+        (uri, "sip:a@host:x", K::Port, ":x"),
+    ] {
+        let fault = parse(text).expect(text);
+        assert_eq!((fault.kind, text.get(fault.offset..)), (kind, Some(at)), "{text}");
+    }
 }
 
 #[test]
