@@ -208,3 +208,27 @@ fn while_the_pbx_is_down_a_known_phone_hears_200_and_a_new_one_503() {
     bench.phone_says(new, &register("1002", 1));
     assert_eq!(status_of(&mut bench, new), Some(503), "nobody knows it");
 }
+
+#[test]
+fn what_the_pbx_says_in_a_call_reaches_the_phone_where_it_registered_last() {
+    let mut bench = Bench::with_pbx_up(config());
+    let old = bench.registered(100);
+    bench.phone_says(old, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.phone_says(old, &request("ACK", 1, Some("desk"), "", ""));
+    let new = bench.connect(101, Some(DEVICE));
+    bench.phone_says(new, &register("1001", 2));
+    assert_eq!(status_of(&mut bench, new), Some(200));
+    let contact = invite.header(HeaderName::Contact);
+    let (uri, _) = contact.trim_start_matches('<').split_once('>').unwrap();
+    bench.pbx_says(&format!(
+        "BYE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.1.1;branch=z9hG4bKbye\r\nMax-Forwards: 70\r\nFrom: {};tag=desk\r\n\
+         To: {}\r\nCall-ID: {}\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+        invite.header(HeaderName::To),
+        invite.header(HeaderName::From),
+        invite.header(HeaderName::CallId),
+    ));
+    let bye = bench.take("BYE");
+    assert_eq!((bye.flow, bye.to), (new, phone_address(new)));
+}
