@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use border::config::Authentication;
 use divan::{Bencher, black_box};
+use portcullis_benches::bare_border::PBX_WORDS;
 use portcullis_benches::bare_border::{BareBorder, LONG, Phone};
-use portcullis_benches::templates::pbx_answers;
 
 /// Phones that are registered meanwhile, so that the tables are not empty.
 const PHONES: u32 = 1_000;
@@ -119,10 +119,10 @@ fn templates_alone(bencher: Bencher<'_, '_>) {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     bencher.bench_local(|| {
         let invite = text(speaker.invite(1));
-        let answers = pbx_answers(black_box(&invite));
+        let answers = PBX_WORDS.answers(black_box(&invite));
         let ok = text(answers.into_iter().next_back().unwrap_or_default());
         for (method, cseq) in [("ACK", 1), ("BYE", 2)] {
-            black_box(pbx_answers(&text(speaker.in_dialog(method, cseq, 1, &ok))));
+            black_box(PBX_WORDS.answers(&text(speaker.in_dialog(method, cseq, 1, &ok))));
         }
     });
 }

@@ -15,11 +15,17 @@ use media::{Order, RelayEvent};
 use wire::clock::{Instant, Now, WallTime};
 use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
 
-use crate::templates::{DOMAIN, Speaker, pbx_answers};
+use crate::templates::{DOMAIN, PbxWords, Speaker};
 
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 const PBX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), 5060);
+/// What the PBX says; its parties hear where it is.
+pub const PBX_WORDS: PbxWords = PbxWords {
+    address: PBX,
+    media: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), 16_384),
+    challenges: true,
+};
 
 /// The flow of datagrams that come from outside.
 pub const OUTSIDE_UDP: FlowId = FlowId(1);
@@ -209,7 +215,7 @@ impl BareBorder {
             return;
         }
         self.pbx_requests += 1;
-        for answer in pbx_answers(&text) {
+        for answer in PBX_WORDS.answers(&text) {
             let input = Input::Bytes { flow: INSIDE_UDP, from: PBX, bytes: &answer };
             self.border.handle_input(input, self.now);
         }

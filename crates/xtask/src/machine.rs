@@ -80,14 +80,14 @@ fn missing_packages() -> Vec<&'static str> {
     PEERS.iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, package)| *package).collect()
 }
 
-fn find_program(name: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
     let mut directories = std::env::var_os("PATH").unwrap_or_default();
     directories.push(":");
     directories.push(SBIN);
     std::env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 

@@ -7,6 +7,7 @@
 //!   `--seed S` chooses otherwise what is done meanwhile.
 //! - `cargo xtask mutants [AREA…]` plants bugs and looks whether the tests and the simulation notice them;
 //!   `CONTRIBUTING.md` tells how to read what it finds.
+//! - `cargo xtask bench [ROW…] [--quick]` measures the product beside its peers; `--help` tells its arguments.
 //!
 //! `.ci/run` runs format, lints and dependencies before `test`.
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
 mod machine;
 mod mutants;
 mod stage;
@@ -29,7 +31,8 @@ const USAGE: &str = "\
 usage: cargo xtask test [tidy] [unit] [simulation] [e2e]     all stages, or those that are named
        cargo xtask sim …                                     seeds of the simulation; sim --help tells more
        cargo xtask faults [--rounds N] [--seed S]            the fault lab alone, and what it measured
-       cargo xtask mutants [AREA…]                           plants bugs, and looks whether they are noticed";
+       cargo xtask mutants [AREA…]                           plants bugs, and looks whether they are noticed
+       cargo xtask bench [ROW…] [--quick]                    the product under load, beside its peers";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +58,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["sim", arguments @ ..] => sim(arguments),
         ["faults", options @ ..] => faults(options),
         ["mutants", options @ ..] => mutants::run(options),
+        ["bench", options @ ..] => bench::run(options),
         _ => bail!("{USAGE}"),
     }
 }

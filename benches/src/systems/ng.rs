@@ -10,7 +10,7 @@ const ATTEMPTS: u32 = 50;
 
 /// A client of one rtpengine.
 #[derive(Debug)]
-pub(crate) struct Ng {
+pub(super) struct Ng {
     socket: UdpSocket,
     server: SocketAddr,
     cookie: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Ng {
 
 impl Ng {
     /// Chooses a port for the server that is free now.
-    pub(crate) fn new(face: IpAddr) -> io::Result<Self> {
+    pub(super) fn new(face: IpAddr) -> io::Result<Self> {
         let server = UdpSocket::bind((face, 0))?.local_addr()?;
         let socket = UdpSocket::bind((face, 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -26,17 +26,17 @@ impl Ng {
     }
 
     /// Where the server must listen.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.server
     }
 
     /// Asks until it is up.
-    pub(crate) fn wait_until_it_answers(&mut self) -> io::Result<()> {
+    pub(super) fn wait_until_it_answers(&mut self) -> io::Result<()> {
         self.ask(&[("command", "ping")], "pong").map(drop)
     }
 
     /// Opens a session between a phone and a PBX; gives the ports where it expects each of them.
-    pub(crate) fn open(
+    pub(super) fn open(
         &mut self,
         session: usize,
         [phone, pbx]: [SocketAddr; 2],

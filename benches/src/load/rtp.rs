@@ -7,9 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use portcullis::clock::Clock;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
-use wire::clock::Instant;
+
+use crate::measure::latency::Latencies;
+use crate::measure::time::Nanos;
 
 /// Of one stream, from packet to packet.
 const APART: Duration = Duration::from_millis(20);
@@ -19,12 +20,12 @@ const NAP: Duration = Duration::from_micros(100);
 const BUFFER: usize = 32 << 20;
 const HEADER: usize = 12;
 const PACKET: usize = HEADER + 160;
-/// Where the phones are, and the PBX.
-const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 83, 1, 1), Ipv4Addr::new(127, 83, 2, 1)];
+/// Where the first phone is, and the PBX.
+const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 85, 0, 1), super::pbx::PBX];
 
 /// What became of the packets.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// Sent by both ends.
     pub sent: u64,
     /// Arrived at the other end as they were sent.
@@ -32,36 +33,33 @@ pub(crate) struct Outcome {
     /// Arrived, but not as they were sent, or at the wrong end.
     pub damaged: u64,
     /// From sending to looking, of those that arrived.
-    pub delays_us: Vec<u32>,
+    pub delays: Latencies,
 }
 
 /// Two ends and the streams between them.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub struct Streams {
     ends: [UdpSocket; 2],
     /// By stream: even ones leave the phones, odd ones the PBX.
     targets: Vec<SocketAddr>,
-    clock: Clock,
     /// Packets that are due are counted from here.
-    started: Instant,
+    started: Nanos,
     next: u64,
     outcome: Outcome,
     /// Packets sent before this instant are not counted.
-    counted_from: Instant,
+    counted_from: Nanos,
 }
 
-impl Load {
+impl Streams {
     /// Two ends without streams.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // without it naps are a little longer, no more
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000)).unwrap_or_default();
-        let clock = Clock::start();
         let ends = [end(ENDS[0])?, end(ENDS[1])?];
-        let now = clock.mono();
+        let now = Nanos::now();
         Ok(Self {
             ends,
             targets: Vec::new(),
-            clock,
             started: now,
             next: 0,
             outcome: Outcome::default(),
@@ -70,31 +68,37 @@ impl Load {
     }
 
     /// The addresses of both ends.
-    pub(crate) fn ends(&self) -> io::Result<[SocketAddr; 2]> {
+    pub fn ends(&self) -> io::Result<[SocketAddr; 2]> {
         Ok([self.ends[0].local_addr()?, self.ends[1].local_addr()?])
     }
 
     /// Takes the sessions up: from now on packets are due.
-    pub(crate) fn call(&mut self, sessions: &[[SocketAddr; 2]]) {
+    pub fn call(&mut self, sessions: &[[SocketAddr; 2]]) {
         self.targets = sessions.iter().flatten().copied().collect();
-        self.started = self.clock.mono();
+        self.started = Nanos::now();
+        self.next = 0;
     }
 
     /// Forgets what was counted so far.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.outcome = Outcome::default();
-        self.counted_from = self.clock.mono();
+        self.counted_from = Nanos::now();
     }
 
     /// What was counted.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> Outcome {
         self.outcome.clone()
     }
 
+    /// Takes other sessions up.
+    pub fn hang_up(&mut self) {
+        self.targets.clear();
+    }
+
     /// Sends what is due and takes in what arrives, for so long.
-    pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
-        let until = self.clock.mono() + time;
-        while self.clock.mono() < until {
+    pub fn run(&mut self, time: Duration) -> io::Result<()> {
+        let until = Nanos::now() + Nanos::from(time);
+        while Nanos::now() < until {
             self.send_due()?;
             self.receive();
             std::thread::sleep(NAP);
@@ -102,10 +106,10 @@ impl Load {
         Ok(())
     }
 
-    /// Takes in what still arrives.
-    pub(crate) fn listen(&mut self, time: Duration) -> io::Result<()> {
-        let until = self.clock.mono() + time;
-        while self.clock.mono() < until {
+    /// Takes in what still arrives, until nothing is missing; at most for so long.
+    pub fn listen(&mut self, at_most: Duration) -> io::Result<()> {
+        let until = Nanos::now() + Nanos::from(at_most);
+        while Nanos::now() < until && self.outcome.received + self.outcome.damaged < self.outcome.sent {
             self.receive();
             std::thread::sleep(NAP);
         }
@@ -115,12 +119,15 @@ impl Load {
     /// All streams together are one row of packets, evenly apart.
     fn send_due(&mut self) -> io::Result<()> {
         let streams = self.targets.len() as u64;
-        let now = self.clock.mono();
+        if streams == 0 {
+            return Ok(());
+        }
+        let now = Nanos::now();
         let elapsed = now.since(self.started).as_nanos() as u64;
         let due = elapsed * streams / APART.as_nanos() as u64;
         while self.next < due {
             let (stream, number) = ((self.next % streams) as u32, (self.next / streams) as u32);
-            let sent = self.clock.mono();
+            let sent = Nanos::now();
             self.ends[stream as usize % 2]
                 .send_to(&packet(stream, number, sent), self.targets[stream as usize])?;
             self.next += 1;
@@ -133,13 +140,12 @@ impl Load {
         let mut buffer = [0; 2 * PACKET];
         for end in 0..self.ends.len() {
             while let Ok(length) = self.ends[end].recv(&mut buffer) {
-                let now = self.clock.mono();
+                let now = Nanos::now();
                 match arrived(&buffer[..length], end) {
                     Some(sent) if sent < self.counted_from => {}
                     Some(sent) => {
                         self.outcome.received += 1;
-                        let delay = now.since(sent).as_micros();
-                        self.outcome.delays_us.push(u32::try_from(delay).unwrap_or(u32::MAX));
+                        self.outcome.delays.add(now.since(sent));
                     }
                     None => self.outcome.damaged += 1,
                 }
@@ -157,22 +163,22 @@ fn end(ip: Ipv4Addr) -> io::Result<UdpSocket> {
 }
 
 /// RTP (RFC 3550 §5.1), PCMU; the SSRC is the stream, the payload the time and a pattern.
-fn packet(stream: u32, number: u32, sent: Instant) -> [u8; PACKET] {
+fn packet(stream: u32, number: u32, sent: Nanos) -> [u8; PACKET] {
     let mut packet = [pattern(stream, number); PACKET];
     packet[..2].copy_from_slice(&[0x80, 0]);
     packet[2..4].copy_from_slice(&(number as u16).to_be_bytes());
     packet[4..8].copy_from_slice(&number.wrapping_mul(160).to_be_bytes());
     packet[8..HEADER].copy_from_slice(&stream.to_be_bytes());
-    packet[HEADER..HEADER + 8].copy_from_slice(&sent.as_nanos().to_be_bytes());
+    packet[HEADER..HEADER + 8].copy_from_slice(&sent.as_u64().to_be_bytes());
     packet
 }
 
 /// When a packet that arrived whole at the right end was sent.
-fn arrived(bytes: &[u8], end: usize) -> Option<Instant> {
+fn arrived(bytes: &[u8], end: usize) -> Option<Nanos> {
     let packet: &[u8; PACKET] = bytes.try_into().ok()?;
     let word = |at: usize| u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
     let (stream, number) = (word(8), word(4) / 160);
-    let sent = Instant::from_nanos(u64::from(word(HEADER)) << 32 | u64::from(word(HEADER + 4)));
+    let sent = Nanos::from_u64(u64::from(word(HEADER)) << 32 | u64::from(word(HEADER + 4)));
     let whole = packet[HEADER + 8..].iter().all(|byte| *byte == pattern(stream, number));
     (whole && stream as usize % 2 != end).then_some(sent)
 }
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn packets_are_known_again() {
-        let sent = Instant::from_nanos(0x0102_0304_0506_0708);
+        let sent = Nanos::from_u64(0x0102_0304_0506_0708);
         let packet = packet(6, 70_000, sent);
         assert_eq!(arrived(&packet, 1), Some(sent));
         assert_eq!(arrived(&packet, 0), None, "a phone's own packet must not come back to it");
