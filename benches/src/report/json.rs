@@ -43,11 +43,12 @@ pub fn of(record: &Record) -> Value {
     })
 }
 
-/// The processor and how many of it there are.
+/// The processor, how many of it there are, and the time of day.
 pub fn machine() -> Value {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    json!({ "cpu": model.trim_start_matches([' ', '\t', ':']), "cpus": cpus, "kernel": kernel.trim() })
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    json!({ "unix_time": time, "cpu": model.trim_start_matches([' ', '\t', ':']), "cpus": cpus, "kernel": kernel.trim() })
 }

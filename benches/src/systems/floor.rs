@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Ground, INSIDE, OUTSIDE, Running, System, free_port};
+use super::{Ground, Group, INSIDE, OUTSIDE, Running, System, free_port, program};
 use crate::load::attack::{SOURCES, source_address};
 use crate::load::pki::{DEVICE_CA, SERVER};
 use crate::load::poller::Poller;
@@ -82,7 +82,7 @@ pub(super) fn start(system: System, ground: &Ground<'_>) -> io::Result<Running> 
         System::FloorTls => "tls",
         _ => "sink",
     };
-    let mut running = Running::spawn(&mut command(kind, ground), ground)?;
+    let mut running = Running::of(Group::spawn(command(kind, ground))?, ground);
     running.wait_until_it_says_ready()?;
     Ok(running)
 }
@@ -96,14 +96,14 @@ pub(super) fn start_relay(
     let mut command = command("relay", ground);
     command.args(["--sessions", &sessions.to_string(), "--phones", &phones.to_string()]);
     command.args(["--pbx", &pbx.to_string()]);
-    let mut running = Running::spawn(&mut command, ground)?;
+    let mut running = Running::of(Group::spawn(command)?, ground);
     running.wait_until_it_says_ready()?;
     let open = (0..sessions).map(|session| faces(session).map(|(ip, port)| SocketAddr::new(ip, port)));
     Ok((running, open.collect()))
 }
 
 fn command(kind: &str, ground: &Ground<'_>) -> Command {
-    let mut command = Command::new(&ground.programs.load);
+    let mut command = program(&ground.programs.load);
     command.args(["floor", kind, "--directory"]).arg(ground.directory).stdout(Stdio::piped());
     if kind != "relay" {
         command.args(["--pbx", &ground.pbx.address().to_string()]);

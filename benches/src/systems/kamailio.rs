@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{
-    Ground, INSIDE, OUTSIDE, Running, System, Transport, Wanted, find_program, free_port, log, own_directory,
-    rtpengine,
+    Ground, Group, INSIDE, OUTSIDE, Running, System, Transport, Wanted, find_program, free_port, log,
+    own_directory, rtpengine,
 };
 use crate::load::pki::{DEVICE_CA, SERVER};
 
@@ -50,12 +50,13 @@ pub(super) fn start(system: System, wanted: &Wanted, ground: &Ground<'_>) -> io:
     fs::write(directory.join("kamailio.cfg"), text)?;
     fs::write(directory.join("dispatcher.list"), format!("1 sip:{}\n", ground.pbx.address()))?;
     fs::write(directory.join("tls.cfg"), tls_configuration(ground))?;
-    let mut command = Command::new(program);
+    let mut command = super::program(&program);
     command.args(["-x", "fm", "-X", "fm", "-DD", "-E", "-m", "512", "-M", "16", "-f"]);
     command.arg(directory.join("kamailio.cfg")).arg("-w").arg(&directory).arg("-Y").arg(&directory);
     command.arg("-P").arg(directory.join("pid"));
-    let mut running = Running::spawn(command.stdout(Stdio::null()).stderr(log(&directory)?), ground)?;
-    running.helper = helper.map(|(child, _)| child);
+    command.stdout(Stdio::null()).stderr(log(&directory)?);
+    let mut running = Running::of(Group::spawn(command)?, ground);
+    running.helper = helper.map(|(group, _)| group);
     (running.udp, running.tls, running.control) = (udp, tls, Some(control));
     running.wait_until_it_answers(wanted.transport).map_err(|fault| {
         let log = fs::read_to_string(directory.join("log")).unwrap_or_default();

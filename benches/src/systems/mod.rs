@@ -172,8 +172,8 @@ pub struct Ground<'a> {
 /// A system that runs; it ends with this value.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    helper: Option<Child>,
+    main: Group,
+    helper: Option<Group>,
     /// Where it takes datagrams.
     pub udp: SocketAddr,
     /// Where it takes TLS.
@@ -214,21 +214,15 @@ impl Running {
         started
     }
 
-    fn spawn(command: &mut Command, ground: &Ground<'_>) -> io::Result<Self> {
-        let name = format!("could not start {}", command.get_program().to_string_lossy());
-        let child = command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|fault| io::Error::other(format!("{name}: {fault}")))?;
+    fn of(main: Group, ground: &Ground<'_>) -> Self {
         let nowhere = SocketAddr::new(OUTSIDE, 0);
         let product = ground.programs.portcullis.clone();
-        Ok(Self { child, helper: None, udp: nowhere, tls: nowhere, control: None, product })
+        Self { main, helper: None, udp: nowhere, tls: nowhere, control: None, product }
     }
 
     /// Reads `ready: udp ADDRESS, tls ADDRESS …` from its standard output.
     fn wait_until_it_says_ready(&mut self) -> io::Result<()> {
-        let lines = self.child.stdout.take().map(|out| BufReader::new(out).lines());
+        let lines = self.main.0.stdout.take().map(|out| BufReader::new(out).lines());
         let ready = lines.into_iter().flatten().map_while(Result::ok).find(|line| line.starts_with("ready:"));
         let ready = ready.ok_or_else(|| io::Error::other("it ended before it was ready"))?;
         let address = |word: &str| {
@@ -248,7 +242,7 @@ impl Running {
         let until = Nanos::now() + START_MAX;
         let mut number = 0;
         while Nanos::now() < until {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.main.0.try_wait()? {
                 return Err(io::Error::other(format!("it ended before it was ready: {status}")));
             }
             number += 1;
@@ -265,9 +259,9 @@ impl Running {
 
     /// All its processes.
     pub fn processes(&self) -> io::Result<Vec<u32>> {
-        let mut processes = group_members(self.child.id())?;
+        let mut processes = group_members(self.main.0.id())?;
         if let Some(helper) = &self.helper {
-            processes.extend(group_members(helper.id())?);
+            processes.extend(group_members(helper.0.id())?);
         }
         Ok(processes)
     }
@@ -306,29 +300,47 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+/// A program with all that it starts; they end with this value.
+#[derive(Debug)]
+struct Group(Child);
+
+impl Group {
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        let words = format!("{command:?}");
+        let child = command.process_group(0).stdin(Stdio::null()).spawn();
+        child.map(Self).map_err(|fault| io::Error::other(format!("could not start {words}: {fault}")))
+    }
+
+    fn is_gone(&mut self) -> bool {
+        let ended = self.0.try_wait().is_ok_and(|status| status.is_some());
+        ended && group_members(self.0.id()).is_ok_and(|left| left.is_empty())
+    }
+}
+
+impl Drop for Group {
+    /// Asked first, then by force.
     fn drop(&mut self) {
-        for child in std::iter::once(&mut self.child).chain(&mut self.helper) {
-            end(child);
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        for signal in [Signal::TERM, Signal::KILL] {
+            // a group that is gone needs no signal
+            group.map(|group| kill_process_group(group, signal)).map(Result::ok).unwrap_or_default();
+            let until = Nanos::now() + END_MAX;
+            while Nanos::now() < until {
+                if self.is_gone() {
+                    return;
+                }
+                std::thread::sleep(LOOK);
+            }
         }
     }
 }
 
-/// Ends a program with all that it started: asked first, then by force.
-fn end(child: &mut Child) {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    for signal in [Signal::TERM, Signal::KILL] {
-        // a group that is gone needs no signal
-        group.map(|group| kill_process_group(group, signal)).map(Result::ok).unwrap_or_default();
-        let until = Nanos::now() + END_MAX;
-        while Nanos::now() < until {
-            let ended = child.try_wait().is_ok_and(|status| status.is_some());
-            if ended && group_members(child.id()).is_ok_and(|left| left.is_empty()) {
-                return;
-            }
-            std::thread::sleep(LOOK);
-        }
-    }
+/// A program that is told to end where ours ends without its doing, so that nothing is left running.
+fn program(path: &Path) -> Command {
+    let Some(setpriv) = find_program("setpriv") else { return Command::new(path) };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "TERM", "--"]).arg(path);
+    command
 }
 
 fn options(to: SocketAddr, socket: &UdpSocket, number: u32) -> io::Result<String> {

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{
-    Ground, INSIDE, OUTSIDE, Running, Transport, Wanted, extension, hardware_id, log, own_directory,
+    Ground, Group, INSIDE, OUTSIDE, Running, Transport, Wanted, extension, hardware_id, log, own_directory,
+    program,
 };
 use crate::load::pki::{DEVICE_CA, SERVER};
 use crate::templates::DOMAIN;
@@ -19,9 +20,10 @@ pub(super) fn start(wanted: &Wanted, ground: &Ground<'_>) -> io::Result<Running>
     let directory = own_directory(ground, "portcullis")?;
     let text = configuration(wanted, ground).map_err(io::Error::other)?;
     fs::write(directory.join(CONFIGURATION), text)?;
-    let mut command = Command::new(&ground.programs.portcullis);
+    let mut command = program(&ground.programs.portcullis);
     command.args(["run", "-c", CONFIGURATION]).current_dir(&directory);
-    let mut running = Running::spawn(command.stdout(Stdio::piped()).stderr(log(&directory)?), ground)?;
+    command.stdout(Stdio::piped()).stderr(log(&directory)?);
+    let mut running = Running::of(Group::spawn(command)?, ground);
     running.wait_until_it_says_ready().map_err(|fault| {
         let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
         io::Error::other(format!("{fault}; {}", log.trim()))
