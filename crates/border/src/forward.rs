@@ -21,6 +21,7 @@ use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::inspection::uri_fault;
 use crate::media_plan::{Hiding, Paused, Plan};
+use crate::outgoing::Prepared;
 use crate::response::{ClientUse, Reply};
 use crate::topology::Topology;
 
@@ -579,7 +580,7 @@ impl Border {
         let branch = self.entropy.branch();
         let writer = self.begin_request(&head, to, Method::Bye, &branch, None);
         let bytes = Bytes::from(writer.finish(b""));
-        let prepared = crate::response::Prepared { hop: head.hop, method: "BYE", branch, bytes };
+        let prepared = Prepared { hop: head.hop, method: "BYE", branch, bytes };
         self.send_request(prepared, ClientUse::Ending);
     }
 

@@ -16,8 +16,9 @@ use crate::entry::EntryId;
 use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
 use crate::media_plan::{Hiding, Paused, Plan};
+use crate::outgoing::Prepared;
 use crate::report::About;
-use crate::response::{ClientUse, Lost, Prepared, Reply};
+use crate::response::{ClientUse, Lost, Reply};
 
 impl Border {
     pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {

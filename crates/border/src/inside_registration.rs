@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sip::Hop;
 use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{HeaderName, Message, NameAddr, Uri, Writer, split_list};
@@ -16,11 +15,12 @@ use crate::binding::{Binding, BindingId, Inside};
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
+use crate::outgoing::Prepared;
 use crate::pbx::PbxState;
 use crate::record::Then;
 use crate::refusal::{Refusal, Words};
 use crate::report::About;
-use crate::response::{ClientUse, Prepared};
+use crate::response::ClientUse;
 
 /// How long we wait before we ask a PBX again that refused a registration it had accepted before.
 pub(crate) const REFUSED_RETRY: Duration = Duration::from_secs(60);
@@ -326,17 +326,6 @@ impl Border {
         let challenged = self.take_challenge(leaving.pbx, leaving.entry, &mut leaving.auth, message);
         if matches!(challenged, Challenged::Retry) {
             self.send_leaving(leaving);
-        }
-    }
-
-    /// Our hop's Contact on a side, with `user` in it.
-    pub(crate) fn contact(&self, side: Side, hop: &Hop, user: &str) -> String {
-        let authority = self.authority(side, hop.transport);
-        match hop.transport {
-            wire::net::Transport::Udp => format!("<sip:{user}@{authority}>"),
-            stream @ (wire::net::Transport::Tcp | wire::net::Transport::Tls) => {
-                format!("<sip:{user}@{authority};transport={stream}>")
-            }
         }
     }
 }

@@ -48,6 +48,7 @@ mod keys;
 mod made_up;
 mod media_plan;
 mod node;
+mod outgoing;
 mod pass_through;
 mod pbx;
 mod record;

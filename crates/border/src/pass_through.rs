@@ -23,10 +23,11 @@ use crate::entry::EntryId;
 use crate::event::Code;
 use crate::inside_registration::listed_contacts;
 use crate::keys::OpenedOpaque;
+use crate::outgoing::Prepared;
 use crate::record::Then;
 use crate::registrar::{OWNER, Phone, Wish, WishedContact};
 use crate::report::About;
-use crate::response::{ClientUse, Prepared};
+use crate::response::ClientUse;
 use crate::timers::Timer;
 
 /// A phone's REGISTER on its way to the PBX.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use guard::CallLimit;
 use sip::Hop;
 use wire::clock::Instant;
-use wire::net::{FlowId, Side, Transport};
+use wire::net::{FlowId, Side};
 use wire::sip::{Essentials, HeaderName, Message, Uri, Writer};
 
 use crate::Border;
@@ -22,8 +22,9 @@ use crate::entry::EntryId;
 use crate::event::Code;
 use crate::inside_registration::{Registration, listed_contacts};
 use crate::interface::{Output, ResolvedName, Target};
+use crate::outgoing::Prepared;
 use crate::report::About;
-use crate::response::{ClientUse, Prepared};
+use crate::response::ClientUse;
 use crate::timers::Timer;
 
 /// Answer times that are remembered, for the delay of decoys.
@@ -44,7 +45,7 @@ fn ask_again_after(lost_before: u32) -> Duration {
 pub(crate) struct PbxState {
     pub(crate) targets: Vec<Target>,
     /// Our connection to it, where it is reached by TCP.
-    connection: Option<(FlowId, SocketAddr)>,
+    pub(crate) connection: Option<(FlowId, SocketAddr)>,
     health: PbxHealth,
     /// When the last health check was sent, while it is neither answered nor counted as missed.
     check: Option<Instant>,
@@ -201,55 +202,6 @@ impl Border {
 
     pub(crate) fn is_trusted(&self, ip: IpAddr) -> bool {
         self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
-    }
-
-    /// How a PBX is reached now. By TCP one connection is kept, opened when it is first needed: bytes sent
-    /// before it is open wait in its writer.
-    pub(crate) fn hop_to_pbx(&mut self, pbx: usize) -> Option<Hop> {
-        let target = *self.pbxs.get(pbx)?.targets.first()?;
-        self.hop_inside(target, Some(pbx))
-    }
-
-    /// A hop to any inside target.
-    pub(crate) fn hop_inside(&mut self, target: Target, pbx: Option<usize>) -> Option<Hop> {
-        if target.transport == Transport::Udp {
-            let flow = self.flows.listener(Side::Inside, Transport::Udp)?.flow;
-            return Some(Hop { flow, remote: target.address, transport: Transport::Udp });
-        }
-        let kept = pbx.and_then(|pbx| self.pbxs.get(pbx)?.connection);
-        let kept = kept.filter(|(flow, to)| {
-            *to == target.address && (self.opening.contains_key(flow) || self.flows.flow(*flow).is_some())
-        });
-        let known = kept.map(|(flow, _)| flow).or_else(|| self.inside_connection(target.address));
-        let flow = match known {
-            Some(flow) => flow,
-            None => {
-                let flow = FlowId(self.next_flow);
-                self.next_flow += 1;
-                self.outputs.push_back(Output::OpenFlow {
-                    flow,
-                    transport: Transport::Tcp,
-                    to: target.address,
-                });
-                self.opening.insert(flow, target.address);
-                flow
-            }
-        };
-        if let Some(pbx) = pbx {
-            self.pbxs[pbx].connection = Some((flow, target.address));
-        }
-        Some(Hop { flow, remote: target.address, transport: Transport::Tcp })
-    }
-
-    pub(crate) fn inside_connection(&self, to: SocketAddr) -> Option<FlowId> {
-        let opening = self.opening.iter().find(|(_, address)| **address == to).map(|(flow, _)| *flow);
-        let open = || {
-            self.flows
-                .iter()
-                .find(|(_, flow)| flow.side == Side::Inside && flow.tuple.remote == to)
-                .map(|(flow, _)| flow)
-        };
-        opening.or_else(open)
     }
 
     pub(crate) fn on_inside_flow_opened(&mut self, flow: FlowId) {
@@ -519,22 +471,6 @@ impl Border {
         for id in waiting {
             self.answer_waiting(id);
         }
-    }
-
-    /// `host:port` of ours on a side, as others are told.
-    pub(crate) fn authority(&self, side: Side, transport: Transport) -> &str {
-        self.authorities.of(side, transport)
-    }
-
-    /// The Via of a request of ours (RFC 3261 §8.1.1.7, RFC 3581).
-    pub(crate) fn via(&self, writer: &mut Writer, side: Side, hop: &Hop, branch: &str) {
-        writer.header("Via", self.via_value(side, hop, branch));
-    }
-
-    pub(crate) fn via_value(&self, side: Side, hop: &Hop, branch: &str) -> String {
-        let authority = self.authority(side, hop.transport);
-        let rport = if hop.transport == Transport::Udp { ";rport" } else { "" };
-        format!("SIP/2.0/{} {authority};branch={branch}{rport}", hop.transport.via_name())
     }
 
     /// Keeps what the challenges of a PBX look like and how long they take.

@@ -1,29 +1,18 @@
 //! Responses to our own requests, and what becomes of requests that get none.
 
 use bytes::Bytes;
-use sip::{ClientId, Hop, ServerId, TransactionEvent};
+use sip::{ClientId, ServerId, TransactionEvent};
 use wire::clock::Instant;
-use wire::net::Side;
-use wire::sip::{Essentials, Message, Method};
+use wire::sip::{Essentials, Message};
 
 use crate::Border;
 use crate::binding::BindingId;
-use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::failover::Returning;
 use crate::forward::ForwardId;
 use crate::inside_registration::Leaving;
-use crate::interface::Output;
 use crate::pass_through::PassedRegister;
 use crate::timers::Timer;
-
-/// A request of ours, ready to be sent.
-pub(crate) struct Prepared {
-    pub(crate) hop: Hop,
-    pub(crate) method: &'static str,
-    pub(crate) branch: String,
-    pub(crate) bytes: Bytes,
-}
 
 /// A response to a request of ours.
 #[derive(Clone, Copy)]
@@ -76,14 +65,6 @@ pub(crate) enum ClientUse {
 }
 
 impl Border {
-    /// Sends a request and remembers what for; none where no transaction is free.
-    pub(crate) fn send_request(&mut self, prepared: Prepared, using: ClientUse) -> Option<ClientId> {
-        let Prepared { hop, method, branch, bytes } = prepared;
-        let client = self.transactions.request(hop, Method::parse(method), &branch, bytes, self.now.mono)?;
-        self.clients.insert(client, using);
-        Some(client)
-    }
-
     pub(crate) fn on_response(&mut self, client: ClientId, reply: Reply<'_>) {
         let (message, code) = (reply.message, reply.status);
         let is_final = code >= 200;
@@ -137,20 +118,6 @@ impl Border {
             | ClientUse::PassedRegister(_)
             | ClientUse::Ending => {}
         }
-    }
-
-    /// Hands bytes to the shell; a blocked source gets none (contract section 6), nor does a flow that was
-    /// closed a moment ago.
-    pub(crate) fn send(&mut self, hop: &Hop, bytes: Bytes) {
-        let may = match self.flows.side(hop.flow) {
-            Some(Side::Outside) => !self.is_blocked(hop.flow, hop.remote),
-            Some(Side::Inside) => true,
-            None => self.opening.contains_key(&hop.flow),
-        };
-        if !may {
-            return self.dropped(DropReason::Unsendable);
-        }
-        self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
     }
 
     /// Whether a binding is still at the PBX that a REGISTER for it was sent to: what the one that it has left
