@@ -31,7 +31,7 @@ impl Border {
         }
         self.flows.opened(flow, side, tuple, device, (self.now.mono, &mut self.timers));
         if side == Side::Inside {
-            self.on_inside_flow_opened(flow);
+            self.connections.opened(flow, tuple.remote);
         }
     }
 
@@ -101,6 +101,7 @@ impl Border {
     pub(crate) fn on_flow_closed(&mut self, flow: FlowId) {
         self.spared.remove(&flow);
         self.flows.closed(flow, &mut self.timers);
+        self.connections.ended(flow);
         self.transactions.flow_failed(flow, self.now.mono);
         self.on_bindings_flow_lost(flow);
         self.on_pbx_flow_lost(flow);

@@ -16,9 +16,6 @@ use crate::event::Code;
 use crate::interface::Target;
 use crate::report::About;
 
-/// Connections at once to machines that are neither PBX nor trusted; the oldest goes for a new one.
-const FOREIGN_MAX: usize = 64;
-
 impl Border {
     /// The way to what the dialog of a call names as its next hop.
     pub(crate) fn hop_in_dialog(&mut self, uri: &str, call: CallId) -> Option<Hop> {
@@ -30,7 +27,7 @@ impl Border {
         }
         let ip = target.address.ip().to_canonical();
         if self.is_trusted(ip) || self.pbxs.iter().any(|pbx| pbx.has_address(ip)) {
-            return self.hop_inside(target, None);
+            return self.hop_inside(target);
         }
         if !self.may_be_inside(&target) {
             self.report_refused_target(call, target.address);
@@ -81,17 +78,15 @@ impl Border {
 
     /// None where there is no room for one more connection.
     fn hop_to_foreign(&mut self, target: Target) -> Option<Hop> {
-        if target.transport == Transport::Udp || self.inside_connection(target.address).is_some() {
-            return self.hop_inside(target, None);
+        if target.transport == Transport::Udp || self.connections.to(target.address).is_some() {
+            return self.hop_inside(target);
         }
-        let (opening, flows) = (&self.opening, &self.flows);
-        self.foreign.retain(|flow| opening.contains_key(flow) || flows.flow(*flow).is_some());
-        if self.foreign.len() >= FOREIGN_MAX {
-            let oldest = self.foreign.iter().copied().find(|flow| self.flows.flow(*flow).is_some())?;
+        if self.connections.are_full_of_foreign() {
+            let oldest = self.connections.oldest_foreign()?;
             self.close_flow(oldest);
         }
-        let hop = self.hop_inside(target, None)?;
-        self.foreign.push(hop.flow);
+        let hop = self.hop_inside(target)?;
+        self.connections.note_foreign(hop.flow);
         Some(hop)
     }
 }

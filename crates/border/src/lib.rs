@@ -67,7 +67,6 @@ mod topology;
 mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 
 use guard::{AllowEntry, Guard};
 use sip::TransactionLayer;
@@ -99,6 +98,7 @@ pub struct Border {
     clients: BTreeMap<sip::ClientId, response::ClientUse>,
     flows: flow::Flows,
     authorities: flow::Authorities,
+    connections: outgoing::Connections,
     guard: Guard,
     /// Flows of blocked sources that go on, because their device proved itself.
     spared: BTreeSet<FlowId>,
@@ -117,17 +117,12 @@ pub struct Border {
     reports: report::Reports,
     drops: DropCounts,
     topology: topology::Topology,
-    /// Connections that we asked for and that are not open yet.
-    opening: BTreeMap<FlowId, SocketAddr>,
-    /// Connections to machines of the inside that are neither PBX nor trusted, the oldest first.
-    foreign: Vec<FlowId>,
     /// When the next health check of each PBX is due.
     health_checks: BTreeMap<usize, Instant>,
     /// Until when strangers on the inside face are not reported again.
     inside_strangers_until: Option<Instant>,
     /// Names whose last look-up failed.
     unresolved: BTreeSet<ResolvedName>,
-    next_flow: u64,
     next_call: u64,
     next_relay: u64,
 }
@@ -156,6 +151,7 @@ impl Border {
             clients: BTreeMap::new(),
             authorities: flow::Authorities::new(config.faces(), &flow::Flows::default()),
             flows: flow::Flows::default(),
+            connections: outgoing::Connections::default(),
             spared: BTreeSet::new(),
             bindings: binding::BindingTable::default(),
             forwards: forward::Forwards::default(),
@@ -168,12 +164,9 @@ impl Border {
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
             drops: DropCounts::default(),
-            opening: BTreeMap::new(),
-            foreign: Vec::new(),
             health_checks: BTreeMap::new(),
             inside_strangers_until: None,
             unresolved: BTreeSet::new(),
-            next_flow: FlowId::OPENED_BY_BORDER,
             next_call: 1,
             next_relay: 1,
             config,
@@ -248,7 +241,7 @@ impl Border {
             ("decoys", self.decoys.len()),
             ("held registrations", self.held.len()),
             ("writes", self.writes.len()),
-            ("connections being opened", self.opening.len()),
+            ("connections being opened", self.connections.opening()),
             ("unanswered requests", self.unanswered.len()),
         ]
     }

@@ -1,5 +1,6 @@
 //! Messages of ours on their way out: to whom, by which connection, and how we name ourselves in them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -20,7 +21,123 @@ pub(crate) struct Prepared {
     pub(crate) bytes: Bytes,
 }
 
+/// The connections on the inside face: those that are open, and those that we asked for.
+pub(crate) struct Connections {
+    all: BTreeMap<FlowId, Connection>,
+    by_address: BTreeSet<(SocketAddr, FlowId)>,
+    /// Those to machines that are neither PBX nor trusted, the oldest first.
+    foreign: Vec<FlowId>,
+    next: u64,
+}
+
+struct Connection {
+    to: SocketAddr,
+    is_open: bool,
+}
+
+/// Connections at once to machines that are neither PBX nor trusted; the oldest goes for a new one.
+const FOREIGN_MAX: usize = 64;
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            by_address: BTreeSet::new(),
+            foreign: Vec::new(),
+            next: FlowId::OPENED_BY_BORDER,
+        }
+    }
+}
+
+impl Connections {
+    /// How many were asked for and are not open yet.
+    pub(crate) fn opening(&self) -> usize {
+        self.all.values().filter(|connection| !connection.is_open).count()
+    }
+
+    /// Whether this one is open, or will be.
+    fn contains(&self, flow: FlowId) -> bool {
+        self.all.contains_key(&flow)
+    }
+
+    /// Whether this one is open, or will be, and leads there.
+    pub(crate) fn leads_to(&self, flow: FlowId, to: SocketAddr) -> bool {
+        self.by_address.contains(&(to, flow))
+    }
+
+    /// One that leads there.
+    pub(crate) fn to(&self, to: SocketAddr) -> Option<FlowId> {
+        let all = self.by_address.range((to, FlowId(0))..=(to, FlowId(u64::MAX)));
+        all.map(|(_, flow)| *flow).next()
+    }
+
+    /// A new one is asked for.
+    fn ask(&mut self, to: SocketAddr) -> FlowId {
+        let flow = FlowId(self.next);
+        self.next += 1;
+        self.insert(flow, Connection { to, is_open: false });
+        flow
+    }
+
+    /// One is open, whoever asked for it.
+    pub(crate) fn opened(&mut self, flow: FlowId, remote: SocketAddr) {
+        self.insert(flow, Connection { to: remote, is_open: true });
+    }
+
+    fn insert(&mut self, flow: FlowId, connection: Connection) {
+        let to = connection.to;
+        if let Some(before) = self.all.insert(flow, connection) {
+            self.by_address.remove(&(before.to, flow));
+        }
+        self.by_address.insert((to, flow));
+        debug_assert_eq!(self.all.len(), self.by_address.len(), "each leads to one address");
+    }
+
+    /// One is closed, or could not be opened.
+    pub(crate) fn ended(&mut self, flow: FlowId) {
+        if let Some(connection) = self.all.remove(&flow) {
+            self.by_address.remove(&(connection.to, flow));
+            self.foreign.retain(|foreign| *foreign != flow);
+        }
+    }
+
+    /// Whether as many lead to foreign machines as may.
+    pub(crate) fn are_full_of_foreign(&self) -> bool {
+        self.foreign.len() >= FOREIGN_MAX
+    }
+
+    /// The oldest to a foreign machine that is open.
+    pub(crate) fn oldest_foreign(&self) -> Option<FlowId> {
+        let is_open = |flow: &FlowId| self.all.get(flow).is_some_and(|connection| connection.is_open);
+        self.foreign.iter().copied().find(is_open)
+    }
+
+    /// This one leads to a foreign machine.
+    pub(crate) fn note_foreign(&mut self, flow: FlowId) {
+        self.foreign.push(flow);
+    }
+}
+
 impl Border {
+    /// A hop to an inside target. By TCP a connection is opened where there is none: bytes sent before it is open
+    /// wait in its writer.
+    pub(crate) fn hop_inside(&mut self, target: Target) -> Option<Hop> {
+        let remote = target.address;
+        let (flow, transport) = match target.transport {
+            Transport::Udp => (self.flows.listener(Side::Inside, Transport::Udp)?.flow, Transport::Udp),
+            Transport::Tcp | Transport::Tls => {
+                let flow = self.connections.to(remote).unwrap_or_else(|| {
+                    let flow = self.connections.ask(remote);
+                    let transport = Transport::Tcp;
+                    self.outputs.push_back(Output::OpenFlow { flow, transport, to: remote });
+                    flow
+                });
+                (flow, Transport::Tcp)
+            }
+        };
+        Some(Hop { flow, remote, transport })
+    }
+
     /// Sends a request and remembers what for; none where no transaction is free.
     pub(crate) fn send_request(&mut self, prepared: Prepared, using: ClientUse) -> Option<ClientId> {
         let Prepared { hop, method, branch, bytes } = prepared;
@@ -35,61 +152,12 @@ impl Border {
         let may = match self.flows.side(hop.flow) {
             Some(Side::Outside) => !self.is_blocked(hop.flow, hop.remote),
             Some(Side::Inside) => true,
-            None => self.opening.contains_key(&hop.flow),
+            None => self.connections.contains(hop.flow),
         };
         if !may {
             return self.dropped(DropReason::Unsendable);
         }
         self.outputs.push_back(Output::Send { flow: hop.flow, to: hop.remote, bytes });
-    }
-
-    /// How a PBX is reached now. By TCP one connection is kept, opened when it is first needed: bytes sent
-    /// before it is open wait in its writer.
-    pub(crate) fn hop_to_pbx(&mut self, pbx: usize) -> Option<Hop> {
-        let target = *self.pbxs.get(pbx)?.targets.first()?;
-        self.hop_inside(target, Some(pbx))
-    }
-
-    /// A hop to any inside target.
-    pub(crate) fn hop_inside(&mut self, target: Target, pbx: Option<usize>) -> Option<Hop> {
-        if target.transport == Transport::Udp {
-            let flow = self.flows.listener(Side::Inside, Transport::Udp)?.flow;
-            return Some(Hop { flow, remote: target.address, transport: Transport::Udp });
-        }
-        let kept = pbx.and_then(|pbx| self.pbxs.get(pbx)?.connection);
-        let kept = kept.filter(|(flow, to)| {
-            *to == target.address && (self.opening.contains_key(flow) || self.flows.flow(*flow).is_some())
-        });
-        let known = kept.map(|(flow, _)| flow).or_else(|| self.inside_connection(target.address));
-        let flow = match known {
-            Some(flow) => flow,
-            None => {
-                let flow = FlowId(self.next_flow);
-                self.next_flow += 1;
-                self.outputs.push_back(Output::OpenFlow {
-                    flow,
-                    transport: Transport::Tcp,
-                    to: target.address,
-                });
-                self.opening.insert(flow, target.address);
-                flow
-            }
-        };
-        if let Some(pbx) = pbx {
-            self.pbxs[pbx].connection = Some((flow, target.address));
-        }
-        Some(Hop { flow, remote: target.address, transport: Transport::Tcp })
-    }
-
-    pub(crate) fn inside_connection(&self, to: SocketAddr) -> Option<FlowId> {
-        let opening = self.opening.iter().find(|(_, address)| **address == to).map(|(flow, _)| *flow);
-        let open = || {
-            self.flows
-                .iter()
-                .find(|(_, flow)| flow.side == Side::Inside && flow.tuple.remote == to)
-                .map(|(flow, _)| flow)
-        };
-        opening.or_else(open)
     }
 
     /// `host:port` of ours on a side, as others are told.
@@ -117,5 +185,49 @@ impl Border {
                 format!("<sip:{user}@{authority};transport={stream}>")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        ([10, 0, 0, 9], port).into()
+    }
+
+    #[test]
+    fn a_connection_is_found_by_where_it_leads_from_when_it_is_asked_for_until_it_ends() {
+        let mut connections = Connections::default();
+        let (first, second) = (connections.ask(at(1)), connections.ask(at(2)));
+        assert_ne!(first, second);
+        assert_eq!(
+            (connections.to(at(1)), connections.to(at(3)), connections.opening()),
+            (Some(first), None, 2)
+        );
+        connections.opened(first, at(1));
+        connections.opened(FlowId(7), at(3));
+        assert_eq!((connections.to(at(3)), connections.opening()), (Some(FlowId(7)), 1));
+        assert!(connections.leads_to(first, at(1)) && !connections.leads_to(first, at(2)));
+        connections.ended(first);
+        assert_eq!(connections.to(at(1)), None);
+        assert!(!connections.contains(first) && connections.contains(second));
+    }
+
+    #[test]
+    fn the_oldest_foreign_one_that_is_open_goes_first() {
+        let mut connections = Connections::default();
+        for port in 0..u16::try_from(FOREIGN_MAX).unwrap() {
+            assert!(!connections.are_full_of_foreign());
+            let flow = connections.ask(at(port));
+            connections.note_foreign(flow);
+        }
+        assert!(connections.are_full_of_foreign());
+        assert_eq!(connections.oldest_foreign(), None, "none is open");
+        let third = connections.to(at(2)).unwrap();
+        connections.opened(third, at(2));
+        assert_eq!(connections.oldest_foreign(), Some(third));
+        connections.ended(third);
+        assert!(!connections.are_full_of_foreign());
     }
 }

@@ -1,7 +1,7 @@
 //! The PBXs: reached how, up or down, asked how often, forgetful or not (contract section 3, PBX watch).
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use guard::CallLimit;
 use sip::Hop;
 use wire::clock::Instant;
-use wire::net::{FlowId, Side};
+use wire::net::{FlowId, Side, Transport};
 use wire::sip::{Essentials, HeaderName, Message, Uri, Writer};
 
 use crate::Border;
@@ -45,7 +45,7 @@ fn ask_again_after(lost_before: u32) -> Duration {
 pub(crate) struct PbxState {
     pub(crate) targets: Vec<Target>,
     /// Our connection to it, where it is reached by TCP.
-    pub(crate) connection: Option<(FlowId, SocketAddr)>,
+    connection: Option<FlowId>,
     health: PbxHealth,
     /// When the last health check was sent, while it is neither answered nor counted as missed.
     check: Option<Instant>,
@@ -204,17 +204,27 @@ impl Border {
         self.config.inside.trusted.iter().any(|trusted| trusted.to_canonical() == ip)
     }
 
-    pub(crate) fn on_inside_flow_opened(&mut self, flow: FlowId) {
-        self.opening.remove(&flow);
+    /// How a PBX is reached now. By TCP one connection is kept, opened when it is first needed.
+    pub(crate) fn hop_to_pbx(&mut self, pbx: usize) -> Option<Hop> {
+        let state = self.pbxs.get(pbx)?;
+        let target = *state.targets.first()?;
+        let kept = state.connection.filter(|flow| self.connections.leads_to(*flow, target.address));
+        let hop = match kept.filter(|_| target.transport.is_reliable()) {
+            Some(flow) => Hop { flow, remote: target.address, transport: Transport::Tcp },
+            None => self.hop_inside(target)?,
+        };
+        if hop.transport.is_reliable() {
+            self.pbxs[pbx].connection = Some(hop.flow);
+        }
+        Some(hop)
     }
 
     /// A connection to a PBX that ends, or cannot be made, may mean that it restarts: it is asked soon, and if
     /// that fails the same way, again after longer and longer times, until the next health check is as near.
     pub(crate) fn on_pbx_flow_lost(&mut self, flow: FlowId) {
-        self.opening.remove(&flow);
         for pbx in 0..self.pbxs.len() {
             let state = &mut self.pbxs[pbx];
-            if state.connection.is_none_or(|(connection, _)| connection != flow) {
+            if state.connection != Some(flow) {
                 continue;
             }
             state.connection = None;
