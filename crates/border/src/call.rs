@@ -153,9 +153,7 @@ impl Call {
 #[derive(Default)]
 pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
-    pub(crate) relays: BTreeMap<media::RelayId, (CallId, usize)>,
-    /// How many of them were ordered to close: what is ordered next finds them closed.
-    pub(crate) closing: usize,
+    next: u64,
     challenged: ChallengedCalls,
 }
 
@@ -177,6 +175,13 @@ impl CallTable {
 
     pub(crate) fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
         self.calls.get_mut(&id)
+    }
+
+    fn insert(&mut self, call: Call) -> CallId {
+        self.next += 1;
+        let id = CallId(self.next);
+        self.calls.insert(id, call);
+        id
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
@@ -312,8 +317,6 @@ impl Border {
 
     fn start_call(&mut self, ask: &Ask, essentials: &Essentials<'_>, ends: Ends, legs: [Leg; 2]) {
         let Some(tag) = essentials.from.tag() else { return self.refuse(ask, 400) };
-        let id = CallId(self.next_call);
-        self.next_call += 1;
         let Ends { entry, binding, pbx, peer, target, contact_users } = ends;
         let device = self.bindings.binding(binding).and_then(|binding| binding.hardware_id);
         let call = Call {
@@ -339,7 +342,7 @@ impl Border {
             deadline: Deadline::default(),
         };
         self.entries.entry_mut(entry).calls += 1;
-        self.calls.calls.insert(id, call);
+        let id = self.calls.insert(call);
         self.prolong_call(id, RINGING_MAX);
         let forward = self.new_forward(ask.clone(), Kind::Invite { call: id });
         if let Some(call) = self.calls.call_mut(id) {

@@ -307,7 +307,7 @@ impl Border {
             registrations: self.bindings.len(),
             calls: self.calls.len(),
             blocks: self.guard.blocks().count(),
-            relays: self.calls.relays.len(),
+            relays: self.relays.len(),
             store_failing: self.writes.is_failing(),
             drops: self.drops,
         }

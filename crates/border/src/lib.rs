@@ -55,6 +55,7 @@ mod record;
 mod refusal;
 mod refused_media;
 mod registrar;
+mod relays;
 mod replaces;
 mod report;
 mod response;
@@ -109,6 +110,7 @@ pub struct Border {
     forwards: forward::Forwards,
     unanswered: unanswered::Unanswered,
     calls: call::CallTable,
+    relays: relays::Relays,
     dialogs: dialog_map::DialogMap,
     decoys: decoy::Decoys,
     strangers: strangers::Strangers,
@@ -123,8 +125,6 @@ pub struct Border {
     inside_strangers_until: Option<Instant>,
     /// Names whose last look-up failed.
     unresolved: BTreeSet<ResolvedName>,
-    next_call: u64,
-    next_relay: u64,
 }
 
 impl Border {
@@ -157,6 +157,7 @@ impl Border {
             forwards: forward::Forwards::default(),
             unanswered: unanswered::Unanswered::default(),
             calls: call::CallTable::default(),
+            relays: relays::Relays::default(),
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
             strangers: strangers::Strangers::default(),
@@ -167,8 +168,6 @@ impl Border {
             health_checks: BTreeMap::new(),
             inside_strangers_until: None,
             unresolved: BTreeSet::new(),
-            next_call: 1,
-            next_relay: 1,
             config,
         };
         border.restore(kept);

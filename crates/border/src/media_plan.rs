@@ -152,7 +152,6 @@ impl Border {
         description: &SessionDescription<'_>,
         index: usize,
     ) -> Result<bool, u16> {
-        let relays_open = self.calls.relays.len().saturating_sub(self.calls.closing);
         let Some(call) = self.calls.call_mut(id) else { return Err(481) };
         if call.media.lines.len() <= index {
             call.media.lines.resize_with(index + 1, || None);
@@ -179,15 +178,13 @@ impl Border {
                 Ok(ready)
             }
             None => {
-                if relays_open >= self.config.relays_max {
+                if self.relays.open() >= self.config.relays_max {
                     return Err(503);
                 }
-                let relay = RelayId(self.next_relay);
-                self.next_relay += 1;
+                let relay = self.relays.begin(id, index);
                 let line = Line::new(relay, from, &wish, idle, payload(media.proto));
                 self.outputs.push_back(Output::Media(Order::Open { relay, spec: line.spec.clone() }));
                 *slot = Some(line);
-                self.calls.relays.insert(relay, (id, index));
                 Ok(false)
             }
         }
@@ -268,7 +265,7 @@ impl Border {
             call.media.packets[1] += line.packets[1];
         }
         for line in lines.into_iter().flatten() {
-            self.calls.closing += usize::from(self.calls.relays.contains_key(&line.relay));
+            self.relays.close(line.relay);
             self.outputs.push_back(Output::Media(Order::Close { relay: line.relay }));
         }
     }
@@ -298,14 +295,11 @@ impl Border {
 
     /// A relay is no more; its call, where that still lives.
     fn forget_relay(&mut self, relay: RelayId) -> Option<CallId> {
-        let (call, _) = self.calls.relays.remove(&relay)?;
-        let lives = self.calls.call(call).is_some();
-        self.calls.closing = self.calls.closing.saturating_sub(usize::from(!lives));
-        lives.then_some(call)
+        self.relays.ended(relay).filter(|call| self.calls.call(*call).is_some())
     }
 
     fn count_packets(&mut self, relay: RelayId, packets: [u64; 2]) {
-        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some((id, index)) = self.relays.find(relay) else { return };
         let Some(call) = self.calls.call_mut(id) else { return };
         if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
             line.silent &= line.packets == packets;
@@ -314,7 +308,7 @@ impl Border {
     }
 
     fn on_relay_ready(&mut self, relay: RelayId, ports: [u16; 2]) {
-        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some((id, index)) = self.relays.find(relay) else { return };
         let Some(call) = self.calls.call_mut(id) else { return };
         if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
             line.ports = Some(ports);
@@ -359,7 +353,7 @@ impl Border {
     }
 
     fn on_relay_silent(&mut self, relay: RelayId, idle: Duration) {
-        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some((id, index)) = self.relays.find(relay) else { return };
         let Some(call) = self.calls.call_mut(id) else { return };
         if let Some(line) = call.media.lines.get_mut(index).and_then(Option::as_mut) {
             line.silent = true;

@@ -39,7 +39,7 @@ impl Border {
         reason: DropReason,
         address: SocketAddr,
     ) {
-        let Some((id, index)) = self.calls.relays.get(&relay).copied() else { return };
+        let Some((id, index)) = self.relays.find(relay) else { return };
         let Some(call) = self.calls.call_mut(id) else { return };
         let line = call.media.lines.get_mut(index).and_then(Option::as_mut);
         if !line.is_some_and(|line| line.refusals.note(side, reason)) {
