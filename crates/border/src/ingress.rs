@@ -398,11 +398,9 @@ impl Border {
 
     fn on_inside_stranger(&mut self, hop: &Hop, what: &str) {
         self.dropped(DropReason::InsideStranger);
-        let minute = std::time::Duration::from_secs(60);
-        if self.inside_strangers_until.is_some_and(|until| self.now.mono < until) {
+        if !self.reports.tells_inside_stranger(self.now.mono) {
             return;
         }
-        self.inside_strangers_until = Some(self.now.mono + minute);
         let what = what.to_owned();
         self.event(Code::InsideStranger, About::source(hop.remote), || {
             (

@@ -119,12 +119,6 @@ pub struct Border {
     reports: report::Reports,
     drops: DropCounts,
     topology: topology::Topology,
-    /// When the next health check of each PBX is due.
-    health_checks: BTreeMap<usize, Instant>,
-    /// Until when strangers on the inside face are not reported again.
-    inside_strangers_until: Option<Instant>,
-    /// Names whose last look-up failed.
-    unresolved: BTreeSet<ResolvedName>,
 }
 
 impl Border {
@@ -165,9 +159,6 @@ impl Border {
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
             drops: DropCounts::default(),
-            health_checks: BTreeMap::new(),
-            inside_strangers_until: None,
-            unresolved: BTreeSet::new(),
             config,
         };
         border.restore(kept);

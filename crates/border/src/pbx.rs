@@ -47,6 +47,8 @@ pub(crate) struct PbxState {
     /// Our connection to it, where it is reached by TCP.
     connection: Option<FlowId>,
     health: PbxHealth,
+    /// When the next regular health check is due; others come between.
+    next_check: Option<Instant>,
     /// When the last health check was sent, while it is neither answered nor counted as missed.
     check: Option<Instant>,
     misses: u32,
@@ -80,6 +82,7 @@ impl PbxState {
             targets: Vec::new(),
             connection: None,
             health: PbxHealth::Unknown,
+            next_check: None,
             check: None,
             misses: 0,
             watched: false,
@@ -143,7 +146,7 @@ impl Border {
         if targets.is_empty() {
             return self.report_unresolved(name);
         }
-        self.unresolved.remove(&name);
+        self.reports.resolved(&name);
         match name {
             ResolvedName::Allowed(index) => {
                 let Some(allowed) = self.config.allowed.get(index) else { return };
@@ -239,8 +242,8 @@ impl Border {
 
     pub(crate) fn on_health_check(&mut self, pbx: usize) {
         let next = self.now.mono + self.config.pbx[pbx].health_check;
-        if self.health_checks.get(&pbx).is_none_or(|at| *at <= self.now.mono) {
-            self.health_checks.insert(pbx, next);
+        if self.pbxs[pbx].next_check.is_none_or(|at| at <= self.now.mono) {
+            self.pbxs[pbx].next_check = Some(next);
             self.timers.arm(next, Timer::HealthCheck(pbx));
             if self.pbxs[pbx].is_up() {
                 self.pbxs[pbx].lost_flows = 0;

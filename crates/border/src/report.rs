@@ -1,6 +1,6 @@
 //! Events and offences: what operators hear of, and what counts against a source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,18 +15,68 @@ use crate::control::in_words;
 use crate::drop_reason::DropReason;
 use crate::event::{Code, Event, Telling};
 use crate::interface::{Output, ResolvedName};
-use crate::timers::{Deadline, Timer};
+use crate::timers::{Deadline, Timer, Timers};
 
 /// Events of one code in one second; what is above is summed up in one line.
 const EVENTS_PER_SECOND: u32 = 10;
 
-/// Which codes were too frequent in the running second.
+/// After a stranger on the inside face was told of, no other is for so long.
+const INSIDE_STRANGERS: Duration = Duration::from_secs(60);
+
+/// What was told of late, so that it is not told too often.
 #[derive(Default)]
 pub(crate) struct Reports {
+    /// When the running second ends, in which events are counted by code.
     window_ends: Option<Instant>,
     said: BTreeMap<Code, u32>,
     suppressed: BTreeMap<Code, u64>,
     deadline: Deadline,
+    /// Until when strangers on the inside face are not told of again.
+    inside_strangers_until: Option<Instant>,
+    /// Names whose last look-up failed.
+    unresolved: BTreeSet<ResolvedName>,
+}
+
+impl Reports {
+    /// Whether the second in which events are counted is over.
+    fn is_over(&self, now: Instant) -> bool {
+        self.window_ends.is_none_or(|ends| now >= ends)
+    }
+
+    /// A new second begins; how many events of each code were not told in the last one.
+    fn begin_window(&mut self, ends: Option<Instant>) -> BTreeMap<Code, u64> {
+        self.window_ends = ends;
+        self.said.clear();
+        std::mem::take(&mut self.suppressed)
+    }
+
+    /// One more event of this code; whether it is told by itself.
+    fn admit(&mut self, code: Code, timers: &mut Timers) -> bool {
+        let said = self.said.entry(code).or_default();
+        if *said < EVENTS_PER_SECOND {
+            *said += 1;
+            return true;
+        }
+        *self.suppressed.entry(code).or_default() += 1;
+        if let Some(ends) = self.window_ends {
+            self.deadline.set(ends, Timer::Report, timers);
+        }
+        false
+    }
+
+    /// Whether a stranger on the inside face is told of.
+    pub(crate) fn tells_inside_stranger(&mut self, now: Instant) -> bool {
+        let tells = self.inside_strangers_until.is_none_or(|until| now >= until);
+        if tells {
+            self.inside_strangers_until = Some(now + INSIDE_STRANGERS);
+        }
+        tells
+    }
+
+    /// A name can be looked up again: should it fail, that is news.
+    pub(crate) fn resolved(&mut self, name: &ResolvedName) {
+        self.unresolved.remove(name);
+    }
 }
 
 /// Whom an event is about.
@@ -67,22 +117,13 @@ impl Border {
             return self.say(code, about, text, next_step);
         }
         let now = self.now.mono;
-        if self.reports.window_ends.is_none_or(|ends| now >= ends) {
-            self.sum_up_events();
-            let ends = now + Duration::from_secs(1);
-            self.reports.window_ends = Some(ends);
+        if self.reports.is_over(now) {
+            self.sum_up_events(Some(now + Duration::from_secs(1)));
         }
-        let said = self.reports.said.entry(code).or_default();
-        if *said >= EVENTS_PER_SECOND {
-            *self.reports.suppressed.entry(code).or_default() += 1;
-            if let Some(ends) = self.reports.window_ends {
-                self.reports.deadline.set(ends, Timer::Report, &mut self.timers);
-            }
-            return;
+        if self.reports.admit(code, &mut self.timers) {
+            let (text, next_step) = words();
+            self.say(code, about, text, next_step);
         }
-        *said += 1;
-        let (text, next_step) = words();
-        self.say(code, about, text, next_step);
     }
 
     fn say(&mut self, code: Code, about: About, text: String, next_step: String) {
@@ -107,14 +148,13 @@ impl Border {
     pub(crate) fn on_report_timer(&mut self) {
         let now = self.now.mono;
         if self.reports.deadline.fired(now, Timer::Report, &mut self.timers) {
-            self.reports.window_ends = None;
-            self.sum_up_events();
+            self.sum_up_events(None);
         }
     }
 
-    fn sum_up_events(&mut self) {
-        self.reports.said.clear();
-        for (code, count) in std::mem::take(&mut self.reports.suppressed) {
+    /// Says how many events were not told one by one; the next second ends then.
+    fn sum_up_events(&mut self, next_ends: Option<Instant>) {
+        for (code, count) in self.reports.begin_window(next_ends) {
             let text = format!("{count} more of this kind within a second, not listed one by one");
             self.say(
                 code,
@@ -192,7 +232,7 @@ impl Border {
 
     /// A name cannot be looked up: told once, until it can.
     pub(crate) fn report_unresolved(&mut self, name: ResolvedName) {
-        if !self.unresolved.insert(name) {
+        if !self.reports.unresolved.insert(name) {
             return;
         }
         let text = match name {
