@@ -233,28 +233,6 @@ impl Border {
         }
     }
 
-    /// Says that a block ended; the ticket of the write that makes it last.
-    fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) -> u64 {
-        let prefix = entry.prefix;
-        let ticket = self.persist_block_end(prefix);
-        self.event(Code::Unblocked, About::default().rule(entry.code.clone()), || {
-            (format!("{prefix} is no longer blocked: {how}"), "nothing to do".into())
-        });
-        ticket
-    }
-
-    /// Blocks whose time is over.
-    pub(crate) fn on_blocks_ended(&mut self) {
-        let ended = self.guard.handle_timeout(self.now);
-        if ended.is_empty() {
-            return;
-        }
-        for entry in ended {
-            self.report_unblocked(&entry, "its time is over");
-        }
-        self.lists_changed();
-    }
-
     fn registration_views(&self) -> Vec<RegistrationView> {
         let now = self.now.mono;
         self.bindings

@@ -18,6 +18,7 @@
 
 mod answer;
 mod binding;
+mod blocking;
 mod body;
 mod call;
 mod challenged;
@@ -69,7 +70,7 @@ mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use guard::{AllowEntry, Guard};
+use guard::Guard;
 use sip::TransactionLayer;
 use wire::clock::{Instant, Now};
 use wire::net::FlowId;
@@ -268,21 +269,6 @@ impl Border {
             self.bindings.check_invariants();
             self.transactions.check_invariants();
             self.calls.check_invariants(&self.dialogs);
-        }
-    }
-
-    fn allow_configured(&mut self) {
-        for allowed in self.config.allowed.clone() {
-            let entry = AllowEntry {
-                name: allowed.name,
-                description: allowed.description,
-                address: allowed.address,
-                prefixes: allowed.prefixes,
-                from_config: true,
-            };
-            if self.guard.allow(entry).is_err() {
-                self.outputs.push_back(Output::Fault("the configured allow list does not fit the guard"));
-            }
         }
     }
 }

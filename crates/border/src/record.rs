@@ -296,14 +296,6 @@ impl Border {
         self.lists_changed();
     }
 
-    fn restore_block(&mut self, entry: BlockEntry) {
-        let prefix = entry.prefix;
-        if !self.guard.restore(entry, self.now) {
-            self.persist_block_end(prefix);
-        }
-        self.drop_displaced_block();
-    }
-
     fn restore_binding(&mut self, kept: KeptBinding) {
         let Now { mono, wall } = self.now;
         let entry = self.entries.by_name(&kept.extension);

@@ -1,0 +1,145 @@
+//! Who is blocked, and what leads to it: offences, and the lists of the operator. What a block ends stands in
+//! `cut_off.rs`.
+
+use std::net::SocketAddr;
+
+use guard::{AllowEntry, BlockEntry, Offence, OffenceOutcome, VerifiedSource};
+use sip::Hop;
+use wire::net::{FlowId, Transport};
+
+use crate::Border;
+use crate::control::in_words;
+use crate::event::Code;
+use crate::interface::Output;
+use crate::report::About;
+
+impl Border {
+    /// An offence: an event, and a mark against the source where it has proved its address.
+    pub(crate) fn offence(
+        &mut self,
+        hop: &Hop,
+        proved: bool,
+        code: Code,
+        about: About,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        let port = self.local_port(hop);
+        self.offence_at(hop.remote, hop.transport, port, proved, code, about, words);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of the block list has as many columns")]
+    pub(crate) fn offence_at(
+        &mut self,
+        source: SocketAddr,
+        transport: Transport,
+        port: u16,
+        proved: bool,
+        code: Code,
+        about: About,
+        words: impl FnOnce() -> (String, String),
+    ) {
+        let about = About { source: Some(source), ..about };
+        if !(proved || transport.is_reliable()) {
+            return self.event(code, about, words);
+        }
+        // What counts is said in full: it is the evidence of the block that it may lead to.
+        let (text, next_step) = words();
+        let detail = text.clone();
+        self.event(code, about, || (text, next_step));
+        let offence = Offence { code: code.as_str(), transport, port, detail };
+        let outcome = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
+        match outcome {
+            OffenceOutcome::Exempt | OffenceOutcome::Counted | OffenceOutcome::AlreadyBlocked => {}
+            OffenceOutcome::First => {
+                self.event(Code::Detected, About::source(source).rule(code.as_str()), || {
+                    (
+                        "first offence of this source".into(),
+                        "nothing to do: it is blocked if it goes on".into(),
+                    )
+                })
+            }
+            OffenceOutcome::Blocked(entry) => self.on_blocked(entry, source),
+        }
+    }
+
+    fn on_blocked(&mut self, entry: BlockEntry, source: SocketAddr) {
+        let time = in_words(entry.length);
+        self.event(Code::Blocked, About::source(source).rule(entry.code.clone()), || {
+            (
+                format!("{} is blocked for {time}: {}", entry.prefix, entry.evidence),
+                format!(
+                    "if it is one of yours: mend what it did, then `portcullis block remove {0}`; `block allow {0}` only \
+                     where it may never be blocked",
+                    entry.prefix
+                ),
+            )
+        });
+        self.persist_block(&entry);
+        self.drop_displaced_block();
+        self.lists_changed();
+    }
+
+    /// The list was full and another entry had to go: its record goes too.
+    pub(crate) fn drop_displaced_block(&mut self) {
+        if let Some(displaced) = self.guard.take_displaced() {
+            self.persist_block_end(displaced.prefix);
+        }
+    }
+
+    /// Whether nothing from this source may be answered now.
+    pub(crate) fn is_blocked(&self, flow: FlowId, source: SocketAddr) -> bool {
+        self.guard.is_blocked(source.ip()) && !self.spared.contains(&flow)
+    }
+
+    fn local_port(&self, hop: &Hop) -> u16 {
+        match self.flows.flow(hop.flow) {
+            Some(flow) => flow.tuple.local.port(),
+            None => self.flows.udp(hop.flow).map_or(0, |listener| listener.local.port()),
+        }
+    }
+
+    pub(crate) fn allow_configured(&mut self) {
+        for allowed in self.config.allowed.clone() {
+            let entry = AllowEntry {
+                name: allowed.name,
+                description: allowed.description,
+                address: allowed.address,
+                prefixes: allowed.prefixes,
+                from_config: true,
+            };
+            if self.guard.allow(entry).is_err() {
+                self.outputs.push_back(Output::Fault("the configured allow list does not fit the guard"));
+            }
+        }
+    }
+
+    /// Blocks whose time is over.
+    pub(crate) fn on_blocks_ended(&mut self) {
+        let ended = self.guard.handle_timeout(self.now);
+        if ended.is_empty() {
+            return;
+        }
+        for entry in ended {
+            self.report_unblocked(&entry, "its time is over");
+        }
+        self.lists_changed();
+    }
+
+    /// Says that a block ended; the ticket of the write that makes it last.
+    pub(crate) fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) -> u64 {
+        let prefix = entry.prefix;
+        let ticket = self.persist_block_end(prefix);
+        self.event(Code::Unblocked, About::default().rule(entry.code.clone()), || {
+            (format!("{prefix} is no longer blocked: {how}"), "nothing to do".into())
+        });
+        ticket
+    }
+
+    pub(crate) fn restore_block(&mut self, entry: BlockEntry) {
+        let prefix = entry.prefix;
+        if !self.guard.restore(entry, self.now) {
+            self.persist_block_end(prefix);
+        }
+        self.drop_displaced_block();
+    }
+}
