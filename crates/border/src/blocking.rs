@@ -1,9 +1,11 @@
 //! Who is blocked, and what leads to it: offences, and the lists of the operator. What a block ends stands in
 //! `cut_off.rs`.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use guard::{AllowEntry, BlockEntry, Offence, OffenceOutcome, VerifiedSource};
+use guard::{AllowEntry, BlockEntry, BlockPolicy, Guard, Offence, OffenceOutcome, VerifiedSource};
 use sip::Hop;
 use wire::net::{FlowId, Transport};
 
@@ -12,6 +14,53 @@ use crate::control::in_words;
 use crate::event::Code;
 use crate::interface::Output;
 use crate::report::About;
+
+/// The lists, and whom they do not hold for.
+pub(crate) struct Blocking {
+    lists: Guard,
+    /// Flows of blocked sources that go on, because their device proved itself.
+    spared: BTreeSet<FlowId>,
+}
+
+impl Blocking {
+    pub(crate) fn new(policy: BlockPolicy) -> Self {
+        Self { lists: Guard::new(policy), spared: BTreeSet::new() }
+    }
+
+    /// Who is blocked, allowed, and suspected.
+    pub(crate) fn lists(&self) -> &Guard {
+        &self.lists
+    }
+
+    /// The same, to be changed; whoever blocks or allows somebody then calls [`Border::lists_changed`].
+    pub(crate) fn lists_mut(&mut self) -> &mut Guard {
+        &mut self.lists
+    }
+
+    fn is_blocked(&self, flow: FlowId, source: IpAddr) -> bool {
+        self.lists.is_blocked(source) && !self.spared.contains(&flow)
+    }
+
+    pub(crate) fn is_spared(&self, flow: FlowId) -> bool {
+        self.spared.contains(&flow)
+    }
+
+    /// These flows and no others are spared from now on.
+    pub(crate) fn spare(&mut self, flows: BTreeSet<FlowId>) {
+        self.spared = flows;
+    }
+
+    pub(crate) fn flow_closed(&mut self, flow: FlowId) {
+        self.spared.remove(&flow);
+    }
+
+    /// What `net` and the media plane are told.
+    pub(crate) fn told(&self) -> Output {
+        let (blocked, allowed) = self.lists.sets();
+        let spared = self.spared.iter().copied().collect();
+        Output::Lists { blocked: Arc::new(blocked), allowed: Arc::new(allowed), spared }
+    }
+}
 
 impl Border {
     /// An offence: an event, and a mark against the source where it has proved its address.
@@ -47,7 +96,8 @@ impl Border {
         let detail = text.clone();
         self.event(code, about, || (text, next_step));
         let offence = Offence { code: code.as_str(), transport, port, detail };
-        let outcome = self.guard.offence(VerifiedSource::assertion(source.ip()), offence, self.now);
+        let outcome =
+            self.blocking.lists_mut().offence(VerifiedSource::assertion(source.ip()), offence, self.now);
         match outcome {
             OffenceOutcome::Exempt | OffenceOutcome::Counted | OffenceOutcome::AlreadyBlocked => {}
             OffenceOutcome::First => {
@@ -81,14 +131,14 @@ impl Border {
 
     /// The list was full and another entry had to go: its record goes too.
     pub(crate) fn drop_displaced_block(&mut self) {
-        if let Some(displaced) = self.guard.take_displaced() {
+        if let Some(displaced) = self.blocking.lists_mut().take_displaced() {
             self.persist_block_end(displaced.prefix);
         }
     }
 
     /// Whether nothing from this source may be answered now.
     pub(crate) fn is_blocked(&self, flow: FlowId, source: SocketAddr) -> bool {
-        self.guard.is_blocked(source.ip()) && !self.spared.contains(&flow)
+        self.blocking.is_blocked(flow, source.ip())
     }
 
     fn local_port(&self, hop: &Hop) -> u16 {
@@ -107,7 +157,7 @@ impl Border {
                 prefixes: allowed.prefixes,
                 from_config: true,
             };
-            if self.guard.allow(entry).is_err() {
+            if self.blocking.lists_mut().allow(entry).is_err() {
                 self.outputs.push_back(Output::Fault("the configured allow list does not fit the guard"));
             }
         }
@@ -115,7 +165,7 @@ impl Border {
 
     /// Blocks whose time is over.
     pub(crate) fn on_blocks_ended(&mut self) {
-        let ended = self.guard.handle_timeout(self.now);
+        let ended = self.blocking.lists_mut().handle_timeout(self.now);
         if ended.is_empty() {
             return;
         }
@@ -137,7 +187,7 @@ impl Border {
 
     pub(crate) fn restore_block(&mut self, entry: BlockEntry) {
         let prefix = entry.prefix;
-        if !self.guard.restore(entry, self.now) {
+        if !self.blocking.lists_mut().restore(entry, self.now) {
             self.persist_block_end(prefix);
         }
         self.drop_displaced_block();

@@ -64,7 +64,7 @@ impl Border {
             )
         });
         self.clock.bindings = self.bindings.iter().map(|(id, _)| id).collect();
-        self.clock.blocks = self.guard.blocks().map(|entry| entry.prefix).collect();
+        self.clock.blocks = self.blocking.lists().blocks().map(|entry| entry.prefix).collect();
         self.write_for_the_new_clock();
     }
 
@@ -81,7 +81,7 @@ impl Border {
         }
         let blocks = self.clock.blocks.len().saturating_sub(SLICE);
         for prefix in self.clock.blocks.split_off(blocks) {
-            if let Some(entry) = self.guard.date_anew(&prefix, now).cloned() {
+            if let Some(entry) = self.blocking.lists_mut().date_anew(&prefix, now).cloned() {
                 self.persist_block(&entry);
             }
         }

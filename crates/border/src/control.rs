@@ -59,14 +59,15 @@ impl Border {
 
     /// No entry is exactly this one: perhaps it lies in one that is, or holds some.
     fn not_listed(&self, prefix: &Prefix) -> String {
-        let around = self.guard.blocks().find(|entry| entry.prefix.covers(prefix));
+        let around = self.blocking.lists().blocks().find(|entry| entry.prefix.covers(prefix));
         if let Some(BlockEntry { prefix: whole, .. }) = around {
             return format!(
                 "{prefix} lies in the blocked network {whole}: `portcullis block remove {whole}` unblocks all of \
                  it, `portcullis allow add {prefix} --name NAME` this part alone"
             );
         }
-        let inside: Vec<_> = self.guard.blocks().filter(|entry| prefix.covers(&entry.prefix)).collect();
+        let inside: Vec<_> =
+            self.blocking.lists().blocks().filter(|entry| prefix.covers(&entry.prefix)).collect();
         if inside.is_empty() {
             return GuardError::NotBlocked(*prefix).to_string();
         }
@@ -107,7 +108,7 @@ impl Border {
     fn registered_within(&self, prefix: &Prefix) -> (usize, String) {
         let phones = self.bindings.iter().filter_map(|(_, binding)| {
             let remote = binding.hop?.remote;
-            let meant = prefix.contains(remote.ip()) && !self.guard.is_allowed(remote.ip());
+            let meant = prefix.contains(remote.ip()) && !self.blocking.lists().is_allowed(remote.ip());
             meant.then(|| format!("{} from {remote}", self.entries.name(binding.entry)))
         });
         let phones: Vec<String> = phones.collect();
@@ -123,7 +124,8 @@ impl Border {
 
     /// Blocks that stay on their list and hold no longer, now that their addresses are allowed.
     fn note_of_blocks(&self, allowed: &Prefix) -> String {
-        let blocked: Vec<_> = self.guard.blocks().filter(|entry| allowed.covers(&entry.prefix)).collect();
+        let blocked: Vec<_> =
+            self.blocking.lists().blocks().filter(|entry| allowed.covers(&entry.prefix)).collect();
         let named = first_few(blocked.iter().map(|entry| entry.prefix.to_string()), ", ");
         match blocked.len() {
             0 => String::new(),
@@ -134,7 +136,7 @@ impl Border {
 
     fn block_add(&mut self, id: u64, prefix: Prefix, time: Option<Duration>, why: String) {
         let (phones, named) = self.registered_within(&prefix);
-        match self.guard.block(prefix, time, why, self.now) {
+        match self.blocking.lists_mut().block(prefix, time, why, self.now) {
             Ok(entry) => {
                 let time = in_words(entry.length);
                 let cut_off = match phones {
@@ -165,7 +167,7 @@ impl Border {
     fn block_remove(&mut self, id: u64, prefixes: &[Prefix]) {
         let (mut removed, mut ticket, mut refusal) = (Vec::new(), None, None);
         for prefix in prefixes {
-            match self.guard.unblock(prefix) {
+            match self.blocking.lists_mut().unblock(prefix) {
                 Ok(entry) => {
                     ticket = Some(self.report_unblocked(&entry, "by the operator"));
                     removed.push(prefix.to_string());
@@ -190,7 +192,7 @@ impl Border {
 
     /// Moves an entry to the allow list: the name is its address, until the operator gives a better one.
     fn block_allow(&mut self, id: u64, prefix: Prefix) {
-        match self.guard.unblock(&prefix) {
+        match self.blocking.lists_mut().unblock(&prefix) {
             Ok(entry) => {
                 self.report_unblocked(&entry, "moved to the allow list");
                 self.allow_add(id, prefix, prefix.to_string(), format!("was blocked: {}", entry.evidence));
@@ -207,7 +209,7 @@ impl Border {
             prefixes: vec![prefix],
             from_config: false,
         };
-        match self.guard.allow(entry.clone()) {
+        match self.blocking.lists_mut().allow(entry.clone()) {
             Ok(()) => {
                 let unblocked = self.note_of_blocks(&prefix);
                 let answer = Answer::Done(format!("{prefix} is allowed as \"{}\"{unblocked}", entry.name));
@@ -222,7 +224,7 @@ impl Border {
     }
 
     fn allow_remove(&mut self, id: u64, name: &str) {
-        match self.guard.disallow(name) {
+        match self.blocking.lists_mut().disallow(name) {
             Ok(entry) => {
                 let answer =
                     Answer::Done(format!("\"{}\" ({}) is no longer allowed", entry.name, entry.address));
@@ -284,7 +286,7 @@ impl Border {
             pbx: (0..self.pbxs.len()).map(|pbx| (self.pbx_name(pbx), self.pbxs[pbx].health())).collect(),
             registrations: self.bindings.len(),
             calls: self.calls.len(),
-            blocks: self.guard.blocks().count(),
+            blocks: self.blocking.lists().blocks().count(),
             relays: self.relays.len(),
             store_failing: self.writes.is_failing(),
             drops: self.drops,
@@ -292,7 +294,8 @@ impl Border {
     }
 
     fn block_views(&self) -> Vec<BlockView> {
-        self.guard
+        self.blocking
+            .lists()
             .blocks()
             .map(|entry| BlockView {
                 address: entry.source,
@@ -303,15 +306,16 @@ impl Border {
                 port: entry.port,
                 since: entry.since,
                 expires: entry.expires,
-                remaining: self.guard.remaining(&entry.prefix, self.now.mono).unwrap_or_default(),
+                remaining: self.blocking.lists().remaining(&entry.prefix, self.now.mono).unwrap_or_default(),
                 evidence: entry.evidence.clone(),
-                allowed_as: self.guard.allowed_by(&entry.prefix).map(|entry| entry.name.clone()),
+                allowed_as: self.blocking.lists().allowed_by(&entry.prefix).map(|entry| entry.name.clone()),
             })
             .collect()
     }
 
     fn allow_views(&self) -> Vec<AllowView> {
-        self.guard
+        self.blocking
+            .lists()
             .allowed()
             .map(|entry| AllowView {
                 name: entry.name.clone(),

@@ -1,8 +1,6 @@
 //! What a change of the lists ends: whoever is blocked now is cut off with all that is open (contract
 //! section 6). Flows that are spared go on, and so do the calls and registrations on them.
 
-use std::sync::Arc;
-
 use guard::BlockKind;
 use sip::Hop;
 use wire::net::{FlowId, Side};
@@ -10,7 +8,6 @@ use wire::net::{FlowId, Side};
 use crate::Border;
 use crate::binding::BindingId;
 use crate::call::{Call, CallId, CallState};
-use crate::interface::Output;
 
 /// The answer to a caller whose phone was blocked while it rang.
 const UNAVAILABLE: u16 = 480;
@@ -19,14 +16,9 @@ impl Border {
     /// The lists changed: tells `net` and the media plane, and ends what may not go on. Returns how many calls
     /// that were.
     pub(crate) fn lists_changed(&mut self) -> usize {
-        let (blocked, allowed) = self.guard.sets();
         let closing = self.spare_flows();
         self.spare_media();
-        self.outputs.push_back(Output::Lists {
-            blocked: Arc::new(blocked),
-            allowed: Arc::new(allowed),
-            spared: self.spared.iter().copied().collect(),
-        });
+        self.outputs.push_back(self.blocking.told());
         // Calls first: with their flow gone, they would seem to have failed for another reason.
         let calls = self.end_blocked_calls();
         self.end_blocked_bindings();
@@ -39,21 +31,21 @@ impl Border {
     /// Decides anew which flows of blocked sources go on: those that their device proved itself on, as long as
     /// the operator did not block them himself. Returns the others.
     fn spare_flows(&mut self) -> Vec<FlowId> {
-        let blocked = |ip| self.guard.blocked_by(ip);
+        let blocked = |ip| self.blocking.lists().blocked_by(ip);
         let outside = self.flows.iter().filter(|(_, flow)| flow.side == Side::Outside);
         let of_blocked = outside.filter_map(|(id, flow)| {
             let by = blocked(flow.tuple.remote.ip())?;
             Some((id, flow.authenticated && by == BlockKind::Automatic))
         });
         let (spared, closing): (Vec<_>, Vec<_>) = of_blocked.partition(|(_, spared)| *spared);
-        self.spared = spared.into_iter().map(|(id, _)| id).collect();
+        self.blocking.spare(spared.into_iter().map(|(id, _)| id).collect());
         closing.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Tells the media plane whom the block list does not hold for.
     fn spare_media(&mut self) {
         let changed = |(id, call): (CallId, &Call)| {
-            let spared = self.spared.contains(&self.phone_hop(call).flow);
+            let spared = self.blocking.is_spared(self.phone_hop(call).flow);
             call.media.is_spared().is_some_and(|was| was != spared).then_some((id, spared))
         };
         for (id, spared) in self.calls.iter().filter_map(changed).collect::<Vec<_>>() {
@@ -99,7 +91,7 @@ impl Border {
 
     /// Why a source is cut off, for events.
     fn words_of_block(&self, hop: &Hop) -> &'static str {
-        match self.guard.blocked_by(hop.remote.ip()) {
+        match self.blocking.lists().blocked_by(hop.remote.ip()) {
             Some(BlockKind::Manual) => "the phone's address was blocked by the operator",
             Some(BlockKind::Automatic) | None => "the phone's address was blocked for offences",
         }

@@ -68,12 +68,10 @@ mod timers;
 mod topology;
 mod unanswered;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use guard::Guard;
 use sip::TransactionLayer;
 use wire::clock::{Instant, Now};
-use wire::net::FlowId;
 
 pub use command::{Answer, Command};
 pub use config::Config;
@@ -101,9 +99,7 @@ pub struct Border {
     flows: flow::Flows,
     authorities: flow::Authorities,
     connections: outgoing::Connections,
-    guard: Guard,
-    /// Flows of blocked sources that go on, because their device proved itself.
-    spared: BTreeSet<FlowId>,
+    blocking: blocking::Blocking,
     entries: entry::Entries,
     bindings: binding::BindingTable,
     pbxs: Vec<pbx::PbxState>,
@@ -135,7 +131,7 @@ impl Border {
             entries: entry::Entries::new(&config.extensions),
             pbxs: config.pbx.iter().map(pbx::PbxState::new).collect(),
             held: failover::Held::new(now.mono),
-            guard: Guard::new(config.block),
+            blocking: blocking::Blocking::new(config.block),
             now,
             clock: clock_step::ClockWatch::new(now),
             outputs: VecDeque::new(),
@@ -147,7 +143,6 @@ impl Border {
             authorities: flow::Authorities::new(config.faces(), &flow::Flows::default()),
             flows: flow::Flows::default(),
             connections: outgoing::Connections::default(),
-            spared: BTreeSet::new(),
             bindings: binding::BindingTable::default(),
             forwards: forward::Forwards::default(),
             unanswered: unanswered::Unanswered::default(),
@@ -202,7 +197,7 @@ impl Border {
             self.on_timer(timer);
             self.settle();
         }
-        if self.guard.poll_timeout().is_some_and(|at| at <= now.mono) {
+        if self.blocking.lists().poll_timeout().is_some_and(|at| at <= now.mono) {
             self.on_blocks_ended();
         }
     }
@@ -214,7 +209,7 @@ impl Border {
 
     /// When [`Border::handle_timeout`] is wanted next; strictly later than `now` after it was called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.transactions.poll_timeout(), self.timers.next(), self.guard.poll_timeout()]
+        [self.transactions.poll_timeout(), self.timers.next(), self.blocking.lists().poll_timeout()]
             .into_iter()
             .flatten()
             .min()

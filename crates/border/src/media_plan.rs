@@ -157,7 +157,7 @@ impl Border {
             call.media.lines.resize_with(index + 1, || None);
         }
         let phone = call.leg(Side::Outside).hop;
-        let (source, spared) = (phone.remote.ip(), self.spared.contains(&phone.flow));
+        let (source, spared) = (phone.remote.ip(), self.blocking.is_spared(phone.flow));
         let Some(media) = description.media.get(index) else { return Ok(true) };
         let (rtp, rtcp) = (description.rtp_address(index), description.rtcp_address(index));
         let wish = Advertised { rtp, rtcp, mux: media.rtcp_mux, refused: media.port == 0, source, spared };

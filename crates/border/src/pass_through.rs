@@ -235,7 +235,7 @@ impl Border {
     }
 
     fn on_passed_register_accepted(&mut self, passed: PassedRegister, message: &Message<'_>) {
-        self.guard.success(passed.ask.hop.remote.ip());
+        self.blocking.lists_mut().success(passed.ask.hop.remote.ip());
         if passed.hardware_id.is_some()
             && let Some(flow) = self.flows.flow_mut(passed.ask.hop.flow)
         {

@@ -151,7 +151,7 @@ impl Border {
             ResolvedName::Allowed(index) => {
                 let Some(allowed) = self.config.allowed.get(index) else { return };
                 let prefixes = targets.iter().map(|target| wire::net::Prefix::single(target.address.ip()));
-                if self.guard.set_allowed_addresses(&allowed.name, prefixes.collect()) {
+                if self.blocking.lists_mut().set_allowed_addresses(&allowed.name, prefixes.collect()) {
                     self.lists_changed();
                 }
             }

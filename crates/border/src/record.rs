@@ -276,7 +276,7 @@ impl Border {
             ));
         }
         for entry in kept.allowed {
-            if self.guard.allow(entry).is_err() {
+            if self.blocking.lists_mut().allow(entry).is_err() {
                 self.outputs.push_back(Output::Fault("a kept allow-list entry does not fit the guard"));
             }
         }

@@ -219,7 +219,7 @@ impl Border {
         entry: EntryId,
         hardware_id: HardwareId,
     ) {
-        self.guard.success(ask.hop.remote.ip());
+        self.blocking.lists_mut().success(ask.hop.remote.ip());
         if let Some(flow) = self.flows.flow_mut(ask.hop.flow) {
             flow.authenticated = true;
         }
