@@ -386,11 +386,9 @@ fn pure_crates_stay_pure() {
     assert_none(&faults);
 }
 
-#[test]
-fn a_chain_is_called_verified_in_one_place() {
-    // Without the parentheses: it may be handed over, too.
-    let call = "ChainVerified::assertion";
-    let places: Vec<String> = sources()
+/// Where the shipped code makes a value that stands for a proof. `call` has no parentheses: it may be handed over, too.
+fn places_of(call: &str) -> Vec<String> {
+    sources()
         .iter()
         .filter(|source| source.path.starts_with("crates/") && source.path.contains("/src/"))
         .filter(|source| !source.is_shipped_by("sim") && !source.is_shipped_by("fuzz") && !source.is_test())
@@ -398,10 +396,24 @@ fn a_chain_is_called_verified_in_one_place() {
             let calls = source.code().filter(|(_, line)| line.contains(call)).map(|(number, _)| number);
             calls.map(|number| format!("{}:{number}", source.path)).collect::<Vec<_>>()
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn a_chain_is_called_verified_in_one_place() {
+    let places = places_of("ChainVerified::assertion");
     assert!(
         places.len() == 1 && places.iter().all(|place| place.starts_with("crates/net/src/")),
         "the TLS verifier of crates/net alone may state that a chain was verified, and once: {places:?}"
+    );
+}
+
+#[test]
+fn a_source_is_called_verified_in_one_place() {
+    let places = places_of("VerifiedSource::assertion");
+    assert!(
+        places.len() == 1 && places.iter().all(|place| place.starts_with("crates/border/src/ingress.rs:")),
+        "ingress alone may state that a source owns its address, and once: {places:?}"
     );
 }
 

@@ -67,13 +67,13 @@ impl Border {
     pub(crate) fn offence(
         &mut self,
         hop: &Hop,
-        proved: bool,
+        proof: Option<VerifiedSource>,
         code: Code,
         about: About,
         words: impl FnOnce() -> (String, String),
     ) {
         let port = self.local_port(hop);
-        self.offence_at(hop.remote, hop.transport, port, proved, code, about, words);
+        self.offence_at(hop.remote, hop.transport, port, proof, code, about, words);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one row of the block list has as many columns")]
@@ -82,22 +82,19 @@ impl Border {
         source: SocketAddr,
         transport: Transport,
         port: u16,
-        proved: bool,
+        proof: Option<VerifiedSource>,
         code: Code,
         about: About,
         words: impl FnOnce() -> (String, String),
     ) {
         let about = About { source: Some(source), ..about };
-        if !(proved || transport.is_reliable()) {
-            return self.event(code, about, words);
-        }
+        let Some(proof) = proof else { return self.event(code, about, words) };
         // What counts is said in full: it is the evidence of the block that it may lead to.
         let (text, next_step) = words();
         let detail = text.clone();
         self.event(code, about, || (text, next_step));
         let offence = Offence { code: code.as_str(), transport, port, detail };
-        let outcome =
-            self.blocking.lists_mut().offence(VerifiedSource::assertion(source.ip()), offence, self.now);
+        let outcome = self.blocking.lists_mut().offence(proof, offence, self.now);
         match outcome {
             OffenceOutcome::Exempt | OffenceOutcome::Counted | OffenceOutcome::AlreadyBlocked => {}
             OffenceOutcome::First => {

@@ -22,6 +22,7 @@ use crate::digest;
 use crate::entry::{CallRefusal, EntryId};
 use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
+use crate::ingress::proof_by_hop;
 use crate::inspection::uri_fault;
 use crate::media_plan::{MediaPlan, Paused};
 use crate::report::About;
@@ -369,7 +370,7 @@ impl Border {
         self.settle();
         let asked = crate::ingress::user_of(from.uri).unwrap_or_else(|| "nobody".to_owned());
         let about = About::default().extension(asked);
-        self.offence(&ask.hop, false, Code::FlowNotRegistered, about, || {
+        self.offence(&ask.hop, proof_by_hop(&ask.hop), Code::FlowNotRegistered, about, || {
             (
                 "a call in the name of another than those registered on this flow".into(),
                 "let the phone call under the name that it registers".into(),

@@ -48,7 +48,9 @@ impl Border {
         self.refuse_without_transaction(hop, message, 403);
         let name = crate::ingress::user_of(essentials.from.uri).unwrap_or_default();
         let about = About::default().extension(name).hardware_id(identity.hardware_id);
-        self.offence(hop, false, identity.code, about, || (identity.text, identity.next_step));
+        self.offence(hop, crate::ingress::proof_by_hop(hop), identity.code, about, || {
+            (identity.text, identity.next_step)
+        });
         true
     }
 

@@ -153,10 +153,9 @@ impl Border {
         if !tried || stale {
             return;
         }
-        let opened = self.returned_opaque(ask.hop.remote.ip(), request);
-        let proved = opened.is_some_and(|opened| opened.proves_source);
+        let proof = self.proof_by_request(&ask.hop, request);
         let about = About::default().extension(self.entries.name(entry));
-        self.offence(&ask.hop, proved, Code::DigestFailed, about, || {
+        self.offence(&ask.hop, proof, Code::DigestFailed, about, || {
             (
                 "the PBX refused the phone's user name or password for a call".into(),
                 "enter the extension's password in the phone again".into(),

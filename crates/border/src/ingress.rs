@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use guard::VerifiedSource;
 use sip::{Hop, RequestOutcome, ResponseOutcome};
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Side, Transport, VerifiedDevice};
 use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseErrorKind, StartLine, Uri};
@@ -13,6 +14,7 @@ use crate::answer::Ask;
 use crate::drop_reason::DropReason;
 use crate::event::Code;
 use crate::interface::Output;
+use crate::keys::OpenedOpaque;
 use crate::report::About;
 use crate::response::Reply;
 use crate::strangers::Full;
@@ -58,14 +60,16 @@ impl Border {
         };
         let about = About::default().extension("not asked");
         let port = tuple.local.port();
-        self.offence_at(tuple.remote, tuple.transport, port, true, code, about, || {
+        let proof = proof_of(tuple.remote, tuple.transport, None);
+        self.offence_at(tuple.remote, tuple.transport, port, proof, code, about, || {
             (detail.to_owned(), next_step.to_owned())
         });
     }
 
     pub(crate) fn on_flood(&mut self, source: SocketAddr, transport: Transport, port: u16, refused: u64) {
         let about = About::default().extension("not asked");
-        self.offence_at(source, transport, port, false, Code::Flood, about, || {
+        let proof = proof_of(source, transport, None);
+        self.offence_at(source, transport, port, proof, Code::Flood, about, || {
             (
                 format!("{refused} refused or held back within a second: too much at once by {transport}"),
                 "if many phones share this address, add it to [[allowed]]".into(),
@@ -88,6 +92,12 @@ impl Border {
         if self.flows.timed_out(flow, self.now.mono, &mut self.timers) {
             self.close_flow(flow);
         }
+    }
+
+    /// The proof that lies in how a request came, or in what it returns to us.
+    pub(crate) fn proof_by_request(&self, hop: &Hop, request: &Message<'_>) -> Option<VerifiedSource> {
+        let returned = self.returned_opaque(hop.remote.ip(), request);
+        proof_of(hop.remote, hop.transport, returned.as_ref())
     }
 
     /// Closes a connection of our own accord; all that hangs on it learns of it as if the peer had.
@@ -178,7 +188,7 @@ impl Border {
     /// Somebody who is not registered floods his connection: it ends.
     fn on_too_fast(&mut self, id: FlowId, hop: &Hop) {
         let about = About::default().extension("not asked");
-        self.offence(hop, false, Code::Flood, about, || {
+        self.offence(hop, proof_by_hop(hop), Code::Flood, about, || {
             (
                 "too many messages within a second on a connection on which no phone is registered".into(),
                 "nothing to do where it is a scanner; a phone of yours must register first".into(),
@@ -204,7 +214,7 @@ impl Border {
             )
         };
         match side {
-            Side::Outside => self.offence(hop, false, Code::Malformed, About::default(), words),
+            Side::Outside => self.offence(hop, proof_by_hop(hop), Code::Malformed, About::default(), words),
             Side::Inside => self.event(Code::Malformed, About::source(hop.remote), words),
         }
     }
@@ -369,7 +379,7 @@ impl Border {
             self.refuse_without_transaction(hop, message, 403);
             let name = Uri::parse(essentials.from.uri).ok().and_then(|uri| uri.user).unwrap_or("nobody");
             let about = About::default().extension(name);
-            self.offence(hop, false, Code::FlowNotRegistered, about, || {
+            self.offence(hop, proof_by_hop(hop), Code::FlowNotRegistered, about, || {
                 (
                     "a call from a flow on which no phone is registered".into(),
                     "nothing to do where it is a scanner; a phone of yours must register first".into(),
@@ -431,6 +441,22 @@ impl Border {
         };
         self.event(code, About::source(hop.remote), || (text.to_owned(), next_step.to_owned()));
     }
+}
+
+/// That a source owns its address, where it has proved it: by a handshake, or by an `opaque` of ours that it returned.
+/// Made nowhere else.
+fn proof_of(
+    source: SocketAddr,
+    transport: Transport,
+    returned: Option<&OpenedOpaque>,
+) -> Option<VerifiedSource> {
+    let proved = transport.is_reliable() || returned.is_some_and(|opaque| opaque.proves_source);
+    proved.then(|| VerifiedSource::assertion(source.ip()))
+}
+
+/// The proof that lies in how somebody speaks to us.
+pub(crate) fn proof_by_hop(hop: &Hop) -> Option<VerifiedSource> {
+    proof_of(hop.remote, hop.transport, None)
 }
 
 /// What we understand on a face, for 405 and OPTIONS.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use guard::HardwareId;
+use guard::{HardwareId, VerifiedSource};
 use sip::ClientId;
 use wire::clock::Instant;
 use wire::net::Side;
@@ -43,8 +43,8 @@ pub(crate) struct PassedRegister {
     user_agent: Option<String>,
     /// It carried credentials: a challenge in answer to them is a failure.
     had_credentials: bool,
-    /// It returned an `opaque` that we had given to this source.
-    proved: bool,
+    /// That its source owns its address.
+    proof: Option<VerifiedSource>,
 }
 
 /// Asked of the PBX where the phone names no lifetime.
@@ -68,7 +68,6 @@ impl Border {
     ) {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
         let Some(pbx) = self.pbx_for_phone(ask) else { return };
-        let opened = self.returned_opaque(ask.hop.remote.ip(), message);
         let passed = PassedRegister {
             ask: ask.clone(),
             entry,
@@ -81,7 +80,7 @@ impl Border {
                 .value(HeaderName::UserAgent)
                 .map(|value| wire::sip::unfold(value).into_owned()),
             had_credentials: digest::credentials_of(message).next().is_some(),
-            proved: opened.is_some_and(|opened| opened.proves_source),
+            proof: self.proof_by_request(&ask.hop, message),
         };
         let Some(prepared) = self.build_passed_register(&passed, message) else {
             return self.refuse_for_now(ask);
@@ -213,7 +212,7 @@ impl Border {
             .extension(self.entries.name(passed.entry))
             .hardware_id(passed.hardware_id)
             .rule(format!("PBX {}", self.pbx_name(passed.pbx)));
-        self.offence(&passed.ask.hop, passed.proved, Code::DigestFailed, about, || {
+        self.offence(&passed.ask.hop, passed.proof, Code::DigestFailed, about, || {
             (
                 format!("the PBX refused the phone's user name or password ({status})"),
                 "enter the extension's password in the phone again".into(),

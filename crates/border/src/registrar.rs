@@ -192,15 +192,14 @@ impl Border {
         asked: String,
         certified: bool,
     ) {
-        let proved =
-            self.returned_opaque(ask.hop.remote.ip(), message).is_some_and(|opened| opened.proves_source);
+        let proof = self.proof_by_request(&ask.hop, message);
         let about = About::default().extension(asked).hardware_id(identity.hardware_id);
         if certified {
             // Before the offence is counted: the one that leads to the block is still answered.
             self.refuse(ask, 403);
             self.settle();
         }
-        self.offence(&ask.hop, proved, identity.code, about, || (identity.text, identity.next_step));
+        self.offence(&ask.hop, proof, identity.code, about, || (identity.text, identity.next_step));
         if certified {
             return;
         }
