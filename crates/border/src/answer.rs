@@ -102,7 +102,9 @@ pub(crate) fn reason_phrase(code: u16) -> &'static str {
 impl Border {
     /// Answers a request of its own accord. `more` adds headers.
     pub(crate) fn answer(&mut self, ask: &Ask, code: u16, more: impl FnOnce(&mut Writer)) {
-        let Ok(request) = Message::parse(&ask.bytes) else { return };
+        let Ok(request) = Message::parse(&ask.bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
         let to_tag = (code > 100).then(|| self.entropy.word());
         let mut writer =
             sip::response::response(&request, ask.hop.remote, code, reason_phrase(code), to_tag.as_deref());

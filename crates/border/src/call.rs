@@ -498,7 +498,7 @@ impl Border {
     /// A step of a call's life. One that is none is a fault of ours, and not taken: what a peer can bring about
     /// at the wrong time was asked about before.
     pub(crate) fn set_call_state(&mut self, id: CallId, state: CallState) {
-        let Some(call) = self.calls.call_mut(id) else { return };
+        let Some(call) = self.calls.call_mut(id) else { return self.never("a call that goes on is gone") };
         debug_assert!(call.state.may_become(state), "{:?} → {state:?}", call.state);
         if !call.state.may_become(state) {
             return;
@@ -515,7 +515,9 @@ impl Border {
     }
 
     pub(crate) fn on_call_timer(&mut self, id: CallId) {
-        let Some(call) = self.calls.call_mut(id) else { return };
+        let Some(call) = self.calls.call_mut(id) else {
+            return self.never("the timer of a call outlived it");
+        };
         if !call.deadline.fired(self.now.mono, Timer::Call(id), &mut self.timers) {
             return;
         }
@@ -583,7 +585,7 @@ impl Border {
 
     /// The phone will come again with credentials: that is the same call.
     pub(crate) fn remember_challenged(&mut self, id: CallId) {
-        let Some(call) = self.calls.call(id) else { return };
+        let Some(call) = self.calls.call(id) else { return self.never("a call that was challenged is gone") };
         let key = (call.leg(call.caller).call_id.clone(), call.caller_tag.clone());
         self.calls.challenged.remember(key, self.now.mono);
     }

@@ -239,12 +239,16 @@ impl Border {
 
     pub(crate) fn on_decoy_timer(&mut self, server: ServerId) {
         let now = self.now.mono;
-        let Some(decoy) = self.decoys.waiting.get_mut(&server) else { return };
+        let Some(decoy) = self.decoys.waiting.get_mut(&server) else {
+            return self.never("the timer of a decoy outlived it");
+        };
         if !decoy.deadline.fired(now, Timer::Decoy(server), &mut self.timers) {
             return;
         }
         let (pbx, held, own) = (decoy.pbx, decoy.sample.is_some(), decoy.own.take());
-        let Some(ask) = self.drop_decoy(server) else { return };
+        let Some(ask) = self.drop_decoy(server) else {
+            return self.never("a decoy is gone while it is worked on");
+        };
         if held {
             self.refuse_for_now(&ask);
         } else {
@@ -254,7 +258,9 @@ impl Border {
 
     /// A challenge as this PBX writes them: its own, or one made up after those that it wrote of late.
     pub(crate) fn challenge(&mut self, pbx: usize, ask: &Ask, own: Option<ChallengeShape>) {
-        let Ok(request) = Message::parse(&ask.bytes) else { return };
+        let Ok(request) = Message::parse(&ask.bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
         let tag = self.entropy.word();
         let mut writer =
             sip::response::response(&request, ask.hop.remote, 401, reason_phrase(401), Some(&tag));

@@ -42,6 +42,8 @@ reasons! {
     FlowClosed = "flow_closed",
     /// A message of ours to a source that is blocked by now, or whose connection is gone.
     Unsendable = "unsendable",
+    /// What cannot be, by a fault of ours.
+    OurFault = "our_fault",
 }
 
 impl fmt::Display for DropReason {
@@ -82,7 +84,7 @@ mod tests {
         for (reason, times) in DropReason::ALL.iter().zip(1..) {
             (0..times).for_each(|_| counts.add(*reason));
         }
-        assert_eq!(counts.iter().map(|(_, count)| count).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(counts.iter().map(|(_, count)| count).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
         let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.to_string()).collect();
         names.sort();
         names.dedup();

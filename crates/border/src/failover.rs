@@ -203,7 +203,9 @@ impl Border {
 
     /// Goes back to this PBX, with its place at the other one kept until it has one here.
     pub(crate) fn return_binding(&mut self, id: BindingId, pbx: usize) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding that may go back is gone");
+        };
         if matches!(binding.inside, Inside::Waiting { .. }) {
             return self.move_binding_to_pbx(id, pbx);
         }
@@ -259,7 +261,9 @@ impl Border {
         sent: Instant,
         message: &Message<'_>,
     ) {
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         // Else its confirmation tells the operator.
         let untold = binding.is_registered();
         binding.pbx = pbx;

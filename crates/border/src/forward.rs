@@ -291,7 +291,9 @@ impl Border {
             return self.fail_for_pbx(id);
         }
         let (bytes, from) = (forward.ask.bytes.clone(), forward.ask.side);
-        let Ok(message) = Message::parse(&bytes) else { return };
+        let Ok(message) = Message::parse(&bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
         let call = self.call_of(id);
         let method = message.method().unwrap_or(Method::Other(""));
         let hiding = self.hiding(id, &message, from);
@@ -347,9 +349,15 @@ impl Border {
 
     /// Sends a forwarded request; false where there is no way to the other side.
     fn transmit(&mut self, id: ForwardId, message: &Message<'_>, body: &Body) -> bool {
-        let Ok(essentials) = message.essentials() else { return false };
+        let Ok(essentials) = message.essentials() else {
+            self.never("a request that was read cannot be read again");
+            return false;
+        };
         let Some(head) = self.head(id, &essentials) else { return false };
-        let Some(forward) = self.forward(id) else { return false };
+        let Some(forward) = self.forward(id) else {
+            self.never("a forward is gone while it is worked on");
+            return false;
+        };
         let from = forward.ask.side;
         let branch = self.entropy.branch();
         let method = essentials.cseq.method;
@@ -387,7 +395,9 @@ impl Border {
         method: Method<'_>,
         head: &Head,
     ) {
-        let Some(forward) = self.forward(id) else { return };
+        let Some(forward) = self.forward(id) else {
+            return self.never("a forward is gone while it is worked on");
+        };
         let (side, remote) = (forward.ask.side, forward.ask.hop.remote.ip());
         if side == Side::Inside {
             return;
@@ -395,7 +405,9 @@ impl Border {
         match self.surrogate_entry(id) {
             None => self.pass_credentials(writer, message, remote),
             Some(entry) => {
-                let Some(forward) = self.forward_mut(id) else { return };
+                let Some(forward) = self.forward_mut(id) else {
+                    return self.never("a forward is gone while it is worked on");
+                };
                 let mut auth = std::mem::take(&mut forward.auth);
                 let credentials = self.credentials(entry, &mut auth, method.as_str(), &head.uri);
                 if let Some(forward) = self.forward_mut(id) {
@@ -559,8 +571,12 @@ impl Border {
         let writer = self.begin_request(&head, side.other(), Method::Ack, &branch, essentials.max_forwards);
         let bytes = Bytes::from(body.finish(writer));
         let now = self.now.mono;
-        let Some(call) = self.calls.call_mut(dialog.call) else { return };
-        let Some(pair) = call.dialogs.get_mut(dialog.index) else { return };
+        let Some(call) = self.calls.call_mut(dialog.call) else {
+            return self.never("a dialog that was found has no call");
+        };
+        let Some(pair) = call.dialogs.get_mut(dialog.index) else {
+            return self.never("a dialog that was found is not in its call");
+        };
         let unacknowledged = pair.unacknowledged.take();
         if let Some(server) = unacknowledged.or(pair.ack.as_ref().map(|(server, ..)| *server)) {
             pair.ack = Some((server, head.hop, bytes.clone()));
@@ -622,8 +638,12 @@ impl Border {
         match paused {
             Paused::Request(id) => self.fail_forward(id, 487, "the call ended before it could be sent"),
             Paused::Response { forward, bytes, status } => {
-                let Ok(message) = Message::parse(&bytes) else { return };
-                let Ok(essentials) = message.essentials() else { return };
+                let Ok(message) = Message::parse(&bytes) else {
+                    return self.never("an answer that was read cannot be read again");
+                };
+                let Ok(essentials) = message.essentials() else {
+                    return self.never("an answer that was read cannot be read again");
+                };
                 let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
                 self.hang_up_late(forward, reply);
                 self.fail_forward(forward, 487, "the call ended before its answer could be passed on");

@@ -71,8 +71,12 @@ impl Border {
         let Reply { message, status, .. } = reply;
         let Some(forward) = self.forward(id) else { return };
         let (ask, initial) = (forward.ask.clone(), matches!(forward.kind, Kind::Invite { .. }));
-        let Ok(request) = Message::parse(&ask.bytes) else { return };
-        let Some(method) = request.method() else { return };
+        let Ok(request) = Message::parse(&ask.bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
+        let Some(method) = request.method() else {
+            return self.never("a request that was forwarded has no method");
+        };
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
         if call.is_none() && method == Method::Invite && (200..300).contains(&status) {
             return self.hang_up_late(id, reply);
@@ -133,7 +137,10 @@ impl Border {
         body: Body,
     ) -> Bytes {
         let Reply { message, essentials, status, .. } = reply;
-        let Some(forward) = self.forward(id) else { return Bytes::new() };
+        let Some(forward) = self.forward(id) else {
+            self.never("a forward is gone while it is worked on");
+            return Bytes::new();
+        };
         let (remote, tag) = (forward.ask.hop.remote, essentials.to.tag());
         let mut writer = sip::response::response(request, remote, status, reason_phrase(status), tag);
         self.write_response_headers(&mut writer, id, hiding, (message, status), request);
@@ -171,7 +178,9 @@ impl Border {
         (message, status): (&Message<'_>, u16),
         request: &Message<'_>,
     ) {
-        let Some(forward) = self.forward(id) else { return };
+        let Some(forward) = self.forward(id) else {
+            return self.never("a forward is gone while it is worked on");
+        };
         let (side, hop) = (forward.ask.side, forward.ask.hop);
         let method = request.method();
         let domain = self.config.pbx[hiding.pbx].domain.clone();
@@ -286,7 +295,9 @@ impl Border {
     pub(crate) fn hang_up_late(&mut self, id: ForwardId, reply: Reply<'_>) {
         let Some(forward) = self.forward(id) else { return };
         let (bytes, to) = (forward.ask.bytes.clone(), forward.ask.side.other());
-        let Some(hop) = forward.sent_to else { return };
+        let Some(hop) = forward.sent_to else {
+            return self.never("a request that was answered went nowhere");
+        };
         let tag = reply.essentials.to.tag().unwrap_or_default();
         if let Some((_, ack)) = forward.hung_up.iter().find(|(known, _)| known == tag) {
             let ack = ack.clone();
@@ -295,7 +306,9 @@ impl Border {
         if forward.hung_up.len() >= FORKS_MAX {
             return;
         }
-        let Ok(request) = Message::parse(&bytes) else { return };
+        let Ok(request) = Message::parse(&bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
         let Ok(dialog) = sip::Dialog::uac(&request, reply.message) else { return };
         let cseq = reply.essentials.cseq.number;
         let branch = self.entropy.branch();
@@ -331,7 +344,9 @@ impl Border {
         status: u16,
     ) {
         let is_final = status >= 200;
-        let Some(forward) = self.forward_mut(id) else { return };
+        let Some(forward) = self.forward_mut(id) else {
+            return self.never("a forward is gone while it is worked on");
+        };
         forward.answered |= is_final;
         let server = forward.ask.server;
         let initial = matches!(forward.kind, Kind::Invite { .. });
@@ -433,7 +448,9 @@ impl Border {
     /// The one who asked is gone, or his transaction is over. Without an answer nobody waits for one.
     pub(crate) fn on_server_ended(&mut self, server: ServerId) {
         let Some(id) = self.forwards.by_server.get(&server).copied() else { return };
-        let Some(forward) = self.forward(id) else { return };
+        let Some(forward) = self.forward(id) else {
+            return self.never("a server transaction has a forward that is gone");
+        };
         if !forward.answered {
             self.give_up_forward(id, 487);
         }

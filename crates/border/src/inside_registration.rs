@@ -97,7 +97,9 @@ impl Border {
 
     fn send_registration(&mut self, id: BindingId) {
         let expires = self.config.registration.pbx_expires;
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         if !binding.is_registered() {
             binding.inside = Inside::Registering;
         }
@@ -163,13 +165,17 @@ impl Border {
         message: &Message<'_>,
         status: u16,
     ) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let (entry, pbx) = (binding.entry, binding.pbx);
         match status {
             100..=199 => {}
             200..=299 => self.on_registration_confirmed(id, sent, message),
             401 | 407 => {
-                let Some(binding) = self.bindings.binding_mut(id) else { return };
+                let Some(binding) = self.bindings.binding_mut(id) else {
+                    return self.never("a binding is gone while it is worked on");
+                };
                 let mut auth = std::mem::take(&mut binding.auth);
                 let challenged = self.take_challenge(pbx, entry, &mut auth, message);
                 if let Some(binding) = self.bindings.binding_mut(id) {
@@ -189,7 +195,9 @@ impl Border {
 
     pub(crate) fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
         let asked = self.config.registration.pbx_expires;
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let (entry, pbx) = (binding.entry, binding.pbx);
         let contacts = listed_contacts(message, asked);
         let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
@@ -216,14 +224,18 @@ impl Border {
 
     /// The PBX said no: a new phone is refused, a known one is tried again later.
     fn on_registration_refused(&mut self, id: BindingId, why: Refusal) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         self.report_refused(id, binding.pbx, why, None);
         self.give_up_registration(id, REFUSED_RETRY);
     }
 
     /// `stays`: the PBX at which it is registered all the same.
     pub(crate) fn report_refused(&mut self, id: BindingId, pbx: usize, why: Refusal, stays: Option<usize>) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let name = self.entries.name(binding.entry).to_owned();
         let about = About { source: binding.last_seen_at.map(|hop| hop.remote), ..About::default() };
         let pbx = self.pbx_name(pbx);
@@ -238,7 +250,9 @@ impl Border {
 
     /// There was no answer, or none that decides anything.
     pub(crate) fn on_registration_failed(&mut self, id: BindingId, why: &str) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let (pbx, retry) = (binding.pbx, self.config.pbx[binding.pbx].health_check);
         self.pbx_missed(pbx, why);
         self.give_up_registration(id, retry);

@@ -63,7 +63,9 @@ impl Border {
 
     /// One event for each call.
     fn report_refused_target(&mut self, id: CallId, address: SocketAddr) {
-        let Some(call) = self.calls.call_mut(id) else { return };
+        let Some(call) = self.calls.call_mut(id) else {
+            return self.never("a call is gone while it is worked on");
+        };
         if std::mem::replace(&mut call.target_refused, true) {
             return;
         }

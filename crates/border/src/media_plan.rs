@@ -192,7 +192,9 @@ impl Border {
 
     /// What was agreed holds from now on.
     pub(crate) fn settle_media(&mut self, id: CallId) {
-        let Some(call) = self.calls.call_mut(id) else { return };
+        let Some(call) = self.calls.call_mut(id) else {
+            return self.never("a call is gone while it is worked on");
+        };
         for line in call.media.lines.iter_mut().flatten() {
             line.settled = line.spec.clone();
         }
@@ -226,7 +228,9 @@ impl Border {
 
     /// The phone's flow is spared from a block from now on, or not any more.
     pub(crate) fn set_media_spared(&mut self, id: CallId, spared: bool) {
-        let Some(call) = self.calls.call_mut(id) else { return };
+        let Some(call) = self.calls.call_mut(id) else {
+            return self.never("a call is gone while it is worked on");
+        };
         for line in call.media.lines.iter_mut().flatten() {
             line.spec.legs[Side::Outside.index()].spared = spared;
             line.spec.generation += 1;
@@ -324,8 +328,12 @@ impl Border {
         match paused {
             Paused::Request(forward) => self.dispatch(forward),
             Paused::Response { forward, bytes, status } => {
-                let Ok(message) = Message::parse(&bytes) else { return };
-                let Ok(essentials) = message.essentials() else { return };
+                let Ok(message) = Message::parse(&bytes) else {
+                    return self.never("an answer that was read cannot be read again");
+                };
+                let Ok(essentials) = message.essentials() else {
+                    return self.never("an answer that was read cannot be read again");
+                };
                 let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
                 self.pass_response(forward, reply);
             }

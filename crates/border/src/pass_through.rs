@@ -222,7 +222,9 @@ impl Border {
 
     /// The PBX's 401 as the phone sees it; a decoy is written by the same code from what was learned here.
     fn answer_with_challenge(&mut self, ask: &Ask, message: &Message<'_>, status: u16, pbx: usize) {
-        let Ok(request) = Message::parse(&ask.bytes) else { return };
+        let Ok(request) = Message::parse(&ask.bytes) else {
+            return self.never("a request that was read cannot be read again");
+        };
         let tag = self.entropy.word();
         let mut writer =
             sip::response::response(&request, ask.hop.remote, status, reason_phrase(status), Some(&tag));

@@ -376,7 +376,9 @@ impl Border {
     }
 
     pub(crate) fn persist_binding(&mut self, id: BindingId, then: Then) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let (mono, wall) = (self.now.mono, self.now.wall);
         let inside_expires = match binding.inside {
             Inside::Registered { expires, .. } => wall + (expires - mono),

@@ -140,7 +140,9 @@ fn push_param_value(text: &mut String, value: &str) {
 impl Border {
     pub(crate) fn on_register(&mut self, ask: &Ask, message: &Message<'_>, essentials: &Essentials<'_>) {
         // Alike for everybody, before any name is looked at.
-        let StartLine::Request { uri, .. } = message.start() else { return };
+        let StartLine::Request { uri, .. } = message.start() else {
+            return self.never("a request became an answer");
+        };
         if !self.register_passes(ask, message, uri) {
             return;
         }
@@ -294,7 +296,9 @@ impl Border {
     /// The REGISTERs of a binding have waited long enough: a known phone stays registered while we go on
     /// trying, a new one comes again.
     pub(crate) fn answer_waiting(&mut self, id: BindingId) {
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let asks = binding.take_waiting();
         if binding.was_registered {
             return self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
@@ -360,7 +364,9 @@ impl Border {
     fn refresh_binding(&mut self, ask: &Ask, id: BindingId, phone: Phone) {
         let granted = self.granted(&ask.hop, phone.granted);
         let (now, wall) = (self.now.mono, self.now.wall);
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         if binding.phone_series.0 == phone.series.0 && phone.series.1 <= binding.phone_series.1 {
             return self.refuse(ask, 500);
         }
@@ -382,7 +388,9 @@ impl Border {
             }
             return;
         }
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         binding.waiting.push_back((ask.patience_ends(), ask.clone()));
         let oldest = if binding.waiting.len() > WAITING_MAX { binding.waiting.pop_front() } else { None };
         if let Some((_, oldest)) = oldest {
@@ -457,7 +465,9 @@ impl Border {
     }
 
     pub(crate) fn report_registered(&mut self, id: BindingId, code: Code, how: &str) {
-        let Some(binding) = self.bindings.binding(id) else { return };
+        let Some(binding) = self.bindings.binding(id) else {
+            return self.never("a binding is gone while it is worked on");
+        };
         let (entry, pbx, transport) =
             (binding.entry, binding.pbx, binding.last_seen_at.map(|hop| hop.transport));
         let about = About {
@@ -523,7 +533,9 @@ impl Border {
 
     pub(crate) fn on_binding_timer(&mut self, id: BindingId) {
         let now = self.now.mono;
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else {
+            return self.never("the timer of a binding outlived it");
+        };
         if !binding.deadline.fired(now, Timer::Binding(id), &mut self.timers) {
             return;
         }

@@ -141,6 +141,13 @@ impl Border {
         self.drops.add(reason);
     }
 
+    /// What cannot be: an id of our own leads nowhere, or what was read once cannot be read again. A fault of ours. It
+    /// stops a debug build; in a release it is counted, and what was under way goes no further.
+    pub(crate) fn never(&mut self, what: &'static str) {
+        debug_assert!(false, "{what}");
+        self.dropped(DropReason::OurFault);
+    }
+
     pub(crate) fn on_report_timer(&mut self) {
         let now = self.now.mono;
         if self.reports.deadline.fired(now, Timer::Report, &mut self.timers) {

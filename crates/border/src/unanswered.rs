@@ -155,7 +155,7 @@ impl Border {
 
     /// Answers a request whose PBX is down: 503, and when to try again.
     pub(crate) fn fail_for_pbx(&mut self, id: ForwardId) {
-        let Some(forward) = self.forward(id) else { return };
+        let Some(forward) = self.forward(id) else { return self.never("a forward that waits is gone") };
         if forward.cancelled {
             return self.fail_forward(id, 487, "it was given up");
         }
@@ -169,7 +169,9 @@ impl Border {
     }
 
     fn report_pbx_down(&mut self, id: ForwardId) {
-        let Some(forward) = self.forward(id) else { return };
+        let Some(forward) = self.forward(id) else {
+            return self.never("a forward is gone while it is worked on");
+        };
         let message = Message::parse(&forward.ask.bytes).ok();
         let what = match message.as_ref().and_then(Message::method) {
             Some(method) if method != Method::Invite => method.as_str().to_owned(),
