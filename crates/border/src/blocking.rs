@@ -1,12 +1,13 @@
 //! Who is blocked, and what leads to it: offences, and the lists of the operator. What a block ends stands in
 //! `cut_off.rs`.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use guard::{AllowEntry, BlockEntry, BlockPolicy, Guard, Offence, OffenceOutcome, VerifiedSource};
+use guard::{AllowEntry, BlockEntry, BlockKind, BlockPolicy, Guard, Offence, OffenceOutcome, VerifiedSource};
 use sip::Hop;
+use wire::clock::Instant;
 use wire::net::{FlowId, Transport};
 
 use crate::Border;
@@ -14,17 +15,23 @@ use crate::control::in_words;
 use crate::event::Code;
 use crate::interface::Output;
 use crate::report::About;
+use crate::timers::{Deadline, Timer, Timers};
 
-/// The lists, and whom they do not hold for.
+/// The lists, and when their changes are carried out.
 pub(crate) struct Blocking {
     lists: Guard,
-    /// Flows of blocked sources that go on, because their device proved itself.
-    spared: BTreeSet<FlowId>,
+    /// Changes that nobody ordered wait until then.
+    not_before: Option<Instant>,
+    deadline: Deadline,
 }
+
+/// How soon after one change that nobody ordered the next is carried out: each costs a look at all that is open, and
+/// strangers bring them about as often as they have addresses.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Blocking {
     pub(crate) fn new(policy: BlockPolicy) -> Self {
-        Self { lists: Guard::new(policy), spared: BTreeSet::new() }
+        Self { lists: Guard::new(policy), not_before: None, deadline: Deadline::default() }
     }
 
     /// Who is blocked, allowed, and suspected.
@@ -37,27 +44,24 @@ impl Blocking {
         &mut self.lists
     }
 
-    fn is_blocked(&self, flow: FlowId, source: IpAddr) -> bool {
-        self.lists.is_blocked(source) && !self.spared.contains(&flow)
+    /// Whether a change that nobody ordered waits for a while; else the next one will.
+    fn put_off(&mut self, now: Instant, timers: &mut Timers) -> bool {
+        if let Some(until) = self.not_before.filter(|until| now < *until) {
+            self.deadline.set(until, Timer::Lists, timers);
+            return true;
+        }
+        self.not_before = Some(now + PAUSE);
+        false
     }
 
-    pub(crate) fn is_spared(&self, flow: FlowId) -> bool {
-        self.spared.contains(&flow)
+    /// All changes so far are carried out: none waits any more.
+    pub(crate) fn carried_out(&mut self, timers: &mut Timers) {
+        self.deadline.clear(Timer::Lists, timers);
     }
 
-    /// These flows and no others are spared from now on.
-    pub(crate) fn spare(&mut self, flows: BTreeSet<FlowId>) {
-        self.spared = flows;
-    }
-
-    pub(crate) fn flow_closed(&mut self, flow: FlowId) {
-        self.spared.remove(&flow);
-    }
-
-    /// What `net` and the media plane are told.
-    pub(crate) fn told(&self) -> Output {
+    /// What `net` and the media plane are told; `spared` are the flows that a block does not hold for.
+    pub(crate) fn told(&self, spared: Arc<[FlowId]>) -> Output {
         let (blocked, allowed) = self.lists.sets();
-        let spared = self.spared.iter().copied().collect();
         Output::Lists { blocked: Arc::new(blocked), allowed: Arc::new(allowed), spared }
     }
 }
@@ -123,7 +127,22 @@ impl Border {
         });
         self.persist_block(&entry);
         self.drop_displaced_block();
-        self.lists_changed();
+        self.lists_changed_by_themselves();
+    }
+
+    /// Carries a change out that nobody ordered, at once or soon, with all others until then. Whoever is blocked is
+    /// neither heard nor answered from now on, whenever that is.
+    fn lists_changed_by_themselves(&mut self) {
+        if !self.blocking.put_off(self.now.mono, &mut self.timers) {
+            self.lists_changed();
+        }
+    }
+
+    pub(crate) fn on_lists_timer(&mut self) {
+        let now = self.now.mono;
+        if self.blocking.deadline.fired(now, Timer::Lists, &mut self.timers) {
+            self.lists_changed_by_themselves();
+        }
     }
 
     /// The list was full and another entry had to go: its record goes too.
@@ -135,7 +154,16 @@ impl Border {
 
     /// Whether nothing from this source may be answered now.
     pub(crate) fn is_blocked(&self, flow: FlowId, source: SocketAddr) -> bool {
-        self.blocking.is_blocked(flow, source.ip())
+        self.blocking.lists.is_blocked(source.ip()) && !self.is_spared(flow)
+    }
+
+    /// Whether a flow of a blocked source goes on: its device proved itself, and the operator did not block it
+    /// himself.
+    pub(crate) fn is_spared(&self, flow: FlowId) -> bool {
+        self.flows.flow(flow).is_some_and(|flow| {
+            let by = flow.authenticated.then(|| self.blocking.lists.blocked_by(flow.tuple.remote.ip()));
+            by.flatten() == Some(BlockKind::Automatic)
+        })
     }
 
     fn local_port(&self, hop: &Hop) -> u16 {
@@ -169,7 +197,7 @@ impl Border {
         for entry in ended {
             self.report_unblocked(&entry, "its time is over");
         }
-        self.lists_changed();
+        self.lists_changed_by_themselves();
     }
 
     /// Says that a block ended; the ticket of the write that makes it last.

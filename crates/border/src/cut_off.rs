@@ -16,9 +16,10 @@ impl Border {
     /// The lists changed: tells `net` and the media plane, and ends what may not go on. Returns how many calls
     /// that were.
     pub(crate) fn lists_changed(&mut self) -> usize {
-        let closing = self.spare_flows();
+        self.blocking.carried_out(&mut self.timers);
+        let (spared, closing) = self.flows_of_blocked();
         self.spare_media();
-        self.outputs.push_back(self.blocking.told());
+        self.outputs.push_back(self.blocking.told(spared.into()));
         // Calls first: with their flow gone, they would seem to have failed for another reason.
         let calls = self.end_blocked_calls();
         self.end_blocked_bindings();
@@ -28,24 +29,17 @@ impl Border {
         calls
     }
 
-    /// Decides anew which flows of blocked sources go on: those that their device proved itself on, as long as
-    /// the operator did not block them himself. Returns the others.
-    fn spare_flows(&mut self) -> Vec<FlowId> {
-        let blocked = |ip| self.blocking.lists().blocked_by(ip);
+    /// The flows of blocked sources: those that go on, and those that do not.
+    fn flows_of_blocked(&self) -> (Vec<FlowId>, Vec<FlowId>) {
         let outside = self.flows.iter().filter(|(_, flow)| flow.side == Side::Outside);
-        let of_blocked = outside.filter_map(|(id, flow)| {
-            let by = blocked(flow.tuple.remote.ip())?;
-            Some((id, flow.authenticated && by == BlockKind::Automatic))
-        });
-        let (spared, closing): (Vec<_>, Vec<_>) = of_blocked.partition(|(_, spared)| *spared);
-        self.blocking.spare(spared.into_iter().map(|(id, _)| id).collect());
-        closing.into_iter().map(|(id, _)| id).collect()
+        let of_blocked = outside.filter(|(_, flow)| self.blocking.lists().is_blocked(flow.tuple.remote.ip()));
+        of_blocked.map(|(id, _)| id).partition(|id| self.is_spared(*id))
     }
 
     /// Tells the media plane whom the block list does not hold for.
     fn spare_media(&mut self) {
         let changed = |(id, call): (CallId, &Call)| {
-            let spared = self.blocking.is_spared(self.phone_hop(call).flow);
+            let spared = self.is_spared(self.phone_hop(call).flow);
             call.media.is_spared().is_some_and(|was| was != spared).then_some((id, spared))
         };
         for (id, spared) in self.calls.iter().filter_map(changed).collect::<Vec<_>>() {

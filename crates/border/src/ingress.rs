@@ -109,7 +109,6 @@ impl Border {
     }
 
     pub(crate) fn on_flow_closed(&mut self, flow: FlowId) {
-        self.blocking.flow_closed(flow);
         self.flows.closed(flow, &mut self.timers);
         self.connections.ended(flow);
         self.transactions.flow_failed(flow, self.now.mono);

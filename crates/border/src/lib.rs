@@ -246,6 +246,7 @@ impl Border {
             Timer::Call(call) => self.on_call_timer(call),
             Timer::NodeRecords => self.on_node_timer(),
             Timer::ClockStep => self.write_for_the_new_clock(),
+            Timer::Lists => self.on_lists_timer(),
             Timer::Report => self.on_report_timer(),
         }
     }

@@ -152,12 +152,12 @@ impl Border {
         description: &SessionDescription<'_>,
         index: usize,
     ) -> Result<bool, u16> {
+        let phone = self.calls.call(id).map(|call| call.leg(Side::Outside).hop).ok_or(481_u16)?;
+        let (source, spared) = (phone.remote.ip(), self.is_spared(phone.flow));
         let Some(call) = self.calls.call_mut(id) else { return Err(481) };
         if call.media.lines.len() <= index {
             call.media.lines.resize_with(index + 1, || None);
         }
-        let phone = call.leg(Side::Outside).hop;
-        let (source, spared) = (phone.remote.ip(), self.blocking.is_spared(phone.flow));
         let Some(media) = description.media.get(index) else { return Ok(true) };
         let (rtp, rtcp) = (description.rtp_address(index), description.rtcp_address(index));
         let wish = Advertised { rtp, rtcp, mux: media.rtcp_mux, refused: media.port == 0, source, spared };

@@ -36,6 +36,8 @@ pub(crate) enum Timer {
     NodeRecords,
     /// More records are to be written for a clock that was set.
     ClockStep,
+    /// Changes of the lists are to be carried out.
+    Lists,
     /// Suppressed events are summed up.
     Report,
 }

@@ -142,3 +142,66 @@ fn a_phone_known_by_its_password_alone_is_cut_off_by_any_block() {
     bench.pass(Duration::from_secs(4000));
     assert_eq!(text_of(&bench, Code::Deregistered), ["the phone's address was blocked for offences"]);
 }
+
+#[test]
+fn a_storm_of_blocks_costs_ten_looks_at_all_that_is_open_in_a_second_and_spares_nobody() {
+    let mut config = config();
+    config.block.after = 1;
+    let mut bench = Bench::with_pbx_up(config);
+    let phone = bench.registered(1);
+    let (before, since) = (bench.lists, bench.now);
+    let attackers: Vec<FlowId> = (20..70).map(|flow| bench.connect(flow, None)).collect();
+    for flow in &attackers {
+        bench.phone_says(*flow, "no SIP at all\r\n\r\n");
+        let tuple = FiveTuple {
+            transport: Transport::Tls,
+            local: "203.0.113.10:5061".parse().unwrap(),
+            remote: phone_address(*flow),
+        };
+        bench.put(Input::FlowOpened {
+            flow: FlowId(flow.0 + 1_000),
+            side: Side::Outside,
+            tuple,
+            device: None,
+        });
+        bench.pass(Duration::from_millis(4));
+    }
+    assert_eq!(bench.status().blocks, attackers.len());
+    bench.pass(Duration::from_millis(100));
+    let looks = u128::try_from(bench.lists - before).unwrap();
+    assert!((2..=(bench.now - since).as_millis() / 100 + 1).contains(&looks), "{looks}");
+    // Each is turned away from the moment of its block, not from when that was carried out.
+    let refused = |flow: &&FlowId| bench.closed.contains(&FlowId(flow.0 + 1_000));
+    assert_eq!(attackers.iter().filter(refused).count(), attackers.len());
+    bench.phone_says(phone, &register("1001", 2));
+    assert_eq!(bench.final_answer(phone).and_then(|answer| answer.status()), Some(200));
+
+    // A phone at a blocked address is spared at once; `net` is told of it by the next look.
+    offend_once(&mut bench, FlowId(90));
+    offend_once(&mut bench, phone);
+    let told = bench.lists;
+    bench.phone_says(phone, &register("1001", 3));
+    assert_eq!(bench.final_answer(phone).and_then(|answer| answer.status()), Some(200), "spared at once");
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.lists, told + 1);
+    let block = Command::BlockAdd {
+        prefix: wire::net::Prefix::single(phone_address(phone).ip()),
+        time: None,
+        why: String::new(),
+        force: false,
+    };
+    offend_once(&mut bench, FlowId(91));
+    bench.put(Input::Command { id: 1, command: block });
+    assert!(bench.closed.contains(&phone), "an order is carried out at once");
+}
+
+/// One offence from a phone's address.
+fn offend_once(bench: &mut Bench, flow: FlowId) {
+    let (local, remote) = ("203.0.113.10:5061".parse().unwrap(), phone_address(flow));
+    let tuple = FiveTuple { transport: Transport::Tls, local, remote };
+    bench.put(Input::HandshakeFailed {
+        tuple,
+        fault: HandshakeFault::CertUntrusted,
+        detail: "of a stranger".into(),
+    });
+}

@@ -61,6 +61,8 @@ struct Bench {
     disk: Disk,
     stored: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     writes: usize,
+    /// How often it told of its lists.
+    lists: usize,
     sent: Vec<Sent>,
     events: Vec<Event>,
     /// The connections that it asked for.
@@ -215,6 +217,7 @@ impl Bench {
             disk,
             stored: BTreeMap::new(),
             writes: 0,
+            lists: 0,
             sent: Vec::new(),
             events: Vec::new(),
             opening: Vec::new(),
@@ -292,7 +295,8 @@ impl Bench {
                 Output::Fault(fault) => panic!("{fault}"),
                 Output::OpenFlow { flow, .. } => self.opening.push(flow),
                 Output::CloseFlow { flow } => self.closed.push(flow),
-                Output::Registered { .. } | Output::Unregistered { .. } | Output::Lists { .. } => {}
+                Output::Lists { .. } => self.lists += 1,
+                Output::Registered { .. } | Output::Unregistered { .. } => {}
             }
         }
     }
