@@ -3,7 +3,7 @@
 //! States, events and timers stand in `call.md`. Every way out leads to [`Border::end_call`], the only place
 //! that gives back the ports and the call slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,6 +155,7 @@ impl Call {
 pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     next: u64,
+    by_binding: BTreeSet<(BindingId, CallId)>,
     challenged: ChallengedCalls,
 }
 
@@ -181,16 +182,25 @@ impl CallTable {
     fn insert(&mut self, call: Call) -> CallId {
         self.next += 1;
         let id = CallId(self.next);
+        self.by_binding.insert((call.binding, id));
         self.calls.insert(id, call);
         id
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
-        self.calls.iter().map(|(id, call)| (*id, call))
+    fn remove(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        self.by_binding.remove(&(call.binding, id));
+        Some(call)
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Call> {
-        self.calls.values_mut()
+    /// The calls that a binding made or got.
+    pub(crate) fn of_binding(&self, binding: BindingId) -> Vec<CallId> {
+        let all = self.by_binding.range((binding, CallId(0))..=(binding, CallId(u64::MAX)));
+        all.map(|(_, id)| *id).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
+        self.calls.iter().map(|(id, call)| (*id, call))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -207,6 +217,7 @@ impl CallTable {
             }
         }
         debug_assert_eq!(dialogs.len(), found, "a dialog without a call");
+        debug_assert_eq!(self.by_binding.len(), self.calls.len(), "each call has one binding");
     }
 
     fn pairs(&self) -> impl Iterator<Item = (CallId, usize, &DialogPair)> {
@@ -562,7 +573,7 @@ impl Border {
     /// The one exit of a call: its ports, its slot, its dialogs.
     pub(crate) fn end_call(&mut self, id: CallId) {
         self.release_media(id);
-        let Some(mut call) = self.calls.calls.remove(&id) else { return };
+        let Some(mut call) = self.calls.remove(id) else { return };
         call.deadline.clear(Timer::Call(id), &mut self.timers);
         for key in call.dialogs.iter().flat_map(DialogPair::keys) {
             self.dialogs.remove(&key);

@@ -290,10 +290,7 @@ impl Border {
         let Binding { entry, key, pbx, token, auth, .. } = binding;
         let leaving = Leaving { entry, key, pbx, token, auth };
         if under_way {
-            let of_binding = |using: &&mut ClientUse| matches!(using, ClientUse::Registration { binding, pbx: at, .. } if (*binding, *at) == (id, pbx));
-            if let Some(using) = self.clients.values_mut().find(of_binding) {
-                *using = ClientUse::Abandoned(Box::new(leaving));
-            }
+            self.clients.abandon_registration(id, leaving);
         } else if registered && self.pbxs[pbx].is_up() {
             self.after_write(Some(ended), Then::Leave(Box::new(leaving)));
         }

@@ -22,6 +22,7 @@ mod blocking;
 mod body;
 mod call;
 mod challenged;
+mod clients;
 mod clock_step;
 pub mod command;
 pub mod config;
@@ -68,7 +69,7 @@ mod timers;
 mod topology;
 mod unanswered;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use sip::TransactionLayer;
 use wire::clock::{Instant, Now};
@@ -95,7 +96,7 @@ pub struct Border {
     entropy: entropy::Entropy,
     keys: keys::Keys,
     transactions: TransactionLayer,
-    clients: BTreeMap<sip::ClientId, response::ClientUse>,
+    clients: clients::Clients,
     flows: flow::Flows,
     authorities: flow::Authorities,
     connections: outgoing::Connections,
@@ -139,7 +140,7 @@ impl Border {
             entropy,
             keys: keys::Keys::new(&secret),
             transactions: TransactionLayer::new(TRANSACTIONS_MAX),
-            clients: BTreeMap::new(),
+            clients: clients::Clients::default(),
             authorities: flow::Authorities::new(config.faces(), &flow::Flows::default()),
             flows: flow::Flows::default(),
             connections: outgoing::Connections::default(),

@@ -16,7 +16,6 @@ use crate::Border;
 use crate::binding::BindingId;
 use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
-use crate::entry::EntryId;
 use crate::forward::ForwardId;
 use crate::interface::Output;
 use crate::refused_media::Refusals;
@@ -244,12 +243,10 @@ impl Border {
 
     /// The phone has no registration any more, whoever holds its calls: they go on while media flows, and
     /// only so long.
-    pub(crate) fn expect_media(&mut self, entry: EntryId, binding: BindingId) {
-        if self.entries.entry(entry).calls == 0 {
-            return;
-        }
+    pub(crate) fn expect_media(&mut self, binding: BindingId) {
         let idle = self.config.silence_timeout;
-        for call in self.calls.values_mut().filter(|call| call.binding == binding) {
+        for id in self.calls.of_binding(binding) {
+            let Some(call) = self.calls.call_mut(id) else { continue };
             for line in call.media.lines.iter_mut().flatten().filter(|line| line.spec.idle > idle) {
                 line.spec.idle = idle;
                 line.spec.generation += 1;

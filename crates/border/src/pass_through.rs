@@ -94,7 +94,7 @@ impl Border {
 
     /// The PBX takes too long. What it says later still counts, but no answer of ours waits for it.
     pub(crate) fn on_passed_register_timer(&mut self, client: ClientId) {
-        if let Some(ClientUse::PassedRegister(passed)) = self.clients.get(&client) {
+        if let Some(ClientUse::PassedRegister(passed)) = self.clients.find(client) {
             let ask = passed.ask.clone();
             self.refuse_for_now(&ask);
         }

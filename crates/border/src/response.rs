@@ -68,12 +68,12 @@ impl Border {
     pub(crate) fn on_response(&mut self, client: ClientId, reply: Reply<'_>) {
         let (message, code) = (reply.message, reply.status);
         let is_final = code >= 200;
-        let Some(using) = self.clients.get(&client) else { return };
+        let Some(using) = self.clients.find(client) else { return };
         match using {
             ClientUse::Registration { binding, pbx, sent } => {
                 let (binding, pbx, sent) = (*binding, *pbx, *sent);
                 if is_final {
-                    self.clients.remove(&client);
+                    self.clients.remove(client);
                     self.registrar_heard(pbx, sent, message);
                     if self.is_at(binding, pbx) {
                         self.on_registration_response(binding, sent, message, code);
@@ -83,7 +83,7 @@ impl Border {
             ClientUse::Query { pbx, entry, sent } => {
                 let (pbx, entry, sent) = (*pbx, *entry, *sent);
                 if is_final {
-                    self.clients.remove(&client);
+                    self.clients.remove(client);
                     self.registrar_heard(pbx, sent, message);
                     self.on_query_response(pbx, (entry, sent), message, code);
                 }
@@ -91,7 +91,7 @@ impl Border {
             ClientUse::Sample { pbx, sent, stranger } => {
                 let (pbx, sent, stranger) = (*pbx, *sent, *stranger);
                 if is_final {
-                    self.clients.remove(&client);
+                    self.clients.remove(client);
                     self.on_sample_answered(pbx, stranger, message);
                     self.registrar_heard(pbx, sent, message);
                 }
@@ -134,7 +134,7 @@ impl Border {
 
     /// The final response of a use that is consumed by it.
     fn on_last_response(&mut self, client: ClientId, message: &Message<'_>, code: u16) {
-        match self.clients.remove(&client) {
+        match self.clients.remove(client) {
             Some(ClientUse::Return(returning)) => {
                 self.registrar_heard(returning.place.pbx, returning.sent, message);
                 self.on_return_response(*returning, message, code);
@@ -177,7 +177,7 @@ impl Border {
 
     fn on_no_response(&mut self, client: ClientId, lost: Lost) {
         let why = lost.as_str();
-        match self.clients.remove(&client) {
+        match self.clients.remove(client) {
             Some(ClientUse::Registration { binding, pbx, .. }) if self.is_at(binding, pbx) => {
                 self.on_registration_failed(binding, why);
             }
@@ -193,7 +193,7 @@ impl Border {
     }
 
     fn on_client_ended(&mut self, client: ClientId) {
-        if let Some(ClientUse::Forward(forward)) = self.clients.remove(&client) {
+        if let Some(ClientUse::Forward(forward)) = self.clients.remove(client) {
             self.on_forward_client_ended(forward, client);
         }
     }
