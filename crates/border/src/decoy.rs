@@ -126,8 +126,8 @@ struct Decoy {
 #[derive(Default)]
 pub(crate) struct Decoys {
     waiting: BTreeMap<ServerId, Decoy>,
-    /// Those of them who wait for a sign of life of their PBX.
-    held: BTreeSet<ServerId>,
+    /// Those of them who wait for a sign of life of their PBX, by PBX.
+    held: BTreeMap<usize, BTreeSet<ServerId>>,
 }
 
 impl Decoys {
@@ -166,7 +166,7 @@ impl Border {
         let server = decoy.ask.server;
         let at = match decoy.sample {
             Some(_) => {
-                self.decoys.held.insert(server);
+                self.decoys.held.entry(pbx).or_default().insert(server);
                 decoy.ask.patience_ends()
             }
             None => decoy.earliest,
@@ -203,12 +203,8 @@ impl Border {
     /// The registrar of a PBX answered somebody: strangers who wait for its sign of life have it.
     pub(crate) fn release_decoys(&mut self, pbx: usize) {
         let now = self.now.mono;
-        for server in std::mem::take(&mut self.decoys.held) {
+        for server in self.decoys.held.remove(&pbx).unwrap_or_default() {
             let Some(decoy) = self.decoys.waiting.get_mut(&server) else { continue };
-            if decoy.pbx != pbx {
-                self.decoys.held.insert(server);
-                continue;
-            }
             decoy.sample = None;
             decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
             decoy.deadline.set(decoy.earliest.max(now), Timer::Decoy(server), &mut self.timers);
@@ -218,10 +214,10 @@ impl Border {
     /// A sample will never be answered.
     pub(crate) fn on_sample_lost(&mut self, pbx: usize, sent: Instant, why: &str) {
         self.pbx_missed(pbx, why);
-        let of_sample = |server: &&ServerId| {
-            self.decoys.waiting.get(server).is_some_and(|it| it.pbx == pbx && it.sample == Some(sent))
-        };
-        let lost: Vec<ServerId> = self.decoys.held.iter().filter(of_sample).copied().collect();
+        let of_sample =
+            |server: &&ServerId| self.decoys.waiting.get(server).is_some_and(|it| it.sample == Some(sent));
+        let held = self.decoys.held.get(&pbx).into_iter().flatten();
+        let lost: Vec<ServerId> = held.filter(of_sample).copied().collect();
         for server in lost {
             if let Some(ask) = self.drop_decoy(server) {
                 self.refuse_for_now(&ask);
@@ -232,7 +228,9 @@ impl Border {
     /// Forgets a stranger who waits: his transaction is over.
     pub(crate) fn drop_decoy(&mut self, server: ServerId) -> Option<Ask> {
         let mut decoy = self.decoys.waiting.remove(&server)?;
-        self.decoys.held.remove(&server);
+        if let Some(held) = self.decoys.held.get_mut(&decoy.pbx) {
+            held.remove(&server);
+        }
         decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
         Some(decoy.ask)
     }

@@ -75,6 +75,12 @@ pub(crate) struct Forwards {
     next: u64,
 }
 
+/// Re-INVITEs of a call that may be under way at once. One is what RFC 3261 §14.1 allows; whether a few more get
+/// through is for the other end to say.
+const CHANGES_MAX: usize = 8;
+/// When the next may be tried (RFC 3261 §14.2).
+const CHANGES_RETRY_S: u32 = 5;
+
 /// What the head of the forwarded request says.
 struct Head {
     hop: Hop,
@@ -152,6 +158,11 @@ impl Border {
         if essentials.cseq.method == Method::Bye {
             self.set_call_state(dialog.call, CallState::Ending);
         }
+        if essentials.cseq.method == Method::Invite && self.pending_changes(dialog.call) >= CHANGES_MAX {
+            return self.answer(ask, 500, |writer| {
+                writer.header("Retry-After", CHANGES_RETRY_S);
+            });
+        }
         let forward = self.new_forward(ask.clone(), Kind::InDialog { dialog });
         if essentials.cseq.method == Method::Invite {
             self.note_change(dialog.call, forward);
@@ -161,11 +172,18 @@ impl Border {
 
     /// A call remembers its re-INVITEs that have no answer yet.
     fn note_change(&mut self, call: CallId, forward: ForwardId) {
-        let forwards = &self.forwards.forwards;
         if let Some(call) = self.calls.call_mut(call) {
-            call.changes.retain(|id| forwards.get(id).is_some_and(|forward| !forward.answered));
             call.changes.push(forward);
         }
+    }
+
+    /// How many re-INVITEs of a call have no answer yet.
+    fn pending_changes(&mut self, call: CallId) -> usize {
+        let forwards = &self.forwards.forwards;
+        self.calls.call_mut(call).map_or(0, |call| {
+            call.changes.retain(|id| forwards.get(id).is_some_and(|forward| !forward.answered));
+            call.changes.len()
+        })
     }
 
     /// An outside request belongs to a call if it comes by the call's flow, by the newest flow of the same

@@ -427,3 +427,24 @@ fn what_a_phone_began_while_it_was_registered_is_repeated_and_given_up_as_ever()
     assert!(bench.try_take("CANCEL").is_some(), "{:#?}", bench.sent);
     assert!(!bench.has_event(Code::FlowNotRegistered));
 }
+
+#[test]
+fn a_call_has_a_few_re_invites_under_way_and_no_more() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    let again = |cseq| request("INVITE", cseq, Some("desk"), "application/sdp", OFFER);
+    let mut under_way = Vec::new();
+    for cseq in 2..10 {
+        bench.phone_says(flow, &again(cseq));
+        under_way.push(bench.take("INVITE"));
+    }
+    bench.phone_says(flow, &again(10));
+    assert!(bench.try_take("INVITE").is_none(), "it crossed");
+    let refused = bench.final_answer(flow).unwrap();
+    assert_eq!((refused.status(), refused.header(HeaderName::RetryAfter)), (Some(500), "5".into()));
+    // When one has its answer there is room again.
+    bench.pbx_says(&under_way[3].answer(491, "desk", ""));
+    bench.phone_says(flow, &again(11));
+    bench.take("INVITE");
+}
