@@ -7,11 +7,10 @@ use guard::HardwareId;
 use sip::dialog::Route;
 use sip::{ClientId, Hop, ServerId};
 use wire::net::Side;
-use wire::sip::{Essentials, HeaderName, Message, Method, Uri, Writer};
+use wire::sip::{Essentials, HeaderName, Message, Method, Writer};
 
 use crate::Border;
 use crate::answer::Ask;
-use crate::binding::BindingId;
 use crate::body::Body;
 use crate::call::{CallId, CallState};
 use crate::config::Authentication;
@@ -19,8 +18,8 @@ use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
-use crate::inspection::uri_fault;
 use crate::media_plan::{Hiding, Paused, Plan};
+use crate::out_of_dialog::Single;
 use crate::outgoing::Prepared;
 use crate::response::{ClientUse, Reply};
 use crate::topology::Topology;
@@ -38,19 +37,6 @@ pub(crate) enum Kind {
     InDialog { dialog: DialogRef },
     /// A request that stands alone: MESSAGE, NOTIFY, OPTIONS.
     Single(Box<Single>),
-}
-
-/// Where a request that stands alone goes, and how the other side knows its ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Single {
-    pub(crate) hop: Hop,
-    pub(crate) binding: BindingId,
-    pub(crate) pbx: usize,
-    uri: String,
-    from: String,
-    to: String,
-    call_id: String,
-    pub(crate) cseq: u32,
 }
 
 /// A request under way.
@@ -207,96 +193,6 @@ impl Border {
     pub(crate) fn continues_a_call(&self, hop: &Hop, essentials: &Essentials<'_>) -> bool {
         let dialog = DialogKey::of(Side::Outside, essentials).and_then(|key| self.dialogs.find(&key));
         dialog.is_some_and(|dialog| self.belongs(hop, Side::Outside, dialog.call))
-    }
-
-    /// MESSAGE and NOTIFY outside any dialog.
-    pub(crate) fn on_out_of_dialog(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) {
-        if let Some(fault) = uri_fault(uri) {
-            return self.refuse(ask, fault);
-        }
-        let single = match ask.side {
-            Side::Outside => self.single_inward(ask, essentials, uri),
-            Side::Inside => self.single_outward(&ask.hop, essentials, uri),
-        };
-        match single {
-            Ok(single) => {
-                let forward = self.new_forward(ask.clone(), Kind::Single(Box::new(single)));
-                self.dispatch(forward);
-            }
-            Err(503) => self.refuse_for_now(ask),
-            Err(status) => self.refuse(ask, status),
-        }
-    }
-
-    fn single_inward(&mut self, ask: &Ask, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
-        let from = crate::ingress::user_of(essentials.from.uri);
-        let ids = self.bindings.by_hop(&ask.hop).to_vec();
-        let binding = ids
-            .into_iter()
-            .find(|id| self.bindings.binding(*id).map(|b| self.entries.name(b.entry)) == from.as_deref())
-            .ok_or(403_u16)?;
-        let parsed = Uri::parse(uri).map_err(|_| 400_u16)?;
-        let number = parsed.user.filter(|_| self.topology.is_ours(&parsed.host)).ok_or(404_u16)?;
-        let (pbx, hop) = self.hop_for_request(binding).ok_or(503_u16)?;
-        let domain = &self.config.pbx[pbx].domain;
-        let name = from.unwrap_or_default();
-        Ok(Single {
-            hop,
-            binding,
-            pbx,
-            uri: format!("sip:{number}@{domain}"),
-            from: tagged(&format!("<sip:{name}@{domain}>"), essentials.from.tag()),
-            to: format!("<sip:{number}@{domain}>"),
-            call_id: self.keys.call_id_towards(Side::Inside, essentials.call_id),
-            cseq: essentials.cseq.number,
-        })
-    }
-
-    fn single_outward(&self, from: &Hop, essentials: &Essentials<'_>, uri: &str) -> Result<Single, u16> {
-        let id = self.called_binding(from, uri).ok_or(404_u16)?;
-        let binding = self.bindings.binding(id).ok_or(404_u16)?;
-        let hop = binding.hop.ok_or(480_u16)?;
-        let domain = &self.config.pbx[binding.pbx].domain;
-        let user =
-            crate::ingress::user_of(essentials.from.uri).filter(|user| !self.topology.names_hidden(user));
-        let from = match user {
-            Some(user) => format!("<sip:{user}@{domain}>"),
-            None => format!("<sip:{domain}>"),
-        };
-        let name = self.entries.name(binding.entry);
-        Ok(Single {
-            hop,
-            binding: id,
-            pbx: binding.pbx,
-            uri: binding.contact.clone(),
-            from: tagged(&from, essentials.from.tag()),
-            to: format!("<sip:{name}@{domain}>"),
-            call_id: self.keys.call_id_towards(Side::Outside, essentials.call_id),
-            cseq: essentials.cseq.number,
-        })
-    }
-
-    /// OPTIONS: to a contact of ours it is for the phone; all else is for us.
-    pub(crate) fn on_options(
-        &mut self,
-        ask: &Ask,
-        message: &Message<'_>,
-        essentials: &Essentials<'_>,
-        uri: &str,
-    ) {
-        let to_phone = ask.side == Side::Inside
-            && Uri::parse(uri).is_ok_and(|uri| uri.user.is_some_and(crate::keys::has_token_form));
-        if to_phone {
-            return self.on_out_of_dialog(ask, essentials, uri);
-        }
-        if !self.own_request_passes(ask, message, uri) {
-            return;
-        }
-        let allow = crate::ingress::allow(ask.side);
-        self.answer(ask, 200, |writer| {
-            writer.header("Allow", allow);
-            writer.header("Accept", "application/sdp");
-        });
     }
 
     /// Sends a forwarded request, or waits for its ports.
@@ -704,7 +600,7 @@ impl Border {
 }
 
 /// A name-addr with a tag.
-fn tagged(name_addr: &str, tag: Option<&str>) -> String {
+pub(crate) fn tagged(name_addr: &str, tag: Option<&str>) -> String {
     match tag {
         Some(tag) => format!("{name_addr};tag={tag}"),
         None => name_addr.to_owned(),

@@ -50,6 +50,7 @@ mod keys;
 mod made_up;
 mod media_plan;
 mod node;
+mod out_of_dialog;
 mod outgoing;
 mod pass_through;
 mod pbx;
