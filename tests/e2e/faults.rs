@@ -7,6 +7,7 @@ mod dns;
 mod kill;
 mod network;
 mod party;
+mod pbx;
 mod wall_clock;
 
 use std::collections::BTreeSet;

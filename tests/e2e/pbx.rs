@@ -7,7 +7,7 @@ use portcullis_tests::kamailio::{DOMAIN, Manner};
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
 use portcullis_tests::rtp::RtpEnd;
 
-use crate::support::{SOON, invite, text, wait_idle};
+use crate::support::{SOON, invite, text};
 
 #[test]
 fn a_quick_restart_of_the_pbx_is_noticed_and_all_are_registered_again() {
@@ -71,31 +71,6 @@ fn a_pbx_that_was_never_there_keeps_no_phone_waiting() {
     lab.pbx.start_again(None);
     lab.portcullis.wait_event("pbx_up", |_| true);
     assert_eq!(phone.register("1001", DOMAIN).status(), 200);
-}
-
-#[test]
-fn a_call_that_a_hanging_pbx_leaves_waiting_is_refused_within_ten_seconds() {
-    let replace = [("health_check = \"2s\"", "health_check = \"60s\"")];
-    let lab = Lab::with(&Variation { replace: &replace, ..Variation::default() });
-    let mut phone = lab.registered_phone(1);
-    lab.pbx.wait_contacts("1001", 1, SOON);
-    lab.pbx.hang();
-    let audio = RtpEnd::open(lab.addresses.phone(1), None);
-    let draft = invite(&phone, "1001", "2001", &audio);
-    let via = phone.send(&draft);
-    let refused = phone.receive_final(Duration::from_secs(10));
-    assert_eq!(refused.status(), 503, "{refused:?}");
-    assert_eq!(refused.value("Retry-After"), "60");
-    phone.acknowledge(&draft, &via, &refused);
-    let failed = lab.portcullis.wait_event("call_failed", |event| text(event, "extension") == "1001");
-    assert!(text(&failed, "text").contains("PBX main is down and had not answered it"), "{failed}");
-    assert!(text(&failed, "next_step").contains("look whether PBX main runs"), "{failed}");
-    lab.portcullis.wait_event("pbx_down", |_| true);
-    wait_idle(&lab);
-    // What it answers late tells that it is back, and nothing else comes of it.
-    lab.pbx.go_on();
-    lab.portcullis.wait_event("pbx_up", |event| text(event, "time") > text(&failed, "time"));
-    wait_idle(&lab);
 }
 
 #[test]
