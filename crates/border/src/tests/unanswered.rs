@@ -165,13 +165,14 @@ fn a_call_that_a_dead_pbx_left_waiting_is_told_to_go_to_the_standby() {
     };
     let flow = bench.registered(100);
     bench.phone_says(flow, &invite(1));
-    for _ in 0..80 {
-        bench.pass(Duration::from_millis(100));
-        if let Some(options) = at_standby(&mut bench, "OPTIONS") {
-            let answer = options.answer(200, "o", "");
-            bench.put(Input::Bytes { flow: INSIDE_UDP, from: address, bytes: answer.as_bytes() });
-        }
-    }
+    bench.pass(SECOND * 5);
+    let word = request("OPTIONS", 9, None, "", "").replace("TLS 192.168.1.20", "UDP 10.0.1.1:5070");
+    bench.put(Input::Bytes { flow: INSIDE_UDP, from: address, bytes: word.as_bytes() });
+    assert!(
+        bench.sent.iter().any(|sent| sent.to == address && sent.status() == Some(200)),
+        "it was not heard"
+    );
+    bench.pass(SECOND * 3);
     bench.refused_for_now(flow, "1");
     let [failed] = bench.failed_calls()[..] else { panic!("{:#?}", bench.events) };
     assert!(failed.next_step.contains("the next try goes to PBX standby"), "{failed:?}");
@@ -215,4 +216,24 @@ fn a_living_pbx_is_not_down_where_half_of_the_packets_are_lost() {
     // Three of four questions are in vain then, and that may be all of them.
     let down = (0..500).filter(|_| down_with_losses(&mut one_of_two)).count();
     assert!(down <= 10, "{down} of 500");
+}
+
+#[test]
+fn a_call_whose_ports_come_when_its_pbx_is_down_is_not_sent_there() {
+    let (mut bench, flow) = bench();
+    let call = invite(1);
+    let (from, now) = (phone_address(flow), bench.time());
+    bench.border.handle_input(Input::Bytes { flow, from, bytes: call.as_bytes() }, now);
+    let ordered = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+        let Output::Media(media::Order::Open { relay, .. }) = output else { return None };
+        Some(relay)
+    });
+    let message = request("MESSAGE", 2, None, "text/plain", "hello").replace("call-1", "message-1");
+    bench.phone_says(flow, &message);
+    bench.pass(SECOND * 8);
+    bench.refused_for_now(flow, "60");
+    let event = media::RelayEvent::Ready { relay: ordered.unwrap(), ports: [40_000, 40_002] };
+    bench.put(Input::Media(event));
+    bench.refused_for_now(flow, "60");
+    assert_eq!((bench.count_sent("INVITE"), bench.failed_calls().len(), bench.status().calls), (0, 2, 0));
 }
