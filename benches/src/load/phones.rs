@@ -19,17 +19,16 @@ use super::pki::{Authority, Credentials};
 use super::poller::Poller;
 use super::stream::Stream;
 use crate::measure::latency::Latencies;
-use crate::measure::process::cpu_time;
 use crate::measure::time::Nanos;
 use crate::systems::{Transport, extension, hardware_id};
 use crate::templates::Speaker;
 
 /// So many at most are begun before what arrived is looked at.
 const BURST: u64 = 16;
-/// How long the last ones are waited for.
-const PATIENCE: Nanos = Nanos::from_secs(3);
+/// Where nothing happens for so long, no more is waited for.
+const PATIENCE: Nanos = Nanos::from_secs(5);
 /// The same, for those who are to come back.
-const PATIENCE_STORM: Nanos = Nanos::from_secs(30);
+const PATIENCE_STORM: Nanos = Nanos::from_secs(15);
 const EXPIRES: u32 = 3_600;
 /// Enough for a second in which the machine does something else.
 const BUFFER: usize = 1 << 20;
@@ -45,6 +44,8 @@ pub enum Work {
     Connect,
     /// The same, and leaves.
     Visit,
+    /// The same as [`Self::Visit`], with a ticket from the time before.
+    Return,
     /// The same, where being turned away is what is wanted.
     BeRefused,
     /// REGISTER.
@@ -85,8 +86,6 @@ pub struct Outcome {
     pub sending: Duration,
     /// Until all was over.
     pub lasted: Duration,
-    /// CPU that this process took meanwhile.
-    pub own_cpu: Duration,
 }
 
 impl Outcome {
@@ -260,24 +259,24 @@ impl Phones {
 
     /// Does a job to its end.
     pub fn run(&mut self, job: Job) -> io::Result<Outcome> {
-        let own_before = cpu_time(std::process::id())?;
         let mut outcome = Outcome::default();
         self.calls.clear();
         self.again.clear();
         let started = Nanos::now();
         let mut all_begun = None;
+        let (mut moved, mut seen) = (started, (0, 0));
         loop {
             let now = Nanos::now();
             self.begin_due(job, started, &mut outcome)?;
             if outcome.asked == job.total && all_begun.is_none() {
                 all_begun = Some(now);
             }
-            let over = outcome.done + outcome.failed() >= job.total && self.again.is_empty();
-            let patience = match job.work {
-                Work::ComeBack(_) => PATIENCE_STORM,
-                _ => PATIENCE + self.calls.longest_hold(),
-            };
-            if all_begun.is_some_and(|at| over || now > at + patience) && outcome.asked == job.total {
+            let ended = outcome.done + outcome.failed();
+            if seen != (outcome.asked, ended) {
+                (moved, seen) = (now, (outcome.asked, ended));
+            }
+            let over = ended >= job.total && self.again.is_empty();
+            if over || now > moved + self.patience(job.work) {
                 outcome.sending = all_begun.unwrap_or(now).since(started);
                 break;
             }
@@ -292,8 +291,15 @@ impl Phones {
             phone.asks.clear();
         }
         outcome.lasted = Nanos::now().since(started);
-        outcome.own_cpu = cpu_time(std::process::id())?.saturating_sub(own_before);
         Ok(outcome)
+    }
+
+    /// How long nothing may happen until no more is expected.
+    fn patience(&self, work: Work) -> Nanos {
+        match work {
+            Work::ComeBack(_) => PATIENCE_STORM,
+            _ => PATIENCE + self.calls.longest_hold(),
+        }
     }
 
     /// When operation number `index` is due.
@@ -340,7 +346,7 @@ impl Phones {
 
     fn begin(&mut self, index: usize, work: Work, due: Nanos, outcome: &mut Outcome) -> io::Result<()> {
         match work {
-            Work::Connect | Work::Visit | Work::BeRefused | Work::ComeBack(_) => {
+            Work::Connect | Work::Visit | Work::Return | Work::BeRefused | Work::ComeBack(_) => {
                 if self.phones[index].asks.is_empty() {
                     return self.connect(index, due, work, outcome);
                 }
@@ -448,8 +454,12 @@ impl Phones {
         if !stream.is_established() || !waits {
             return;
         }
+        let resumed = stream.is_resumed();
         let Some(Ask { due, .. }) = phone.asks.pop_front() else { return };
-        if matches!(work, Work::ComeBack(_)) {
+        if work == Work::Return && !resumed {
+            phone.line = None;
+            outcome.fail("not resumed");
+        } else if matches!(work, Work::ComeBack(_)) {
             self.register(index, due, outcome);
         } else {
             // in TLS 1.3 the client has done its part before its certificate is judged
@@ -492,7 +502,7 @@ impl Phones {
             Work::BeRefused => outcome.fail("let in"),
             _ => finish(outcome, 200, due),
         }
-        if matches!(work, Work::Visit | Work::BeRefused) {
+        if matches!(work, Work::Visit | Work::Return | Work::BeRefused) {
             self.phones[index].line = None;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use socket2::{Domain, Socket, Type};
 
 use super::framing;
@@ -46,6 +46,11 @@ impl Stream {
     /// Whether the handshake is done, as far as this end can see.
     pub fn is_established(&self) -> bool {
         !self.tls.is_handshaking()
+    }
+
+    /// Whether the handshake was spared by a ticket of an earlier one.
+    pub fn is_resumed(&self) -> bool {
+        self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Says something; what does not fit goes out at the next turn.

@@ -70,7 +70,7 @@ impl Sample {
             alien: share(busy.saturating_sub(system + own)),
             steal: share(steal),
             dropped: self.dropped.saturating_sub(earlier.dropped),
-            crashed: self.processes < earlier.processes,
+            crashed: self.processes < earlier.processes || self.processes == 0,
         }
     }
 }

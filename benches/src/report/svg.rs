@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::measure::figures::short;
-
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 480.0;
 /// Of the area of the lines: left, top, right, bottom.
@@ -204,8 +202,7 @@ fn number(value: f64) -> String {
     match value {
         _ if value >= 1e6 => format!("{}M", value / 1e6),
         _ if value >= 1e3 => format!("{}k", value / 1e3),
-        _ if value >= 1.0 || value == 0.0 => format!("{value}"),
-        _ => short(value),
+        _ => format!("{}", (value * 1e4).round() / 1e4),
     }
 }
 
@@ -221,7 +218,7 @@ mod tests {
         let linear = Range::of(Scale::Linear, [3.0, 50.0].into_iter(), [0.0, 108.0]);
         assert_eq!(linear.place(25.0).round(), 50.0);
         assert_eq!(linear.ticks(), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
-        assert_eq!([number(1_500.0), number(20.0), number(0.5)], ["1.5k", "20", "0.500"]);
+        assert_eq!([number(1_500.0), number(20.0), number(0.5)], ["1.5k", "20", "0.5"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let mut phones = site.tls_phones(&running, VISITORS, Credentials::Resuming)?;
     // the first time gives them their tickets
     prepare(&mut phones, Work::Visit, rate)?;
-    let (outcome, cost) = measured(&running, &mut phones, site.job(Work::Visit, rate))?;
+    let (outcome, cost) = measured(&running, &mut phones, site.job(Work::Return, rate))?;
     records.push(Record::new("resumed", system, site.round, rate).with_job(&outcome, &cost));
     Ok(records)
 }
