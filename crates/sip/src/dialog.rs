@@ -119,19 +119,20 @@ impl Dialog {
     }
 
     /// The 2xx to the INVITE that made the dialog has come: its route set counts, whatever an earlier
-    /// provisional answer said (§13.2.2.4), and its Contact. A 2xx to a request inside a confirmed dialog
-    /// refreshes the target alone (§12.2.1.2).
+    /// provisional answer said (§13.2.2.4), and its Contact. A 2xx to a request inside a dialog, be it early
+    /// as that of a PRACK, refreshes the target alone (§12.2.1.2).
     pub fn on_success(&mut self, response: &Message<'_>) -> Result<(), DialogError> {
         let StartLine::Status { code, .. } = response.start() else { return Err(DialogError::Kind) };
         if !is_success(code) {
             return Err(DialogError::Kind);
         }
-        if !self.confirmed {
+        let cseq = response.value(HeaderName::CSeq).and_then(|value| CSeq::parse(value).ok());
+        let Some(CSeq { method, .. }) = cseq else { return Ok(()) };
+        if !self.confirmed && method == Method::Invite {
             self.route_set = record_route(response).map(reversed)?;
             self.confirmed = true;
         }
-        let cseq = response.value(HeaderName::CSeq).and_then(|value| CSeq::parse(value).ok());
-        if cseq.is_some_and(|cseq| refreshes_target(cseq.method)) {
+        if refreshes_target(method) {
             self.take_target(response);
         }
         Ok(())
@@ -371,6 +372,17 @@ mod tests {
         let info = response(200, "Contact: <sip:bob@192.0.2.5>\r\n").replace("7 INVITE", "8 INFO");
         dialog.on_success(&parse(&info)).expect("a 2xx");
         assert_eq!(dialog.remote_target, "sip:bob@192.0.2.4", "INFO refreshes nothing");
+    }
+
+    #[test]
+    fn a_prack_that_succeeds_leaves_an_early_dialog_early() {
+        let early = "Record-Route: <sip:p2;lr>,<sip:p1;lr>\r\nContact: <sip:bob@192.0.2.2>\r\n";
+        let mut dialog = uac(183, early).expect("a dialog");
+        let prack = response(200, "").replace("7 INVITE", "8 PRACK");
+        dialog.on_success(&parse(&prack)).expect("a 2xx");
+        assert_eq!((dialog.route_set.len(), dialog.confirmed), (2, false));
+        dialog.on_success(&parse(&response(200, early))).expect("a 2xx");
+        assert_eq!((dialog.route_set.len(), dialog.confirmed), (2, true));
     }
 
     #[test]
