@@ -220,7 +220,7 @@ impl Border {
             entry: place.entry,
             pbx: place.pbx,
             series: &place.key,
-            contact: Some((&place.token, self.config.registration.pbx_expires)),
+            contact: Some((&place.token, self.asked_expires(place.pbx))),
             user_agent: user_agent.as_deref(),
         };
         let (pbx, sent) = (place.pbx, self.now.mono);
@@ -247,6 +247,7 @@ impl Border {
                 Challenged::Retry => return self.send_return(id, place),
                 Challenged::Refused(why) => why,
             },
+            423 if self.learn_expires(pbx, message) => return self.send_return(id, place),
             500..=599 | 408 | 480 => return self.on_return_failed(pbx, &format!("it answered {status}")),
             _ => Refusal::Status(status),
         };

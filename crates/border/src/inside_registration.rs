@@ -25,6 +25,9 @@ use crate::response::ClientUse;
 /// How long we wait before we ask a PBX again that refused a registration it had accepted before.
 pub(crate) const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
+/// The longest registration that a PBX may insist on.
+const EXPIRES_MAX: Duration = Duration::from_secs(86_400);
+
 /// A registration that ends: the binding is gone already.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -96,10 +99,10 @@ impl Border {
     }
 
     fn send_registration(&mut self, id: BindingId) {
-        let expires = self.config.registration.pbx_expires;
         let Some(binding) = self.bindings.binding_mut(id) else {
             return self.never("a binding is gone while it is worked on");
         };
+        let expires = self.pbxs[binding.pbx].expires_min.max(self.config.registration.pbx_expires);
         if !binding.is_registered() {
             binding.inside = Inside::Registering;
         }
@@ -168,7 +171,7 @@ impl Border {
         let Some(binding) = self.bindings.binding(id) else {
             return self.never("a binding is gone while it is worked on");
         };
-        let (entry, pbx) = (binding.entry, binding.pbx);
+        let (entry, pbx, registered) = (binding.entry, binding.pbx, binding.is_registered());
         match status {
             100..=199 => {}
             200..=299 => self.on_registration_confirmed(id, sent, message),
@@ -186,19 +189,35 @@ impl Border {
                     Challenged::Refused(why) => self.on_registration_refused(id, why),
                 }
             }
+            423 if self.learn_expires(pbx, message) => self.send_registration(id),
             // The PBX does not know a contact that it had confirmed: it has forgotten them all.
-            404 | 481 if binding.is_registered() => self.pbx_lost_bindings(pbx),
+            404 | 481 if registered => self.pbx_lost_bindings(pbx),
             500..=599 | 408 | 480 => self.on_registration_failed(id, &format!("it answered {status}")),
             _ => self.on_registration_refused(id, Refusal::Status(status)),
         }
     }
 
+    /// How long a registration there is asked for.
+    pub(crate) fn asked_expires(&self, pbx: usize) -> Duration {
+        self.pbxs[pbx].expires_min.max(self.config.registration.pbx_expires)
+    }
+
+    /// The PBX wants registrations to last longer (RFC 3261 §10.2.8): true where that is new, and bearable.
+    pub(crate) fn learn_expires(&mut self, pbx: usize, message: &Message<'_>) -> bool {
+        let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse::<u32>().ok());
+        let asked = self.asked_expires(pbx);
+        let least = least.map(|secs| Duration::from_secs(u64::from(secs)));
+        let Some(least) = least.filter(|least| *least > asked && *least <= EXPIRES_MAX) else { return false };
+        self.pbxs[pbx].expires_min = least;
+        true
+    }
+
     pub(crate) fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
-        let asked = self.config.registration.pbx_expires;
         let Some(binding) = self.bindings.binding(id) else {
             return self.never("a binding is gone while it is worked on");
         };
         let (entry, pbx) = (binding.entry, binding.pbx);
+        let asked = self.asked_expires(pbx);
         let contacts = listed_contacts(message, asked);
         let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
         else {

@@ -55,6 +55,8 @@ pub(crate) struct PbxState {
     watched: bool,
     /// How often its connection was lost since it was last found up.
     lost_flows: u32,
+    /// The shortest registration that it takes, as far as it said so.
+    pub(crate) expires_min: Duration,
     /// Registrations that wait for their turn.
     pub(crate) queue: VecDeque<BindingId>,
     pub(crate) pacing: CallLimit,
@@ -87,6 +89,7 @@ impl PbxState {
             misses: 0,
             watched: false,
             lost_flows: 0,
+            expires_min: Duration::ZERO,
             queue: VecDeque::new(),
             pacing: CallLimit::new(vec![config.registrations]),
             returning: VecDeque::new(),

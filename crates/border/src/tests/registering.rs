@@ -143,3 +143,30 @@ fn a_call_goes_on_when_the_certificate_of_its_phone_has_expired() {
     bench.take("BYE");
     assert!(!bench.has_event(Code::CertExpired));
 }
+
+#[test]
+fn a_pbx_that_wants_longer_registrations_gets_them() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let brief = |asked: &Sent, least: &str| asked.answer(423, "r", &format!("Min-Expires: {least}\r\n"));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&brief(&asked, "7200"));
+    let asked = bench.take("REGISTER");
+    assert!(asked.header(HeaderName::Contact).ends_with(";expires=7200"), "{asked:?}");
+    bench.pbx_says(&asked.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+
+    // What was granted already, or is beyond measure, is no reason to ask again.
+    for (flow, least) in [(101, "7200"), (102, "4000000000")] {
+        let flow = bench.connect(flow, Some("009033010205"));
+        bench.phone_says(flow, &register("1002", 1));
+        let asked = bench.take("REGISTER");
+        assert!(asked.header(HeaderName::Contact).ends_with(";expires=7200"), "others learn from it");
+        bench.pbx_says(&brief(&asked, least));
+        assert!(bench.try_take("REGISTER").is_none(), "{least}");
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
+        bench.pass(Duration::from_secs(5));
+        bench.sent.clear();
+    }
+}
