@@ -156,8 +156,6 @@ pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     next: u64,
     by_binding: BTreeSet<(BindingId, CallId)>,
-    /// Whose INVITE a server transaction is that was answered with a 2xx, as long as it lives.
-    accepted: BTreeMap<ServerId, CallId>,
     challenged: ChallengedCalls,
 }
 
@@ -199,28 +197,6 @@ impl CallTable {
     pub(crate) fn of_binding(&self, binding: BindingId) -> Vec<CallId> {
         let all = self.by_binding.range((binding, CallId(0))..=(binding, CallId(u64::MAX)));
         all.map(|(_, id)| *id).collect()
-    }
-
-    /// The INVITE of this transaction was answered with a 2xx, which waits for its ACK.
-    pub(crate) fn await_ack(&mut self, dialog: DialogRef, server: ServerId) {
-        let call = self.calls.get_mut(&dialog.call);
-        if let Some(pair) = call.and_then(|call| call.dialogs.get_mut(dialog.index)) {
-            pair.ack = None;
-            pair.unacknowledged = Some(server);
-            self.accepted.insert(server, dialog.call);
-        }
-    }
-
-    /// The call in which the 2xx of this transaction still waits for its ACK.
-    pub(crate) fn unacknowledged(&self, server: ServerId) -> Option<CallId> {
-        let id = *self.accepted.get(&server)?;
-        let waits = |call: &Call| call.dialogs.iter().any(|pair| pair.unacknowledged == Some(server));
-        self.call(id).is_some_and(waits).then_some(id)
-    }
-
-    /// The transaction is over: no ACK of it is waited for.
-    pub(crate) fn on_server_ended(&mut self, server: ServerId) {
-        self.accepted.remove(&server);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {

@@ -9,7 +9,7 @@ use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
 use crate::Border;
 use crate::answer::{Ask, reason_phrase, size_max};
 use crate::body::Body;
-use crate::call::{CallId, CallState, FORKS_MAX};
+use crate::call::{CallId, CallState, DialogPair, FORKS_MAX};
 use crate::dialog_map::DialogRef;
 use crate::digest::{self, Challenged};
 use crate::entry::EntryId;
@@ -354,8 +354,9 @@ impl Border {
         match (method, status) {
             (Method::Invite, 200..=299) => {
                 self.settle_media(call);
-                if let Some(dialog) = dialog {
-                    self.calls.await_ack(dialog, server);
+                if let Some(pair) = dialog.and_then(|dialog| self.pair_mut(dialog)) {
+                    pair.ack = None;
+                    pair.unacknowledged = Some(server);
                 }
                 if initial {
                     self.relatch_caller(call);
@@ -374,6 +375,10 @@ impl Border {
             (Method::Bye, 200..) => self.end_call(call),
             _ => {}
         }
+    }
+
+    fn pair_mut(&mut self, dialog: DialogRef) -> Option<&mut DialogPair> {
+        self.calls.call_mut(dialog.call)?.dialogs.get_mut(dialog.index)
     }
 
     /// A response brings its call so far, unless that is past: other parties of a fork answer when they like.
@@ -442,7 +447,6 @@ impl Border {
 
     /// The one who asked is gone, or his transaction is over. Without an answer nobody waits for one.
     pub(crate) fn on_server_ended(&mut self, server: ServerId) {
-        self.calls.on_server_ended(server);
         let Some(id) = self.forwards.by_server.get(&server).copied() else { return };
         let Some(forward) = self.forward(id) else {
             return self.never("a server transaction has a forward that is gone");
@@ -454,7 +458,12 @@ impl Border {
 
     /// A 2xx was never acknowledged: the caller is gone (RFC 3261 §13.3.1.4).
     pub(crate) fn on_ack_missing(&mut self, server: ServerId) {
-        if let Some(call) = self.calls.unacknowledged(server) {
+        let call = self
+            .calls
+            .iter()
+            .find(|(_, call)| call.dialogs.iter().any(|pair| pair.unacknowledged == Some(server)))
+            .map(|(id, _)| id);
+        if let Some(call) = call {
             self.terminate_call(call, 408, "the ACK of its answer never came");
         }
     }
