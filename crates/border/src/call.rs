@@ -3,11 +3,12 @@
 //! States, events and timers stand in `call.md`. Every way out leads to [`Border::end_call`], the only place
 //! that gives back the ports and the call slot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use guard::HardwareId;
+use media::LegSpec;
 use sip::{Dialog, Hop, ServerId};
 use wire::clock::{Instant, WallTime};
 use wire::net::Side;
@@ -83,13 +84,40 @@ pub(crate) struct DialogPair {
     pub(crate) callee_tag: String,
     /// By [`Side::index`]: ours as UAS with the caller, ours as UAC with the called party.
     pub(crate) sides: [Dialog; 2],
-    /// The ACK of the last 2xx and whose INVITE that answered, repeated when the 2xx is.
-    pub(crate) ack: Option<(ServerId, Hop, Bytes)>,
-    /// The INVITE whose 2xx waits for its ACK.
-    pub(crate) unacknowledged: Option<ServerId>,
+    /// The last INVITEs that were accepted, the newest last. Those of the two sides may cross, and one may be
+    /// followed by another before its ACK has come.
+    pub(crate) invites: VecDeque<AcceptedInvite>,
+    /// The media that this party accepted, by m-line.
+    pub(crate) accepted: Vec<Option<LegSpec>>,
+    /// It has its BYE, and the call went on with another party.
+    pub(crate) ended: bool,
+}
+
+/// An INVITE that had its 2xx.
+pub(crate) struct AcceptedInvite {
+    /// Who asked.
+    pub(crate) side: Side,
+    pub(crate) server: ServerId,
+    pub(crate) cseq: u32,
+    /// Its ACK as we sent it, repeated when the 2xx is.
+    pub(crate) ack: Option<(Hop, Bytes)>,
 }
 
 impl DialogPair {
+    /// Whether the 2xx of this INVITE waits for its ACK.
+    pub(crate) fn awaits_ack(&self, server: ServerId) -> bool {
+        self.invites.iter().any(|invite| invite.server == server && invite.ack.is_none())
+    }
+
+    /// An INVITE in this dialog has its 2xx.
+    pub(crate) fn accept(&mut self, side: Side, server: ServerId, cseq: u32) {
+        self.invites.retain(|invite| invite.server != server);
+        if self.invites.len() >= ACCEPTED_MAX {
+            self.invites.pop_front();
+        }
+        self.invites.push_back(AcceptedInvite { side, server, cseq, ack: None });
+    }
+
     /// How the requests of either peer name their dialog.
     fn keys(&self) -> [DialogKey; 2] {
         [Side::Outside, Side::Inside].map(|side| DialogKey::between(side, &self.sides[side.index()].id))
@@ -142,6 +170,17 @@ impl Call {
         self.dialogs.get(index).map(|pair| &pair.sides[side.index()])
     }
 
+    /// Whether a party besides this one has accepted and is still there.
+    pub(crate) fn goes_on_without(&self, index: usize) -> bool {
+        self.accepted().any(|other| other != index)
+    }
+
+    /// The parties that accepted and are still there.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = usize> + '_ {
+        let up = |pair: &DialogPair| !pair.ended && pair.sides[self.caller.index()].confirmed;
+        self.dialogs.iter().enumerate().filter(move |(_, pair)| up(pair)).map(|(index, _)| index)
+    }
+
     pub(crate) fn direction(&self) -> &'static str {
         match self.caller {
             Side::Outside => "out",
@@ -167,6 +206,8 @@ const CONFIRMED_MAX: Duration = Duration::from_secs(86_400);
 pub(crate) const FORKS_MAX: usize = 32;
 /// When a call may be tried again that was refused because as many are up as may be: nobody knows.
 const MAX_CALLS_RETRY: Duration = Duration::from_secs(5);
+/// INVITEs of one dialog whose 2xx may be repeated still.
+const ACCEPTED_MAX: usize = 8;
 /// A BYE that nobody answers.
 const ENDING_MAX: Duration = Duration::from_secs(40);
 
@@ -487,7 +528,13 @@ impl Border {
             Side::Inside => [callee, caller],
         };
         let index = call.dialogs.len();
-        let pair = DialogPair { callee_tag: tag.to_owned(), sides, ack: None, unacknowledged: None };
+        let pair = DialogPair {
+            callee_tag: tag.to_owned(),
+            sides,
+            invites: VecDeque::new(),
+            accepted: Vec::new(),
+            ended: false,
+        };
         let keys = pair.keys();
         if keys.iter().any(|key| self.dialogs.find(key).is_some()) {
             return None;
@@ -556,18 +603,32 @@ impl Border {
         if let Some(invite) = invite {
             self.answer_forward(invite, status);
         }
-        let confirmed: Vec<usize> = match self.calls.call(id) {
-            Some(call) => {
-                let confirmed = |index: &usize| call.dialog(*index, call.caller).is_some_and(|d| d.confirmed);
-                (0..call.dialogs.len()).filter(confirmed).collect()
-            }
-            None => Vec::new(),
-        };
-        for index in confirmed {
+        let accepted: Vec<usize> =
+            self.calls.call(id).map(|call| call.accepted().collect()).unwrap_or_default();
+        for index in accepted {
             self.send_bye(id, index, Side::Outside);
             self.send_bye(id, index, Side::Inside);
         }
         self.end_call(id);
+    }
+
+    /// A party has its BYE: the call goes on with another one that accepted, or is over.
+    pub(crate) fn end_dialog(&mut self, dialog: DialogRef) {
+        let DialogRef { call: id, index } = dialog;
+        let Some(call) = self.calls.call_mut(id) else { return };
+        if !call.goes_on_without(index) {
+            return self.end_call(id);
+        }
+        let Some(pair) = call.dialogs.get_mut(index) else { return };
+        pair.ended = true;
+        pair.invites.clear();
+        for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&pair.sides) {
+            self.dialogs.remove(&DialogKey::between(side, &dialog.id));
+        }
+        let left = call.accepted().next();
+        if let Some(index) = left {
+            self.return_media(DialogRef { call: id, index });
+        }
     }
 
     /// The one exit of a call: its ports, its slot, its dialogs.

@@ -141,7 +141,7 @@ impl Border {
             return self.refuse(ask, 500);
         }
         call.leg_mut(ask.side).hop = ask.hop;
-        if essentials.cseq.method == Method::Bye {
+        if essentials.cseq.method == Method::Bye && !call.goes_on_without(dialog.index) {
             self.set_call_state(dialog.call, CallState::Ending);
         }
         if essentials.cseq.method == Method::Invite && self.pending_changes(dialog.call) >= CHANGES_MAX {
@@ -249,15 +249,18 @@ impl Border {
 
     /// There is no way to the other side. Who hangs up is told that it is done: it is.
     fn on_unreachable(&mut self, id: ForwardId, from: Side, bye: bool) {
-        let call = self.call_of(id);
+        let dialog = self.forward(id).and_then(|forward| match forward.kind {
+            Kind::InDialog { dialog } => Some(dialog),
+            Kind::Invite { .. } | Kind::Single(_) => None,
+        });
         let status = match from {
             _ if bye => 200,
             Side::Outside => 503,
             Side::Inside => 480,
         };
         self.fail_forward(id, status, "the other side cannot be reached");
-        if let Some(call) = call.filter(|_| bye) {
-            self.end_call(call);
+        if let Some(dialog) = dialog.filter(|_| bye) {
+            self.end_dialog(dialog);
         }
     }
 
@@ -491,11 +494,15 @@ impl Border {
         let Some(pair) = call.dialogs.get_mut(dialog.index) else {
             return self.never("a dialog that was found is not in its call");
         };
-        let unacknowledged = pair.unacknowledged.take();
-        if let Some(server) = unacknowledged.or(pair.ack.as_ref().map(|(server, ..)| *server)) {
-            pair.ack = Some((server, head.hop, bytes.clone()));
-        }
-        if let Some(server) = unacknowledged {
+        // That of another INVITE, which crossed this one or came before it, says nothing of this one.
+        let (cseq, mut invites) = (essentials.cseq.number, pair.invites.iter_mut());
+        let invite = invites.find(|own| own.side == side && own.cseq == cseq);
+        let first = invite.and_then(|invite| {
+            invite.ack.replace((head.hop, bytes.clone())).is_none().then_some(invite.server)
+        });
+        // Of several parties' answers each waits for its own.
+        let waits = |server: &ServerId| call.dialogs.iter().any(|pair| pair.awaits_ack(*server));
+        if let Some(server) = first.filter(|server| !waits(server)) {
             self.transactions.acknowledged(server, now);
         }
         self.send(&head.hop, bytes);

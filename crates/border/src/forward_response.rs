@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use sip::{ClientId, ServerId};
 use wire::net::Side;
-use wire::sip::{HeaderName, Message, Method, NameAddr, Writer};
+use wire::sip::{CSeq, HeaderName, Message, Method, NameAddr, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase, size_max};
@@ -74,9 +74,10 @@ impl Border {
         let Ok(request) = Message::parse(&ask.bytes) else {
             return self.never("a request that was read cannot be read again");
         };
-        let Some(method) = request.method() else {
-            return self.never("a request that was forwarded has no method");
+        let Some(asked) = request.value(HeaderName::CSeq).and_then(|value| CSeq::parse(value).ok()) else {
+            return self.never("a request that was forwarded has no CSeq");
         };
+        let method = asked.method;
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
         if call.is_none() && method == Method::Invite && (200..300).contains(&status) {
             return self.hang_up_late(id, reply);
@@ -88,7 +89,7 @@ impl Border {
         }
         let dialog = call.and_then(|call| self.note_dialog(id, call, reply, &request));
         match (dialog, method, status) {
-            (Some(dialog), Method::Invite, 200..=299) if self.is_repetition(dialog, ask.server) => return,
+            (Some(dialog), Method::Invite, 200..=299) if self.is_repetition(dialog, &ask) => return,
             (None, Method::Invite, 200..=299) if initial => {
                 // Nobody could acknowledge it, nor hang up.
                 self.hang_up_late(id, reply);
@@ -121,7 +122,7 @@ impl Border {
         }
         self.transactions.respond(ask.server, status, bytes, self.now.mono);
         let entry = call.and_then(|call| self.calls.call(call)).map(|call| call.entry);
-        self.after_response(id, call, dialog, method, status);
+        self.after_response(id, call, dialog, asked, status);
         if let Some(entry) = entry.filter(|_| matches!(status, 401 | 407) && ask.side == Side::Outside) {
             self.count_refused_credentials(&ask, &request, message, entry);
         }
@@ -278,15 +279,16 @@ impl Border {
     }
 
     /// A 2xx of an INVITE that this party accepted before: its ACK is sent again, or, while the caller's has
-    /// not come, nothing, for our own 2xx is repeated by its transaction.
-    fn is_repetition(&mut self, dialog: DialogRef, server: ServerId) -> bool {
-        let pair = self.calls.call(dialog.call).and_then(|call| call.dialogs.get(dialog.index));
-        let Some(pair) = pair else { return false };
-        if pair.unacknowledged == Some(server) {
-            return true;
+    /// not come, nothing, for our own 2xx is repeated by its transaction. Where several parties wait for
+    /// theirs, the transaction repeats the last answer alone: then this one is passed on again.
+    fn is_repetition(&mut self, dialog: DialogRef, ask: &Ask) -> bool {
+        let Some(call) = self.calls.call(dialog.call) else { return false };
+        let Some(pair) = call.dialogs.get(dialog.index) else { return false };
+        let Some(invite) = pair.invites.iter().find(|own| own.server == ask.server) else { return false };
+        match invite.ack.clone() {
+            Some((hop, bytes)) => self.send(&hop, bytes),
+            None => return call.dialogs.iter().filter(|pair| pair.awaits_ack(ask.server)).count() == 1,
         }
-        let Some((_, hop, bytes)) = pair.ack.clone().filter(|(of, ..)| *of == server) else { return false };
-        self.send(&hop, bytes);
         true
     }
 
@@ -340,7 +342,7 @@ impl Border {
         id: ForwardId,
         call: Option<CallId>,
         dialog: Option<DialogRef>,
-        method: Method<'_>,
+        CSeq { number: cseq, method }: CSeq<'_>,
         status: u16,
     ) {
         let is_final = status >= 200;
@@ -348,15 +350,16 @@ impl Border {
             return self.never("a forward is gone while it is worked on");
         };
         forward.answered |= is_final;
-        let server = forward.ask.server;
+        let (server, side) = (forward.ask.server, forward.ask.side);
         let initial = matches!(forward.kind, Kind::Invite { .. });
         let Some(call) = call else { return };
         match (method, status) {
             (Method::Invite, 200..=299) => {
                 self.settle_media(call);
+                let accepted = self.accepted_media(call);
                 if let Some(pair) = dialog.and_then(|dialog| self.pair_mut(dialog)) {
-                    pair.ack = None;
-                    pair.unacknowledged = Some(server);
+                    pair.accept(side, server, cseq);
+                    pair.accepted = accepted;
                 }
                 if initial {
                     self.relatch_caller(call);
@@ -372,7 +375,10 @@ impl Border {
             }
             (Method::Invite | Method::Update, 300..) => self.roll_back_media(call),
             (Method::Bye, 401 | 407) => {}
-            (Method::Bye, 200..) => self.end_call(call),
+            (Method::Bye, 200..) => match dialog {
+                Some(dialog) => self.end_dialog(dialog),
+                None => self.end_call(call),
+            },
             _ => {}
         }
     }
@@ -429,7 +435,7 @@ impl Border {
         };
         self.fail_forward(id, status, lost.as_str());
         match kind {
-            Kind::InDialog { dialog } if bye => self.end_call(dialog.call),
+            Kind::InDialog { dialog } if bye => self.end_dialog(dialog),
             Kind::InDialog { dialog } if status == 408 && changes_session => {
                 self.terminate_call(dialog.call, status, "the other side does not answer any more");
             }
@@ -456,15 +462,20 @@ impl Border {
         }
     }
 
-    /// A 2xx was never acknowledged: the caller is gone (RFC 3261 §13.3.1.4).
+    /// A 2xx was never acknowledged: the caller is gone (RFC 3261 §13.3.1.4), or speaks with another party.
     pub(crate) fn on_ack_missing(&mut self, server: ServerId) {
-        let call = self
-            .calls
-            .iter()
-            .find(|(_, call)| call.dialogs.iter().any(|pair| pair.unacknowledged == Some(server)))
-            .map(|(id, _)| id);
-        if let Some(call) = call {
-            self.terminate_call(call, 408, "the ACK of its answer never came");
+        let waits = |pair: &DialogPair| pair.awaits_ack(server);
+        let found = self.calls.iter().find(|(_, call)| call.dialogs.iter().any(waits));
+        let Some((id, call)) = found else { return };
+        let waiting = call.dialogs.iter().enumerate().filter(|(_, pair)| waits(pair));
+        let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
+        let caller = call.caller;
+        if call.accepted().all(|index| waiting.contains(&index)) {
+            return self.terminate_call(id, 408, "the ACK of its answer never came");
+        }
+        for index in waiting {
+            self.send_bye(id, index, caller.other());
+            self.end_dialog(DialogRef { call: id, index });
         }
     }
 }

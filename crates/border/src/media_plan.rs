@@ -16,6 +16,7 @@ use crate::Border;
 use crate::binding::BindingId;
 use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
+use crate::dialog_map::DialogRef;
 use crate::forward::ForwardId;
 use crate::interface::Output;
 use crate::refused_media::Refusals;
@@ -196,6 +197,29 @@ impl Border {
         };
         for line in call.media.lines.iter_mut().flatten() {
             line.settled = line.spec.clone();
+        }
+    }
+
+    /// What the called party has agreed to, by m-line.
+    pub(crate) fn accepted_media(&self, id: CallId) -> Vec<Option<LegSpec>> {
+        let Some(call) = self.calls.call(id) else { return Vec::new() };
+        let called = call.caller.other().index();
+        let lines = call.media.lines.iter();
+        lines.map(|line| line.as_ref().map(|line| line.spec.legs[called].clone())).collect()
+    }
+
+    /// One of several parties that accepted is gone: media goes to this one again.
+    pub(crate) fn return_media(&mut self, dialog: DialogRef) {
+        let Some(call) = self.calls.call_mut(dialog.call) else { return };
+        let called = call.caller.other().index();
+        let Some(pair) = call.dialogs.get(dialog.index) else { return };
+        for (line, accepted) in call.media.lines.iter_mut().zip(&pair.accepted) {
+            let (Some(line), Some(accepted)) = (line, accepted) else { continue };
+            line.spec.legs[called] = LegSpec { relatch: line.spec.legs[called].relatch, ..accepted.clone() };
+            line.spec.generation += 1;
+            line.settled = line.spec.clone();
+            let order = Order::Update { relay: line.relay, spec: line.spec.clone() };
+            self.outputs.push_back(Output::Media(order));
         }
     }
 

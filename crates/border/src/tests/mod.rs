@@ -5,6 +5,7 @@ mod blocks;
 mod calls;
 mod contacts;
 mod drops;
+mod forked_calls;
 mod hiding;
 mod inbound;
 mod limits;
