@@ -191,12 +191,16 @@ impl Topology {
         let mut seen = vec![Host::Ip(remote)];
         let mut names = vec![remote.to_string()];
         for host in hosts {
-            // Mostly they are one and the same; an IPv6 address is looked for with its brackets as well.
-            if seen.contains(&host) && !matches!(host, Host::Ip(IpAddr::V6(_))) {
+            // Mostly they are one and the same.
+            if seen.contains(&host) {
                 continue;
             }
             seen.push(host);
-            let name = host.to_string();
+            // An IPv6 address may stand with its brackets, or without.
+            let name = match host {
+                Host::Ip(ip) => ip.to_canonical().to_string(),
+                Host::Name(name) => name.to_owned(),
+            };
             if !names.contains(&name) && name.len() > 3 {
                 names.push(name);
             }
@@ -276,6 +280,22 @@ mod tests {
         let text = b"Message-Account: sip:a@10.0.0.2;x\r\nat PBX1.example.internal, not 110.0.0.2";
         let expected = b"Message-Account: sip:a@example.com;x\r\nat example.com, not 110.0.0.2";
         assert_eq!(topology().masked(text, "example.com"), expected);
+    }
+
+    #[test]
+    fn a_phone_is_known_by_its_addresses_with_brackets_and_without() {
+        let text = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP [fd00:1::b]:5070;branch=z9hG4bK1\r\n\
+                    From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\
+                    Contact: <sip:line@host.home.example>\r\nX-Phone: wired to fd00:1::b, as [FD00:1::B]\r\n\
+                    Content-Length: 0\r\n\r\n";
+        let message = Message::parse(text.as_bytes()).unwrap();
+        let remote = "2001:db8::7".parse().unwrap();
+        let private = Topology::private_names(&message, remote, Some("sip:line@[fd00:1::c]:5070"));
+        assert_eq!(private, ["2001:db8::7", "host.home.example", "fd00:1::c", "fd00:1::b"]);
+        let mut writer = Writer::request("OPTIONS", "sip:x");
+        topology().pass_headers(&message, Side::Inside, "example.com", &private, &mut writer);
+        let passed = String::from_utf8(writer.finish(b"")).unwrap().to_lowercase();
+        assert!(!passed.contains("fd00:1"), "{passed}");
     }
 
     #[test]
