@@ -63,6 +63,8 @@ pub(crate) struct Binding {
     pub(crate) expires: Instant,
     /// The same by the wall clock, for the store.
     pub(crate) expires_wall: WallTime,
+    /// Until when a start would still believe its record.
+    pub(crate) kept_until: WallTime,
     /// Why it was cut off, where it is blocked and has not come back since.
     pub(crate) cut_off: Option<&'static str>,
     /// While the flow is lost: until when the phone may come back.

@@ -303,6 +303,7 @@ impl Border {
             self.report_registered(id, Code::Registered, "by its password");
             self.persist_binding(id, Then::AnswerRegister { binding: id, asks: vec![ask] });
         } else {
+            self.persist_refresh(id);
             self.answer_registered(&ask, &[id]);
         }
     }

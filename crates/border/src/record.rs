@@ -24,6 +24,7 @@ use crate::timers::{Deadline, Timer};
 
 const VERSION: u8 = 1;
 const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// The longest an answer waits for the disk.
 const STORE_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -341,6 +342,7 @@ impl Border {
             phone_series: (String::new(), 0),
             expires: mono + left,
             expires_wall: kept.expires,
+            kept_until: kept.expires,
             grace: (!kept.pass_through).then_some(mono + self.config.registration.grace),
             pass_through: kept.pass_through,
             pbx,
@@ -385,6 +387,7 @@ impl Border {
             Inside::Waiting { .. } | Inside::Registering => WallTime(0),
         };
         let hop = binding.last_seen_at;
+        let kept_until = kept_until(binding.expires_wall, binding.pass_through);
         let value = FieldWriter::new()
             .text(self.entries.name(binding.entry))
             .text(&binding.key)
@@ -394,13 +397,23 @@ impl Border {
             .text(&binding.hardware_id.map(|id| id.to_string()).unwrap_or_default())
             .text(&self.pbx_name(binding.pbx))
             .number(u64::from(binding.pass_through))
-            .number(kept_until(binding.expires_wall, binding.pass_through).0)
+            .number(kept_until.0)
             .number(inside_expires.0)
             .number(hop.map_or(0, |hop| transport_number(hop.transport)))
             .text(&hop.map(|hop| hop.remote.to_string()).unwrap_or_default())
             .done();
         let key = binding.token.clone().into_bytes();
+        if let Some(binding) = self.bindings.binding_mut(id) {
+            binding.kept_until = kept_until;
+        }
         self.persist(Table::Bindings, key, Some(value), then);
+    }
+
+    /// A refresh changed nothing but the time: it is written only where the record would end before it.
+    pub(crate) fn persist_refresh(&mut self, id: BindingId) {
+        if self.bindings.binding(id).is_some_and(|binding| binding.kept_until < binding.expires_wall) {
+            self.persist_binding(id, Then::Nothing);
+        }
     }
 
     pub(crate) fn persist_binding_end(&mut self, token: &str) -> u64 {
@@ -501,11 +514,12 @@ impl Border {
     }
 }
 
-/// Refreshes that change nothing write nothing, so the record cannot know the phone's present expiry. It is
-/// deleted when the binding ends; what is still there a day after its last change has been refreshed since,
-/// for the inside registration writes it anew each time.
+/// Refreshes that change nothing write next to nothing, so the record cannot know the phone's present expiry. It is
+/// deleted when the binding ends; what is still there a day after its last change has been refreshed since, for the
+/// inside registration writes it anew each time. One that is passed through has no inside registration of ours: it
+/// is written anew once an hour.
 fn kept_until(expires: WallTime, pass_through: bool) -> WallTime {
-    if pass_through { expires } else { expires + DAY }
+    expires + if pass_through { HOUR } else { DAY }
 }
 
 /// Reads fields; none as soon as one does not fit.

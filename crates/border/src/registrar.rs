@@ -333,6 +333,7 @@ impl Border {
             phone_series: phone.series,
             expires: self.now.mono + granted,
             expires_wall: self.now.wall + granted,
+            kept_until: Default::default(),
             cut_off: None,
             grace: None,
             pass_through,

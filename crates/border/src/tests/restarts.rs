@@ -342,3 +342,32 @@ fn a_call_that_is_challenged_before_a_realm_is_agreed_on_blames_nobody() {
     assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(407));
     assert!(!bench.has_event(Code::RealmChanged));
 }
+
+#[test]
+fn a_phone_that_is_passed_through_is_known_after_a_start_however_long_it_has_refreshed() {
+    let mut config = config();
+    config.pbx[0].health_check = Duration::from_secs(86_400);
+    let mut bench = Bench::with_pbx_up(config.clone());
+    let flow = bench.connect(100, None);
+    let refresh = |bench: &mut Bench, cseq: u32| {
+        bench.phone_says(flow, &register("1003", cseq));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.registered(&[]));
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+        bench.sent.clear();
+    };
+    refresh(&mut bench, 1);
+    let written = bench.writes;
+    for cseq in 2..200 {
+        bench.pass(Duration::from_secs(60));
+        bench.sent.clear();
+        refresh(&mut bench, cseq);
+        let (_, phones) = rows(&mut Bench::started_at(config.clone(), bench.records(), bench.time()));
+        assert_eq!(phones.len(), 1, "after {cseq} minutes");
+    }
+    assert!((2..=4).contains(&(bench.writes - written)), "an unchanged refresh costs the disk no work");
+    bench.put(Input::FlowClosed { flow });
+    bench.pass(Duration::from_secs(121));
+    let (_, phones) = rows(&mut Bench::started_at(config.clone(), bench.records(), bench.time()));
+    assert_eq!(phones, [], "it has run out");
+}
