@@ -16,7 +16,7 @@ use wire::sip::{Essentials, HeaderName, Message, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
-use crate::binding::Inside;
+use crate::binding::{Binding, Inside};
 use crate::digest;
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
@@ -236,6 +236,12 @@ impl Border {
     }
 
     fn on_passed_register_accepted(&mut self, passed: PassedRegister, message: &Message<'_>) {
+        // An answer that comes late changes nothing about what the phone said after it (RFC 3261 §10.3).
+        let (call_id, cseq) = &passed.series;
+        let newer = |binding: &Binding| binding.phone_series.0 == *call_id && binding.phone_series.1 > *cseq;
+        if self.bindings.of_entry(passed.entry).any(|(_, binding)| newer(binding)) {
+            return self.refuse(&passed.ask, 500);
+        }
         self.blocking.lists_mut().success(passed.ask.hop.remote.ip());
         if passed.hardware_id.is_some()
             && let Some(flow) = self.flows.flow_mut(passed.ask.hop.flow)

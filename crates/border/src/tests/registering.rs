@@ -170,3 +170,25 @@ fn a_pbx_that_wants_longer_registrations_gets_them() {
         bench.sent.clear();
     }
 }
+
+#[test]
+fn a_late_answer_to_a_phone_that_is_passed_through_takes_nothing_back() {
+    let mut config = config();
+    config.pbx[0].health_check = Duration::from_secs(86_400);
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1).replace("expires=120", "expires=60"));
+    let first = bench.take("REGISTER");
+    bench.pass(Duration::from_secs(11));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
+    bench.sent.clear();
+    bench.phone_says(flow, &register("1003", 2));
+    let second = bench.take("REGISTER");
+    bench.pbx_says(&second.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    bench.sent.clear();
+    bench.pbx_says(&first.registered(&[]));
+    assert!(bench.final_answer(flow).is_none(), "it has had its answer");
+    bench.pass(Duration::from_secs(100));
+    assert_eq!(bench.status().registrations, 1, "it holds for the 120 s that the phone was told");
+}
