@@ -20,6 +20,10 @@ use crate::outgoing::Prepared;
 use crate::report::About;
 use crate::response::{ClientUse, Lost, Reply};
 
+/// From the number of an INVITE to that of a BYE in a dialog that we have forgotten: who answers late may have had
+/// PRACKs and UPDATEs under the numbers between (RFC 3261 §12.2.2: a gap is no error).
+const CSEQ_GAP: u32 = 1_000;
+
 impl Border {
     pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {
         let status = reply.status;
@@ -322,7 +326,7 @@ impl Border {
         self.send(&hop, ack);
         let branch = self.entropy.branch();
         let via = self.via_value(to, &hop, &branch);
-        let bye = dialog.request(Method::Bye, cseq.wrapping_add(1), &via, 70).finish(b"");
+        let bye = dialog.request(Method::Bye, cseq.wrapping_add(CSEQ_GAP), &via, 70).finish(b"");
         let prepared = Prepared { hop, method: "BYE", branch, bytes: Bytes::from(bye) };
         self.send_request(prepared, ClientUse::Ending);
     }

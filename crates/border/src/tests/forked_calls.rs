@@ -162,3 +162,29 @@ fn an_answer_that_is_repeated_after_a_newer_one_changes_nothing() {
     bench.pbx_says(&accepted(&invite, "desk"));
     assert!(changes(&bench).is_empty(), "media stays where the newer answer put it: {:?}", bench.media);
 }
+
+#[test]
+fn a_party_that_answers_after_the_end_is_hung_up_under_a_number_of_its_own() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(
+        183,
+        "late",
+        "Require: 100rel\r\nRSeq: 7\r\nContact: <sip:desk@10.0.1.12>\r\n",
+    ));
+    let prack =
+        request("PRACK", 2, Some("late"), "", "").replace("Max-Forwards", "RAck: 7 1 INVITE\r\nMax-Forwards");
+    bench.phone_says(flow, &prack);
+    let prack = bench.take("PRACK");
+    bench.pbx_says(&prack.answer(200, "late", ""));
+    bench.pbx_says(&accepted(&invite, "one"));
+    acknowledge(&mut bench, flow, "one");
+    hang_up(&mut bench, flow, "one");
+
+    bench.pbx_says(&accepted_at(&invite, "late", "10.0.1.12"));
+    let bye = bench.take("BYE");
+    let number = |sent: &Sent| sent.read(|_, essentials| essentials.cseq.number);
+    assert!(number(&bye) > number(&prack), "{bye:?} after {prack:?}");
+}
