@@ -106,7 +106,7 @@ pub(crate) struct AcceptedInvite {
 impl DialogPair {
     /// Whether the 2xx of this INVITE waits for its ACK.
     pub(crate) fn awaits_ack(&self, server: ServerId) -> bool {
-        self.invites.iter().any(|invite| invite.server == server && invite.ack.is_none())
+        !self.ended && self.invites.iter().any(|invite| invite.server == server && invite.ack.is_none())
     }
 
     /// An INVITE in this dialog has its 2xx.
@@ -621,11 +621,18 @@ impl Border {
         }
         let Some(pair) = call.dialogs.get_mut(index) else { return };
         pair.ended = true;
-        pair.invites.clear();
+        let unacknowledged = pair.invites.iter().filter(|invite| invite.ack.is_none());
+        let unacknowledged: Vec<ServerId> = unacknowledged.map(|invite| invite.server).collect();
         for (side, dialog) in [Side::Outside, Side::Inside].into_iter().zip(&pair.sides) {
             self.dialogs.remove(&DialogKey::between(side, &dialog.id));
         }
         let left = call.accepted().next();
+        let waits = |server: &ServerId| call.dialogs.iter().any(|pair| pair.awaits_ack(*server));
+        let nobody_waits: Vec<ServerId> =
+            unacknowledged.into_iter().filter(|server| !waits(server)).collect();
+        for server in nobody_waits {
+            self.transactions.acknowledged(server, self.now.mono);
+        }
         if let Some(index) = left {
             self.return_media(DialogRef { call: id, index });
         }

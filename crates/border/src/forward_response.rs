@@ -291,6 +291,8 @@ impl Border {
         let Some(invite) = pair.invites.iter().find(|own| own.server == ask.server) else { return false };
         match invite.ack.clone() {
             Some((hop, bytes)) => self.send(&hop, bytes),
+            // It has its BYE: nobody acknowledges it any more.
+            None if pair.ended => {}
             None => return call.dialogs.iter().filter(|pair| pair.awaits_ack(ask.server)).count() == 1,
         }
         true

@@ -188,3 +188,27 @@ fn a_party_that_answers_after_the_end_is_hung_up_under_a_number_of_its_own() {
     let number = |sent: &Sent| sent.read(|_, essentials| essentials.cseq.number);
     assert!(number(&bye) > number(&prack), "{bye:?} after {prack:?}");
 }
+
+#[test]
+fn what_a_party_accepted_last_is_not_repeated_after_its_end() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call_two(&mut bench, flow);
+    acknowledge(&mut bench, flow, "one");
+    acknowledge(&mut bench, flow, "two");
+    bench.phone_says(flow, &request("INVITE", 2, Some("two"), "application/sdp", OFFER));
+    let change = bench.take("INVITE");
+    bench.pbx_says(&accepted_at(&change, "two", "10.0.1.12"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    // It is hung up on before the ACK of the change has come.
+    bench.phone_says(flow, &request("BYE", 3, Some("two"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&bye.answer(200, "two", ""));
+    bench.sent.clear();
+    bench.pbx_says(&accepted_at(&change, "two", "10.0.1.12"));
+    bench.pass(Duration::from_secs(33));
+    let answers = bench.sent.iter().filter(|sent| sent.flow == flow && sent.status() == Some(200));
+    assert_eq!(answers.count(), 0, "{:#?}", bench.sent);
+    assert!(bench.try_take("BYE").is_none(), "it has had its BYE");
+    hang_up(&mut bench, flow, "one");
+}
