@@ -84,7 +84,9 @@ impl Border {
         let method = asked.method;
         let call = self.call_of(id).filter(|call| self.calls.call(*call).is_some());
         if call.is_none() && method == Method::Invite && (200..300).contains(&status) {
-            return self.hang_up_late(id, reply);
+            self.hang_up_late(id, reply);
+            // Its call ended by a BYE before this answer: whoever called has none yet.
+            return self.answer_forward(id, 487);
         }
         if call.is_none() && !matches!(forward.kind, Kind::Single(_)) {
             // The call is over: what comes late has no dialog, and its addresses no ports of ours.
@@ -475,12 +477,13 @@ impl Border {
         let Some((id, call)) = found else { return };
         let waiting = call.dialogs.iter().enumerate().filter(|(_, pair)| waits(pair));
         let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
-        let caller = call.caller;
         if call.accepted().all(|index| waiting.contains(&index)) {
             return self.terminate_call(id, 408, "the ACK of its answer never came");
         }
         for index in waiting {
-            self.send_bye(id, index, caller.other());
+            // The caller may have acknowledged it, and believe that it speaks with it.
+            self.send_bye(id, index, Side::Outside);
+            self.send_bye(id, index, Side::Inside);
             self.end_dialog(DialogRef { call: id, index });
         }
     }
