@@ -88,6 +88,15 @@ impl Stage<'_> {
         self.rng.chance(permille) && self.decisions.may(by, what)
     }
 
+    /// A free decision between several things to do, taken in `permille` of a thousand cases.
+    #[must_use = "what was decided against is not done"]
+    pub fn choose<T: Copy>(&mut self, permille: u64, of: &[(T, &'static str)]) -> Option<T> {
+        let by = Decider::Actor(self.who);
+        *self.rng = self.decisions.turn(by);
+        let chosen = if self.rng.chance(permille) { self.rng.pick(of).copied() } else { None };
+        chosen.filter(|(_, what)| self.decisions.may(by, what)).map(|(deed, _)| deed)
+    }
+
     /// Sends a message.
     pub fn send(&mut self, path: Path, text: &Text) {
         self.acts.push(Act::Send(path, text.render().into_bytes()));

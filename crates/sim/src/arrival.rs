@@ -11,21 +11,22 @@ use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevic
 use crate::act::Path;
 use crate::decision::Decider;
 use crate::network::Who;
-use crate::scenery::{self, PBX_SIP};
-use crate::world::{Happening, World, listeners};
+use crate::world::{Happening, World};
 
 impl World {
     pub(crate) fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
-        let border = listeners()
+        let border = self
+            .places
+            .listeners()
             .into_iter()
             .find(|(_, _, transport, local)| *transport == Transport::Udp && *local == to);
         if let Some((flow, side, _, _)) = border {
             self.note_arrival(flow, side, from, bytes);
             return self.input(Input::Bytes { flow, from, bytes });
         }
-        if to == PBX_SIP {
-            return self.stage(Who::Pbx, |world, stage| {
-                world.pbx.on_message(bytes, Path::Udp(PBX_SIP, from), stage);
+        if let Some(index) = self.pbxs.iter().position(|pbx| pbx.address == to) {
+            return self.stage(Who::Pbx(index), |world, stage| {
+                world.pbxs[index].on_message(bytes, Path::Udp(to, from), stage);
             });
         }
         if let Some(index) = self.phones.iter().position(|phone| phone.source() == to) {
@@ -42,7 +43,7 @@ impl World {
         if !connection.at_border {
             return;
         }
-        let transport = match (connection.side, connection.local == scenery::OUTSIDE_TLS) {
+        let transport = match (connection.side, connection.local == self.places.tls()) {
             (Side::Outside, true) => Transport::Tls,
             _ => Transport::Tcp,
         };
@@ -73,7 +74,8 @@ impl World {
             return;
         }
         // it may have broken before it was open
-        if connection.at_actor && self.pbx.on_opened(flow) {
+        let index = if let Who::Pbx(index) = connection.who { index } else { 0 };
+        if connection.at_actor && self.pbxs[index].on_opened(flow) {
             self.input(Input::FlowOpened { flow, side: Side::Inside, tuple, device: None });
         } else {
             self.connections.remove(&flow);
@@ -102,7 +104,9 @@ impl World {
                 self.stage(who, |world, stage| world.phones[index].on_stream(flow, bytes, stage));
             }
             Who::Scanner(index) => self.scanners[index].on_stream(bytes),
-            Who::Pbx => self.stage(who, |world, stage| world.pbx.on_stream(flow, bytes, stage)),
+            Who::Pbx(index) => {
+                self.stage(who, |world, stage| world.pbxs[index].on_stream(flow, bytes, stage));
+            }
         }
     }
 
@@ -131,12 +135,14 @@ impl World {
                 self.stage(who, |world, stage| world.phones[index].on_closed(flow, stage));
             }
             Who::Scanner(index) => self.scanners[index].on_closed(flow),
-            Who::Pbx => self.stage(who, |world, stage| world.pbx.on_closed(flow, stage)),
+            Who::Pbx(index) => {
+                self.stage(who, |world, stage| world.pbxs[index].on_closed(flow, stage));
+            }
         }
     }
 
     pub(crate) fn on_audio(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        if to.ip() == scenery::OUTSIDE_IP || to.ip() == scenery::INSIDE_IP {
+        if self.places.faces().contains(&to.ip()) {
             let passed = self.media.on_datagram(from, to, bytes, self.now);
             self.trace.number(self.now.as_nanos());
             self.trace.address(from);
@@ -149,11 +155,9 @@ impl World {
                     self.who(to.ip()).map_or(Duration::ZERO, |who| self.delay(Decider::Voice(who), 1));
                 self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });
             }
-        } else if to.ip() == scenery::PBX_IP {
-            self.pbx.agent.on_audio(to.port(), bytes);
-        } else if let Some(phone) =
-            self.phones.iter_mut().find(|phone| scenery::phone_ip(phone.model.number) == to.ip())
-        {
+        } else if let Some(pbx) = self.pbxs.iter_mut().find(|pbx| pbx.address.ip() == to.ip()) {
+            pbx.agent.on_audio(to.port(), bytes);
+        } else if let Some(phone) = self.phones.iter_mut().find(|phone| phone.ip() == to.ip()) {
             phone.agent.on_audio(to.port(), bytes);
         }
     }

@@ -1,15 +1,51 @@
 //! What breaks, and what the operator does.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use border::{Command, Input};
+use guard::CallRule;
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Prefix, Transport};
 
 use crate::decision::Decider;
-use crate::network::Who;
+use crate::network::{Weather, Who};
 use crate::scenery;
 use crate::world::{Happening, World};
+
+/// What breaks.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Pbx,
+    Hang,
+    Forbid,
+    Unplug,
+    Pause,
+    Move,
+    Connection,
+    Kill,
+    Reload,
+    Handshakes,
+    Weather,
+    Clock,
+}
+
+const BLOWS: [(Blow, &str); 16] = [
+    (Blow::Pbx, "a PBX crashes"),
+    (Blow::Pbx, "a PBX crashes"),
+    (Blow::Hang, "a PBX hangs"),
+    (Blow::Forbid, "a PBX forbids an extension"),
+    (Blow::Unplug, "a phone is unplugged"),
+    (Blow::Unplug, "a phone is unplugged"),
+    (Blow::Pause, "a phone pauses"),
+    (Blow::Move, "a phone moves"),
+    (Blow::Move, "a phone moves"),
+    (Blow::Connection, "a connection breaks"),
+    (Blow::Kill, "the border is killed"),
+    (Blow::Reload, "the limits change"),
+    (Blow::Handshakes, "handshakes fail"),
+    (Blow::Handshakes, "handshakes fail"),
+    (Blow::Weather, "the weather changes"),
+    (Blow::Clock, "the clock is set"),
+];
 
 impl World {
     /// One thing breaks, and the next is on its way.
@@ -20,49 +56,102 @@ impl World {
         self.turn(Decider::Chaos);
         let after = self.rng.millis(1_000, 25_000);
         self.at(after, Happening::Chaos);
-        let blow = self.rng.below(10);
-        let what = match blow {
-            0 | 1 => "the PBX crashes",
-            2..=4 => "a phone is unplugged",
-            5 => "a connection breaks",
-            6 => "the border is killed",
-            7 => "handshakes fail",
-            _ => return,
-        };
+        let Some((blow, what)) = self.rng.pick(&BLOWS).copied() else { return };
         if !self.decisions.may(Decider::Chaos, what) {
             return;
         }
         match blow {
-            0 | 1 => self.crash_pbx(),
-            2..=4 => {
-                let index = usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0);
+            Blow::Pbx => {
+                let index = self.pick_pbx();
+                self.crash_pbx(index);
+            }
+            Blow::Hang => self.hang_pbx(),
+            Blow::Forbid => self.forbid_an_extension(),
+            Blow::Unplug => {
+                let index = self.pick_phone();
                 self.stage(Who::Phone(index), |world, stage| world.phones[index].unplug(stage));
             }
-            5 => {
+            Blow::Pause => {
+                let index = self.pick_phone();
+                self.stage(Who::Phone(index), |world, stage| world.phones[index].pause(stage));
+            }
+            Blow::Move => self.move_a_phone(),
+            Blow::Connection => {
                 let flows: Vec<FlowId> = self.connections.keys().copied().collect();
                 if let Some(flow) = self.rng.pick(&flows).copied() {
                     self.break_connection(flow);
                 }
             }
-            6 => self.restart_and_resolve(),
-            _ => self.fail_a_handshake(),
+            Blow::Kill => self.restart_and_resolve(),
+            Blow::Reload => self.reload(),
+            Blow::Handshakes => self.fail_a_handshake(),
+            Blow::Weather => self.weather = Weather::bad(&mut self.rng),
+            Blow::Clock => self.set_the_clock(),
         }
     }
 
-    /// The PBX dies and is back some time later, knowing nothing.
-    pub(crate) fn crash_pbx(&mut self) {
-        if !self.pbx.up {
+    fn move_a_phone(&mut self) {
+        let (index, far) = (self.pick_phone(), self.rng.chance(500));
+        let dead = self.stage(Who::Phone(index), |world, stage| world.phones[index].move_on(far, stage));
+        // nobody tells the border: what it sends there is lost
+        if let Some(connection) = dead.and_then(|flow| self.connections.get_mut(&flow)) {
+            connection.at_actor = false;
+        }
+    }
+
+    /// A PBX accepts and is silent, or answers too late.
+    fn hang_pbx(&mut self) {
+        let (index, slow) = (self.pick_pbx(), self.rng.chance(500));
+        let until = self.now + self.rng.millis(500, 45_000);
+        self.pbxs[index].hang(slow, until);
+        self.arm_actor(Who::Pbx(index));
+    }
+
+    /// A PBX refuses the registrations of one extension for a while.
+    fn forbid_an_extension(&mut self) {
+        let index = self.pick_pbx();
+        let (name, _) = self.rng.pick(&scenery::EXTENSIONS).copied().unwrap_or(scenery::EXTENSIONS[0]);
+        self.pbxs[index].forbid(name, self.now + self.rng.millis(5_000, 60_000));
+    }
+
+    /// Somebody sets the clock of the machine, forward or back; what the border measures goes on.
+    fn set_the_clock(&mut self) {
+        let seconds = i64::try_from(self.rng.between(1, 20_000)).unwrap_or(1);
+        self.clock_ahead_ms += if self.rng.chance(500) { seconds * 1_000 } else { -seconds * 1_000 };
+    }
+
+    /// The border is started again with tighter limits, or with those that it had first.
+    fn reload(&mut self) {
+        let first = scenery::config(self.places, self.pbxs.len());
+        (self.config.extensions, self.config.relays_max) = (first.extensions, first.relays_max);
+        if self.rng.chance(700) {
+            let rules: Vec<CallRule> =
+                scenery::TIGHT_RULES.iter().filter_map(|rule| rule.parse().ok()).collect();
+            let max_calls = usize::try_from(self.rng.between(1, 3)).unwrap_or(1);
+            for extension in &mut self.config.extensions {
+                (extension.rules, extension.max_calls) = (rules.clone(), max_calls);
+            }
+            self.config.relays_max = usize::try_from(self.rng.between(4, 9)).unwrap_or(4);
+        }
+        self.restart_and_resolve();
+    }
+
+    /// A PBX dies and is back some time later; what it knew is lost, or was on disk.
+    pub(crate) fn crash_pbx(&mut self, index: usize) {
+        if !self.pbxs[index].up {
             return;
         }
         self.tally.restarts[1] += 1;
-        for flow in self.pbx.crash() {
+        self.oracles.on_pbx_restart();
+        let keeps = self.rng.chance(400);
+        for flow in self.pbxs[index].crash(keeps) {
             if let Some(connection) = self.connections.get_mut(&flow) {
                 connection.at_actor = false;
             }
             self.at(Duration::from_millis(1), Happening::Closed { flow, inward: true });
         }
         let back = self.rng.millis(200, 40_000);
-        self.at(back, Happening::PbxStarts);
+        self.at(back, Happening::PbxStarts(index));
     }
 
     /// The border is killed, and back at once.
@@ -72,8 +161,8 @@ impl World {
     }
 
     fn fail_a_handshake(&mut self) {
-        let remote = (scenery::scanner_ip(70), 7_000).into();
-        let tuple = FiveTuple { transport: Transport::Tls, local: scenery::OUTSIDE_TLS, remote };
+        let remote = (self.places.scanner(70), 7_000).into();
+        let tuple = FiveTuple { transport: Transport::Tls, local: self.places.tls(), remote };
         let faults = [HandshakeFault::CertUntrusted, HandshakeFault::CertExpired, HandshakeFault::Broken];
         for _ in 0..self.rng.below(7) {
             let fault = self.rng.pick(&faults).copied().unwrap_or(HandshakeFault::Broken);
@@ -92,31 +181,46 @@ impl World {
         if !self.decisions.may(Decider::Operator, "the operator commands") {
             return;
         }
-        let command = match self.rng.below(6) {
+        let command = match self.rng.below(9) {
             0 => Command::Registrations,
             1 => Command::Calls,
             2 => Command::BlockList,
-            3 => {
-                let phone = self.rng.chance(300);
-                let ip = if phone { scenery::phone_ip(self.pick_phone()) } else { scenery::scanner_ip(66) };
+            3 | 4 => {
+                let prefix = self.pick_prefix();
                 let time = Some(self.rng.millis(5_000, 30_000));
-                let (prefix, why) = (Prefix::single(ip), "seen in the log".into());
-                Command::BlockAdd { prefix, time, why, force: false }
+                Command::BlockAdd { prefix, time, why: "seen in the log".into(), force: self.rng.chance(500) }
             }
-            4 => Command::BlockRemove { prefixes: vec![Prefix::single(self.any_ip())] },
+            5 => Command::BlockRemove { prefixes: vec![self.pick_prefix()] },
+            6 => {
+                let (prefix, name) = (self.pick_prefix(), format!("entry-{}", self.rng.below(3)));
+                Command::AllowAdd { prefix, name, description: String::new() }
+            }
+            7 => Command::AllowRemove { name: format!("entry-{}", self.rng.below(3)) },
             _ => Command::AllowList,
         };
         self.tally.commands += 1;
+        self.oracles.on_command(&command);
         self.input(Input::Command { id: self.tally.commands, command });
     }
 
-    fn pick_phone(&mut self) -> u8 {
-        let numbers: Vec<u8> = self.phones.iter().map(|phone| phone.model.number).collect();
-        self.rng.pick(&numbers).copied().unwrap_or(11)
+    /// One address of a phone or of a scanner, or its network.
+    fn pick_prefix(&mut self) -> Prefix {
+        let ip = if self.rng.chance(300) {
+            let phone = self.pick_phone();
+            self.phones[phone].ip()
+        } else {
+            self.places.scanner(u8::try_from(self.rng.between(66, 69)).unwrap_or(66))
+        };
+        let short = if ip.is_ipv4() { 24 } else { 48 };
+        let network = if self.rng.chance(100) { Prefix::new(ip, short) } else { None };
+        network.unwrap_or_else(|| Prefix::single(ip))
     }
 
-    fn any_ip(&mut self) -> IpAddr {
-        let number = u8::try_from(self.rng.between(66, 69)).unwrap_or(66);
-        scenery::scanner_ip(number)
+    fn pick_phone(&mut self) -> usize {
+        usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0)
+    }
+
+    fn pick_pbx(&mut self) -> usize {
+        usize::try_from(self.rng.below(self.pbxs.len() as u64)).unwrap_or(0)
     }
 }

@@ -145,7 +145,7 @@ pub struct NoActions(String);
 
 impl fmt::Display for NoActions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} names no actions; as in phone0:1-4,net-pbx:7,chaos:2", self.0)
+        write!(f, "{:?} names no actions; as in phone0:1-4,net-pbx0:7,chaos:2", self.0)
     }
 }
 
@@ -170,8 +170,8 @@ impl Decider {
             Some(("voice", name)) => (Self::Voice, name),
             Some(_) => return None,
         };
-        let who = if name == "pbx" {
-            Who::Pbx
+        let who = if let Some(index) = name.strip_prefix("pbx") {
+            Who::Pbx(index.parse().ok()?)
         } else if let Some(index) = name.strip_prefix("phone") {
             Who::Phone(index.parse().ok()?)
         } else {
@@ -183,9 +183,9 @@ impl Decider {
     /// A number of its own.
     pub(crate) fn code(self) -> u64 {
         let of = |who| match who {
-            Who::Pbx => 0,
-            Who::Phone(index) => 1 + 2 * index as u64,
-            Who::Scanner(index) => 2 + 2 * index as u64,
+            Who::Pbx(index) => 3 * index as u64,
+            Who::Phone(index) => 1 + 3 * index as u64,
+            Who::Scanner(index) => 2 + 3 * index as u64,
         };
         match self {
             Self::Chaos => 1,
@@ -214,7 +214,7 @@ impl fmt::Display for Decider {
         match who {
             Who::Phone(index) => write!(f, "{kind}phone{index}"),
             Who::Scanner(index) => write!(f, "{kind}scanner{index}"),
-            Who::Pbx => write!(f, "{kind}pbx"),
+            Who::Pbx(index) => write!(f, "{kind}pbx{index}"),
         }
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn deciders() -> Vec<Decider> {
-        let who = [Who::Pbx, Who::Phone(0), Who::Phone(1), Who::Scanner(0), Who::Scanner(1)];
+        let who = [Who::Pbx(0), Who::Pbx(1), Who::Phone(0), Who::Phone(1), Who::Scanner(0), Who::Scanner(1)];
         let alone = ALONE.iter().map(|(_, decider)| *decider);
         alone
             .chain(
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_set_of_actions_is_read_as_it_is_written() {
-        let text = "phone0:1-4,phone0:9,net-pbx:7-8,chaos:2";
+        let text = "phone0:1-4,phone0:9,net-pbx0:7-8,chaos:2";
         let actions: Actions = text.parse().unwrap();
         assert_eq!(actions.0.len(), 8);
         assert_eq!(actions.to_string().parse(), Ok(actions));

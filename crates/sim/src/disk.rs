@@ -112,6 +112,11 @@ impl Disk {
         self.owed.is_some()
     }
 
+    /// Whether all that was handed over is there.
+    pub(crate) fn is_done(&self, now: Instant) -> bool {
+        !self.is_owing() && self.busy_until <= now
+    }
+
     /// The process is killed: what is on disk, and nothing else.
     pub(crate) fn records_after_kill(&mut self) -> Vec<Record> {
         *self = Self { kept: std::mem::take(&mut self.kept), ..Self::new(self.fails, self.delay) };

@@ -127,12 +127,13 @@ fn arrow(words: &str, to_the_right: bool) -> String {
 
 fn peer(rung: &Rung) -> String {
     let ip = rung.peer.ip();
-    let last = ip.to_string().rsplit('.').next().unwrap_or_default().to_owned();
-    match ip {
-        ip if rung.side == Side::Inside && ip == scenery::PBX_IP => String::new(),
-        ip if scenery::is_phone(ip) => format!("phone {last}"),
-        ip if scenery::is_scanner(ip) => format!("scanner {last}"),
-        ip => ip.to_string(),
+    match rung.side {
+        Side::Inside => ip.to_string(),
+        Side::Outside => match (scenery::phone_at(ip), scenery::scanner_at(ip)) {
+            (Some(number), _) => format!("phone {number}"),
+            (None, Some(number)) => format!("scanner {number}"),
+            (None, None) => ip.to_string(),
+        },
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scenery::{PBX_SIP, phone_ip};
+    use crate::scenery::Places;
 
     fn invite(call_id: &str, tag: &str) -> Bytes {
         let text = Text::request("INVITE", "sip:2001@voice.example")
@@ -155,9 +156,10 @@ mod tests {
     #[test]
     fn both_legs_of_a_call_are_drawn_and_nothing_else() {
         let mut ladder = Ladder::default();
-        let (phone, at) = (SocketAddr::new(phone_ip(11), 5070), Instant::ZERO + Duration::from_secs(2));
+        let places = Places::default();
+        let (phone, at) = (SocketAddr::new(places.phone(11), 5070), Instant::ZERO + Duration::from_secs(2));
         ladder.note(5, at, (Side::Outside, false), phone, &invite("outer", "a"));
-        ladder.note(5, at, (Side::Inside, true), PBX_SIP, &invite("inner", "a"));
+        ladder.note(5, at, (Side::Inside, true), places.pbx(0), &invite("inner", "a"));
         ladder.note(6, at, (Side::Outside, false), phone, &invite("other", "b"));
         ladder.note(9, at, (Side::Outside, false), phone, &invite("outer", "a"));
         let drawn = ladder.print("outer");
@@ -166,7 +168,7 @@ mod tests {
             lines,
             [
                 "      5      2.000  phone 11    │─ INVITE 2001@voice.example #7 ──────▶│                                      │",
-                "      5      2.000              │                                      │─ INVITE 2001@voice.example #7 ──────▶│",
+                "      5      2.000  10.77.0.2   │                                      │─ INVITE 2001@voice.example #7 ──────▶│",
                 "      9      2.000  phone 11    │─ INVITE 2001@voice.exampl #7 again ─▶│                                      │",
                 "",
             ]
@@ -177,7 +179,8 @@ mod tests {
     #[test]
     fn the_oldest_go_first() {
         let mut ladder = Ladder::default();
-        let (phone, bytes) = (SocketAddr::new(phone_ip(11), 5070), Bytes::from(vec![b'x'; BYTES_MAX / 4]));
+        let (phone, bytes) =
+            (SocketAddr::new(Places::default().phone(11), 5070), Bytes::from(vec![b'x'; BYTES_MAX / 4]));
         for step in 0..9 {
             ladder.note(step, Instant::ZERO, (Side::Outside, false), phone, &bytes);
         }

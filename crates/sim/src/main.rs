@@ -33,7 +33,7 @@ struct Arguments {
     /// This seed alone
     #[arg(long)]
     seed: Option<u64>,
-    /// Only these free decisions are carried out, as in phone0:1-4,net-pbx:7,chaos:2
+    /// Only these free decisions are carried out, as in phone0:1-4,net-pbx0:7,chaos:2
     #[arg(long, requires = "seed")]
     only: Option<Actions>,
     /// Go on after a failure, and list all at the end

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use media::{Action, BindFault, Order, RelayEvent, RelayTable, SOCKETS_PER_RELAY, TableConfig, Verdict};
+use media::{
+    Action, BindFault, Order, RelayEvent, RelayId, RelayTable, SOCKETS_PER_RELAY, TableConfig, Traffic,
+    Verdict,
+};
 use wire::clock::Instant;
 use wire::net::{PrefixSet, Side};
 
 use crate::decision::{Decider, Decisions};
+use crate::oracle::Violation;
 use crate::scenery;
 
 /// The relays of the false world.
 pub struct MediaPlane {
+    faces: [IpAddr; 2],
     table: RelayTable,
     /// Which socket listens where.
     sockets: BTreeMap<SocketAddr, usize>,
@@ -22,18 +27,32 @@ pub struct MediaPlane {
     pub refused: u64,
     /// Packets that were passed on.
     pub forwarded: u64,
+    /// What came to each relay, by place and side, as the sockets saw it.
+    received: BTreeMap<usize, [Traffic; 2]>,
+    places: BTreeMap<RelayId, usize>,
+    violation: Option<Violation>,
 }
 
 impl MediaPlane {
     /// A plane without relays.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(faces: [IpAddr; 2], seed: u64) -> Self {
         let config = TableConfig {
-            faces: faces(),
+            faces,
             ports: scenery::MEDIA_PORTS,
             forbidden: [PrefixSet::default(), PrefixSet::default()],
             seed,
         };
-        Self { table: RelayTable::new(config), sockets: BTreeMap::new(), taken: 0, refused: 0, forwarded: 0 }
+        Self {
+            faces,
+            table: RelayTable::new(config),
+            sockets: BTreeMap::new(),
+            taken: 0,
+            refused: 0,
+            forwarded: 0,
+            received: BTreeMap::new(),
+            places: BTreeMap::new(),
+            violation: None,
+        }
     }
 
     /// An order of the border.
@@ -72,10 +91,22 @@ impl MediaPlane {
     }
 
     fn listen(&mut self, slot: usize, side: Side, port: u16) {
-        let ip = faces()[side.index()];
+        let ip = self.faces[side.index()];
         let first = slot * SOCKETS_PER_RELAY + side.index() * 2;
-        self.sockets.insert(SocketAddr::new(ip, port), first);
-        self.sockets.insert(SocketAddr::new(ip, port + 1), first + 1);
+        for (port, socket) in [(port, first), (port + 1, first + 1)] {
+            if let Some(other) = self.sockets.insert(SocketAddr::new(ip, port), socket) {
+                self.violated("a port has one owner", format!("{port} of {other} was given to {socket}"));
+            }
+        }
+    }
+
+    fn violated(&mut self, oracle: &'static str, seen: String) {
+        self.violation.get_or_insert_with(|| Violation::new(oracle, seen));
+    }
+
+    /// A rule that did not hold since the last call.
+    pub(crate) fn take_violation(&mut self) -> Option<Violation> {
+        self.violation.take()
     }
 
     /// A packet that came to a port of ours; what is passed on, from where and to where.
@@ -87,7 +118,15 @@ impl MediaPlane {
         now: Instant,
     ) -> Option<(SocketAddr, SocketAddr)> {
         let socket = *self.sockets.get(&to)?;
-        match self.table.on_datagram(socket, from, bytes, now) {
+        let verdict = self.table.on_datagram(socket, from, bytes, now);
+        let sides = self.received.entry(socket / SOCKETS_PER_RELAY).or_default();
+        if let Some(traffic) = sides.get_mut(socket % SOCKETS_PER_RELAY / 2) {
+            let passed = matches!(verdict, Verdict::Forward { .. });
+            traffic.packets += u64::from(passed);
+            traffic.bytes += if passed { bytes.len() as u64 } else { 0 };
+            traffic.dropped += u64::from(!passed);
+        }
+        match verdict {
             Verdict::Forward { socket, to } => {
                 let source =
                     self.sockets.iter().find(|(_, own)| **own == socket).map(|(address, _)| *address)?;
@@ -115,7 +154,46 @@ impl MediaPlane {
 
     /// What the border shall hear.
     pub fn poll_event(&mut self) -> Option<RelayEvent> {
-        self.table.poll_event()
+        let event = self.table.poll_event()?;
+        match &event {
+            RelayEvent::Ready { relay, ports } => self.on_ready(*relay, *ports),
+            RelayEvent::Closed { relay, received } => self.on_relay_closed(*relay, *received),
+            RelayEvent::Failed { .. }
+            | RelayEvent::Updated { .. }
+            | RelayEvent::Learned { .. }
+            | RelayEvent::Silent { .. }
+            | RelayEvent::Refused { .. }
+            | RelayEvent::Stats { .. } => {}
+        }
+        Some(event)
+    }
+
+    /// The ports that it speaks of are bound, on both sides, for one relay.
+    fn on_ready(&mut self, relay: RelayId, ports: [u16; 2]) {
+        let socket = |side: usize| self.sockets.get(&SocketAddr::new(self.faces[side], ports[side])).copied();
+        match (socket(0), socket(1)) {
+            (Some(one), Some(other)) if one / SOCKETS_PER_RELAY == other / SOCKETS_PER_RELAY => {
+                self.received.remove(&(one / SOCKETS_PER_RELAY));
+                self.places.insert(relay, one / SOCKETS_PER_RELAY);
+            }
+            other => {
+                self.violated("a relay has its ports", format!("{relay:?} has {ports:?}, bound: {other:?}"))
+            }
+        }
+    }
+
+    /// What came is what was passed on and what was dropped; and its ports are free.
+    fn on_relay_closed(&mut self, relay: RelayId, received: [Traffic; 2]) {
+        let Some(place) = self.places.remove(&relay) else { return };
+        let seen = self.received.remove(&place).unwrap_or_default();
+        if seen != received {
+            self.violated("RTP is counted", format!("{relay:?} says {received:?}, its sockets {seen:?}"));
+        }
+    }
+
+    /// Ports that are bound.
+    pub(crate) fn ports(&self) -> usize {
+        self.sockets.len()
     }
 
     /// Relays that are open.
@@ -127,8 +205,4 @@ impl MediaPlane {
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
-}
-
-fn faces() -> [IpAddr; 2] {
-    [scenery::OUTSIDE_IP, scenery::INSIDE_IP]
 }

@@ -48,8 +48,8 @@ pub enum Who {
     Phone(usize),
     /// A scanner, by index.
     Scanner(usize),
-    /// The PBX.
-    Pbx,
+    /// A PBX, by index.
+    Pbx(usize),
 }
 
 /// One connection to or from the border.

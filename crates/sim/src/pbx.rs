@@ -13,10 +13,11 @@ use wire::net::FlowId;
 use crate::act::{Path, Stage};
 use crate::digest;
 use crate::proxy::Fork;
-use crate::scenery::{self, DOMAIN, INSIDE_CANARY, PBX_HOST, PBX_SIP, REALM};
+use crate::rng::Rng;
+use crate::scenery::{self, DOMAIN, INSIDE_CANARY, PBX_HOST, Places, REALM, STANDBY_HOST};
 use crate::text::{Stream, Text, address_of, param, uri_of, user_of};
 use crate::transactions::{Heard, Key};
-use crate::user_agent::{Identity, UserAgent};
+use crate::user_agent::{Identity, Transfer, UserAgent};
 
 /// How a PBX behaves, drawn once.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,37 @@ pub struct Habits {
     pub opaque: bool,
     /// The longest registration that it grants, in seconds.
     pub expires_max: u64,
+    /// The shortest that it takes, in seconds: 423 below (RFC 3261 §10.3).
+    pub expires_min: u64,
+    /// Of a thousand requests, so many are refused for the moment, with Retry-After.
+    pub overloaded: u64,
+    /// Of a thousand challenges, so many name a realm that is not agreed.
+    pub foreign_realms: u64,
+}
+
+impl Habits {
+    /// Drawn for a run.
+    pub fn drawn(rng: &mut Rng) -> Self {
+        Self {
+            tcp: rng.chance(300),
+            challenges_calls: rng.chance(700),
+            qop: rng.chance(700),
+            opaque: rng.chance(500),
+            expires_max: *rng.pick(&[60, 90, 300, 3_600]).unwrap_or(&300),
+            expires_min: *rng.pick(&[10, 10, 30, 700]).unwrap_or(&10),
+            overloaded: *rng.pick(&[0, 0, 20, 100]).unwrap_or(&0),
+            foreign_realms: *rng.pick(&[0, 0, 30]).unwrap_or(&0),
+        }
+    }
+}
+
+/// What a PBX does while it seems to be there and is not.
+#[derive(Debug)]
+enum Trance {
+    /// What comes is lost.
+    Deaf(Instant),
+    /// What comes is answered afterwards.
+    Slow(Instant, Vec<(Vec<u8>, Path)>),
 }
 
 /// A contact that registered.
@@ -43,8 +75,13 @@ pub struct Contact {
     series: (String, u32),
 }
 
-/// The PBX.
+/// A PBX.
 pub struct Pbx {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its name inside.
+    host: &'static str,
+    border: SocketAddr,
     /// How it behaves.
     pub habits: Habits,
     /// Whether it runs.
@@ -57,27 +94,36 @@ pub struct Pbx {
     pub(crate) streams: BTreeMap<FlowId, Stream>,
     nonces: BTreeMap<String, Instant>,
     call_at: Option<Instant>,
+    trance: Option<Trance>,
+    /// Whose registrations it refuses, until when.
+    forbidden: Option<(&'static str, Instant)>,
 }
 
 const NONCE_LIFE: Duration = Duration::from_secs(90);
 
 impl Pbx {
     /// A PBX that runs and knows nobody.
-    pub fn new(habits: Habits, stage: &mut Stage<'_>) -> Self {
+    pub fn new(habits: Habits, (index, places): (usize, Places), stage: &mut Stage<'_>) -> Self {
+        let address = places.pbx(index);
+        let host = if index == 0 { PBX_HOST } else { STANDBY_HOST };
         let identity = Identity {
-            host: PBX_SIP.to_string(),
-            media: scenery::PBX_IP,
-            media_seen: scenery::PBX_IP,
+            host: address.to_string(),
+            media: address.ip(),
+            media_seen: address.ip(),
             signature: vec![
                 ("User-Agent".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
                 ("Server".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
-                ("X-Trace".into(), format!("node {} of {PBX_HOST}", scenery::PBX_IP)),
-                ("P-Asserted-Identity".into(), format!("<sip:desk@{PBX_HOST}>")),
+                ("X-Trace".into(), format!("node {} of {host}", address.ip())),
+                ("P-Asserted-Identity".into(), format!("<sip:desk@{host}>")),
             ],
-            call_id_host: format!("{INSIDE_CANARY}.{PBX_HOST}"),
+            canary: INSIDE_CANARY,
+            call_id_host: format!("{INSIDE_CANARY}.{host}"),
             credentials: None,
         };
         let mut pbx = Self {
+            address,
+            host,
+            border: places.inside_sip(),
             habits,
             up: true,
             agent: UserAgent::new(identity),
@@ -86,21 +132,46 @@ impl Pbx {
             streams: BTreeMap::new(),
             nonces: BTreeMap::new(),
             call_at: Some(stage.now + stage.rng.millis(5_000, 15_000)),
+            trance: None,
+            forbidden: None,
         };
         pbx.aim(stage);
         pbx
     }
 
-    /// Goes away with everything that it knew.
-    pub fn crash(&mut self) -> Vec<FlowId> {
+    /// Goes away with its calls and transactions; some keep their registrations on disk.
+    pub fn crash(&mut self, keeps: bool) -> Vec<FlowId> {
         self.up = false;
+        self.trance = None;
         self.agent.transactions = Default::default();
         self.agent.legs.clear();
-        self.location.clear();
+        if !keeps {
+            self.location.clear();
+        }
         self.forks.clear();
         self.nonces.clear();
         self.agent.path = None;
         std::mem::take(&mut self.streams).into_keys().collect()
+    }
+
+    /// Hears nothing for a while, or answers late.
+    pub fn hang(&mut self, slow: bool, until: Instant) {
+        if self.up && self.trance.is_none() {
+            self.trance = Some(if slow { Trance::Slow(until, Vec::new()) } else { Trance::Deaf(until) });
+        }
+    }
+
+    /// Refuses the registrations of an extension for a while.
+    pub fn forbid(&mut self, name: &'static str, until: Instant) {
+        self.forbidden = Some((name, until));
+    }
+
+    fn wake(&mut self, stage: &mut Stage<'_>) {
+        if let Some(Trance::Slow(_, inbox)) = self.trance.take() {
+            for (bytes, path) in inbox {
+                self.on_message(&bytes, path, stage);
+            }
+        }
     }
 
     /// Is back.
@@ -112,19 +183,19 @@ impl Pbx {
 
     /// The way to the border.
     fn aim(&mut self, stage: &mut Stage<'_>) {
-        self.agent.path = Some(self.path_to(scenery::INSIDE_SIP, stage));
+        self.agent.path = Some(self.path_to(self.border, stage));
     }
 
     /// By TCP a connection that is there, or a new one.
     pub(crate) fn path_to(&mut self, to: SocketAddr, stage: &mut Stage<'_>) -> Path {
         if !self.habits.tcp {
-            return Path::Udp(PBX_SIP, to);
+            return Path::Udp(self.address, to);
         }
         let flow = match self.streams.keys().next_back() {
             Some(flow) => *flow,
             None => {
                 let port = u16::try_from(stage.rng.between(40_000, 60_000)).unwrap_or(40_000);
-                let flow = stage.connect(SocketAddr::new(scenery::PBX_IP, port), to);
+                let flow = stage.connect(SocketAddr::new(self.address.ip(), port), to);
                 self.streams.insert(flow, Stream::default());
                 flow
             }
@@ -153,6 +224,11 @@ impl Pbx {
 
     /// A message for it.
     pub fn on_message(&mut self, bytes: &[u8], path: Path, stage: &mut Stage<'_>) {
+        match &mut self.trance {
+            Some(Trance::Deaf(_)) => return,
+            Some(Trance::Slow(_, inbox)) => return inbox.push((bytes.to_vec(), path)),
+            None => {}
+        }
         let Some(text) = Text::parse(bytes).filter(|_| self.up) else { return };
         match self.agent.transactions.receive(text, path, stage) {
             Heard::Request(text, key) => self.on_request(text, &key, stage),
@@ -186,7 +262,7 @@ impl Pbx {
         if text.method() == "REGISTER" {
             return self.on_register(&text, key, stage);
         }
-        let ours = strip_own_route(&mut text);
+        let ours = strip_own_route(&mut text, self.address);
         let target = text.uri().to_owned();
         if !text.to_tag().is_empty() {
             return match self.next_hop(&text, &target) {
@@ -195,19 +271,30 @@ impl Pbx {
             };
         }
         match text.method() {
+            "INVITE" if self.is_overloaded(key, stage) => {}
             "INVITE" => self.on_invite(text, key, stage),
-            "OPTIONS" => self.respond(key, 200, |text| text, stage),
+            "OPTIONS" | "MESSAGE" => self.respond(key, 200, |text| text, stage),
             _ => self.respond(key, 404, |text| text, stage),
         }
     }
 
+    /// Too much to do: come again later.
+    fn is_overloaded(&mut self, key: &Key, stage: &mut Stage<'_>) -> bool {
+        let overloaded = stage.busy && stage.decide_for(self.habits.overloaded, "has too much to do");
+        if overloaded {
+            let code = *stage.rng.pick(&[500, 503, 480]).unwrap_or(&503);
+            self.respond(key, code, |text| text.with("Retry-After", 2), stage);
+        }
+        overloaded
+    }
+
     fn on_ack(&mut self, mut text: Text, stage: &mut Stage<'_>) {
-        strip_own_route(&mut text);
+        strip_own_route(&mut text, self.address);
         let target = text.uri().to_owned();
         match self.next_hop(&text, &target) {
             Some(to) => {
                 let path = self.path_to(to, stage);
-                let via = format!("SIP/2.0/UDP {PBX_SIP};branch=z9hG4bK{};rport", stage.rng.word());
+                let via = format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", self.address, stage.rng.word());
                 text.push_front("Via", via);
                 stage.send(path, &text);
             }
@@ -219,7 +306,7 @@ impl Pbx {
     fn next_hop(&self, text: &Text, target: &str) -> Option<SocketAddr> {
         let route = text.header("Route");
         let next = if route.is_empty() { target } else { uri_of(route) };
-        address_of(next).filter(|to| *to != PBX_SIP)
+        address_of(next).filter(|to| *to != self.address)
     }
 
     fn on_invite(&mut self, text: Text, key: &Key, stage: &mut Stage<'_>) {
@@ -230,6 +317,11 @@ impl Pbx {
         }
         let number = user_of(text.uri()).to_owned();
         if matches!(number.as_str(), "2001" | "2002") {
+            return self.agent.on_request(&text, key, stage);
+        }
+        // two desks ring at once, and both may accept
+        if number == "2003" {
+            self.agent.on_request(&text, key, stage);
             return self.agent.on_request(&text, key, stage);
         }
         let now = stage.now;
@@ -249,7 +341,9 @@ impl Pbx {
     fn challenge(&mut self, stage: &mut Stage<'_>) -> String {
         let nonce = stage.rng.word();
         self.nonces.insert(nonce.clone(), stage.now + NONCE_LIFE);
-        let mut value = format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=MD5");
+        let foreign = stage.busy && stage.decide_for(self.habits.foreign_realms, "asks for another realm");
+        let realm = if foreign { "elsewhere.example" } else { REALM };
+        let mut value = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5");
         if self.habits.qop {
             value.push_str(", qop=\"auth\"");
         }
@@ -277,6 +371,19 @@ impl Pbx {
             }
             return self.respond(key, 401, |text| text.with("WWW-Authenticate", challenge), stage);
         }
+        if self.is_overloaded(key, stage) {
+            return;
+        }
+        if self.forbidden.is_some_and(|(name, until)| name == user && stage.now < until && stage.busy) {
+            return self.respond(key, 403, |text| text, stage);
+        }
+        let wished = |value: &String| param(value, "expires").and_then(|secs| secs.parse().ok());
+        let brief = |secs: u64| secs > 0 && secs < self.habits.expires_min;
+        if text.all("Contact").iter().filter_map(wished).any(brief) {
+            let least = self.habits.expires_min;
+            return self.respond(key, 423, |text| text.with("Min-Expires", least), stage);
+        }
+        let most = stage.rng.between(self.habits.expires_max / 2, self.habits.expires_max + 1).max(30);
         let series = (text.header("Call-ID").to_owned(), text.cseq());
         let now = stage.now;
         let contacts = self.location.entry(user).or_default();
@@ -295,7 +402,7 @@ impl Pbx {
                 contacts.remove(place);
             }
             if asked > 0 {
-                let until = now + Duration::from_secs(asked.min(self.habits.expires_max));
+                let until = now + Duration::from_secs(asked.min(most));
                 contacts.push(Contact { uri, until, series: series.clone() });
             }
         }
@@ -338,16 +445,27 @@ impl Pbx {
 
     /// When something is due.
     pub fn next(&self) -> Option<Instant> {
-        [self.call_at, self.agent.next()].into_iter().flatten().min().filter(|_| self.up)
+        let wakes = self.trance.as_ref().map(|(Trance::Deaf(at) | Trance::Slow(at, _))| *at);
+        [self.call_at, wakes, self.agent.next()].into_iter().flatten().min().filter(|_| self.up)
     }
 
     /// What is due.
     pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
+        if self.trance.as_ref().is_some_and(|(Trance::Deaf(at) | Trance::Slow(at, _))| *at <= stage.now) {
+            self.wake(stage);
+        }
         let lost = self.agent.on_timer(stage);
         for key in &lost {
             self.on_branch_lost(key, stage);
         }
         self.forget_forks();
+        for Transfer { to, replaces, .. } in std::mem::take(&mut self.agent.transfers) {
+            let name = user_of(&to).to_owned();
+            let contact = self.location.get(&name).and_then(|contacts| contacts.first()).cloned();
+            if let Some(contact) = contact {
+                self.call_contact(&name, &contact.uri, replaces, stage);
+            }
+        }
         if self.call_at.is_some_and(|at| at <= stage.now) {
             let calls = stage.busy && stage.decide("calls a phone");
             self.call_at = Some(stage.now + stage.rng.millis(2_000, 15_000));
@@ -367,24 +485,60 @@ impl Pbx {
             .filter(|(_, contact)| contact.until > now)
             .map(|(name, contact)| (name, contact.uri.clone()))
             .collect();
-        if let Some((name, uri)) = stage.rng.pick(&contacts).cloned() {
-            self.call_contact(&name, &uri, stage);
+        let Some((name, uri)) = stage.rng.pick(&contacts).cloned() else { return };
+        match stage.rng.below(10) {
+            0 => self.say("OPTIONS", &name, &uri, stage),
+            1 => self.say("NOTIFY", &name, &uri, stage),
+            2 => self.say("MESSAGE", &name, &uri, stage),
+            _ => self.call_contact(&name, &uri, None, stage),
         }
     }
 
+    /// A request outside of any dialog, to one contact: whether it is there, waiting messages, a text.
+    fn say(&mut self, method: &str, name: &str, uri: &str, stage: &mut Stage<'_>) {
+        self.aim(stage);
+        let Some(path) = self.agent.path else { return };
+        let mut text = Text::request(method, uri)
+            .with("Max-Forwards", "70")
+            .with("From", format!("<sip:voicemail@{}>;tag={}", self.host, stage.rng.word()))
+            .with("To", format!("<sip:{name}@{DOMAIN}>"))
+            .with("Call-ID", format!("{}@{}", stage.rng.word(), self.agent.identity.call_id_host))
+            .with("CSeq", format!("1 {method}"))
+            .with("Contact", format!("<sip:voicemail@{}>", self.address));
+        for (name, value) in &self.agent.identity.signature {
+            text = text.with(name, value);
+        }
+        let account = format!("Messages-Waiting: yes\r\nMessage-Account: sip:vm@{}\r\n", self.address);
+        text = match method {
+            "NOTIFY" => text
+                .with("Event", "message-summary")
+                .with("Subscription-State", "active")
+                .with_body("application/simple-message-summary", account),
+            "MESSAGE" => text.with_body("text/plain", format!("from {} with love", self.host)),
+            _ => text,
+        };
+        self.agent.transactions.request(text, &self.address.to_string(), path, stage);
+    }
+
     /// A desk calls one contact.
-    pub(crate) fn call_contact(&mut self, name: &str, uri: &str, stage: &mut Stage<'_>) {
+    pub(crate) fn call_contact(
+        &mut self,
+        name: &str,
+        uri: &str,
+        replaces: Option<String>,
+        stage: &mut Stage<'_>,
+    ) {
         self.aim(stage);
         let display =
-            if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {PBX_HOST}") };
-        let from = format!("\"{display}\" <sip:2001@{PBX_HOST}>");
-        self.agent.call(uri, &from, &format!("sip:{name}@{DOMAIN}"), stage);
+            if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {}", self.host) };
+        let from = format!("\"{display}\" <sip:2001@{}>", self.host);
+        self.agent.call_instead(uri, &from, &format!("sip:{name}@{DOMAIN}"), replaces, stage);
     }
 }
 
 /// Takes our own Record-Route away (RFC 3261 §16.4); true where it was there.
-fn strip_own_route(text: &mut Text) -> bool {
-    let own = address_of(uri_of(text.header("Route"))) == Some(PBX_SIP);
+fn strip_own_route(text: &mut Text, address: SocketAddr) -> bool {
+    let own = address_of(uri_of(text.header("Route"))) == Some(address);
     if own {
         text.take_first("Route");
     }

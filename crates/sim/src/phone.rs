@@ -8,10 +8,10 @@ use wire::net::{FlowId, Transport};
 
 use crate::act::{Act, Path, Stage};
 use crate::digest;
-use crate::scenery::{self, DOMAIN};
+use crate::scenery::{self, DOMAIN, Places};
 use crate::text::{Stream, Text, param};
 use crate::transactions::{Heard, Key};
-use crate::user_agent::{Identity, UserAgent};
+use crate::user_agent::{Identity, Transfer, UserAgent};
 
 /// What a phone is, for good.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Phone {
     pub model: Model,
     /// Its calls.
     pub agent: UserAgent,
+    /// When its last REGISTER was accepted.
+    pub registered_at: Option<Instant>,
     /// Until when it believes to be registered.
     pub registered_until: Option<Instant>,
     /// Whether it wants to be registered.
@@ -50,28 +52,68 @@ pub struct Phone {
     tries: u8,
     register_at: Option<Instant>,
     call_at: Option<Instant>,
-    source_port: u16,
+    places: Places,
+    /// Where it is now: addresses change when it moves.
+    place: Place,
+    /// When its flow is to be kept alive next.
+    keepalive_at: Option<Instant>,
+    /// When it comes back that gave its registration back for a while.
+    back_at: Option<Instant>,
+    /// After it moved it tells the other ends of its calls.
+    moved: bool,
+    /// What it learned from 423, in seconds.
+    expires_min: u64,
+}
+
+/// What the user of a phone begins.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Call,
+    Speak,
+    KeepAlive,
+}
+
+const DEEDS: [(Deed, &str); 10] = [
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::Speak, "speaks"),
+    (Deed::Speak, "speaks"),
+    (Deed::KeepAlive, "keeps its flow alive"),
+];
+
+/// Where a phone comes from, as the world sees it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    away: bool,
+    port: u16,
 }
 
 impl Phone {
     /// A phone that will begin to register soon.
-    pub fn new(model: Model, stage: &mut Stage<'_>) -> Self {
-        let private = IpAddr::from([192, 168, 77, model.number]);
+    pub fn new(model: Model, places: Places, stage: &mut Stage<'_>) -> Self {
+        let private = places.private(model.number);
         let credentials = (model.hardware_id.is_none())
             .then(|| (model.extension.clone(), scenery::password(&model.extension)));
         let identity = Identity {
-            host: format!("{private}:5070"),
+            host: SocketAddr::new(private, 5070).to_string(),
             media: private,
-            media_seen: scenery::phone_ip(model.number),
+            media_seen: places.phone(model.number),
             signature: vec![
                 ("User-Agent".into(), format!("SimPhone/1.{}", model.number)),
                 ("X-Phone".into(), format!("wired to {private}")),
             ],
+            canary: scenery::PHONE_CANARY,
             call_id_host: format!("{}.{private}", scenery::PHONE_CANARY),
             credentials,
         };
         let mut phone = Self {
             agent: UserAgent::new(identity),
+            registered_at: None,
             registered_until: None,
             wants: true,
             leaves: false,
@@ -85,18 +127,33 @@ impl Phone {
             tries: 0,
             register_at: Some(stage.now + stage.rng.millis(0, 3_000)),
             call_at: Some(stage.now + stage.rng.millis(4_000, 15_000)),
-            source_port: 30_000,
+            place: Place { away: false, port: 30_000 },
+            keepalive_at: None,
+            back_at: None,
+            moved: false,
+            expires_min: 0,
+            places,
             model,
         };
         if phone.model.transport == Transport::Udp {
-            phone.agent.path = Some(Path::Udp(phone.source(), scenery::OUTSIDE_UDP));
+            phone.agent.path = Some(Path::Udp(phone.source(), places.udp()));
         }
         phone
     }
 
     /// From where it comes, as the world sees it.
     pub fn source(&self) -> SocketAddr {
-        SocketAddr::new(scenery::phone_ip(self.model.number), self.source_port)
+        SocketAddr::new(self.ip(), self.place.port)
+    }
+
+    /// Its public address.
+    pub fn ip(&self) -> IpAddr {
+        self.places.phone(self.model.number + if self.place.away { scenery::AWAY } else { 0 })
+    }
+
+    /// The Call-ID of its REGISTERs.
+    pub fn series(&self) -> &str {
+        &self.call_id
     }
 
     /// The connection that it has, if it needs one.
@@ -108,10 +165,10 @@ impl Phone {
         if self.model.transport == Transport::Udp || self.connection.is_some() {
             return;
         }
-        self.source_port = self.source_port.wrapping_add(1).max(30_000);
+        self.place.port = self.place.port.wrapping_add(1).max(30_000);
         let to = match self.model.transport {
-            Transport::Tls => scenery::OUTSIDE_TLS,
-            Transport::Tcp | Transport::Udp => scenery::OUTSIDE_TCP,
+            Transport::Tls => self.places.tls(),
+            Transport::Tcp | Transport::Udp => self.places.tcp(),
         };
         let flow = stage.connect(self.source(), to);
         self.connection = Some(flow);
@@ -144,6 +201,44 @@ impl Phone {
         }
     }
 
+    /// Its NAT gives it another port, or it goes to another network: what was its address is nobody's any
+    /// more. Some notice at once, others when they register next.
+    pub fn move_on(&mut self, far: bool, stage: &mut Stage<'_>) -> Option<FlowId> {
+        self.place.away ^= far;
+        self.place.port = self.place.port.wrapping_add(7).max(30_000);
+        self.agent.identity.media_seen = self.ip();
+        self.moved = far;
+        let notices = far || stage.rng.chance(500);
+        if self.model.transport == Transport::Udp {
+            self.agent.path = Some(Path::Udp(self.source(), self.places.udp()));
+            if notices && self.pending.is_none() {
+                self.register_at = Some(stage.now + stage.rng.millis(10, 2_000));
+            }
+            return None;
+        }
+        let dead = self.connection;
+        if let Some(flow) = dead {
+            self.on_closed(flow, stage);
+        }
+        dead
+    }
+
+    /// It may not know that it has moved, or that the border has cut it off: it registers soon.
+    pub fn begin_anew(&mut self, stage: &mut Stage<'_>) {
+        if self.wants && self.pending.is_none() {
+            self.register_at = Some(stage.now + stage.rng.millis(0, 10_000));
+        }
+    }
+
+    /// Gives its registration back for a while, whatever calls it has.
+    pub fn pause(&mut self, stage: &mut Stage<'_>) {
+        if self.wants && self.pending.is_none() && self.is_registered(stage.now) {
+            self.wants = false;
+            self.back_at = Some(stage.now + stage.rng.millis(2_000, 20_000));
+            self.register(stage);
+        }
+    }
+
     /// Gives its registration back, once a REGISTER that is under way has its answer (RFC 3261 §10.2).
     pub fn leave(&mut self, stage: &mut Stage<'_>) {
         self.wants = false;
@@ -158,7 +253,8 @@ impl Phone {
     fn register(&mut self, stage: &mut Stage<'_>) {
         self.connect(stage);
         let Some(path) = self.agent.path else { return };
-        let expires = if self.wants { stage.rng.between(60, 200) } else { 0 };
+        let wished = stage.rng.between(if stage.busy { 40 } else { 60 }, 200);
+        let expires = if self.wants { wished.max(self.expires_min) } else { 0 };
         self.cseq += 1;
         let aor = format!("sip:{}@{DOMAIN}", self.model.extension);
         let transport = if path.is_reliable() { ";transport=tcp" } else { "" };
@@ -172,8 +268,13 @@ impl Phone {
             .with("To", format!("<{aor}>"))
             .with("Call-ID", &self.call_id)
             .with("CSeq", format!("{} REGISTER", self.cseq))
-            .with("Contact", format!("{contact};expires={expires}"))
             .with("Supported", "path, outbound");
+        // some take all back that their extension has of them
+        text = if !self.wants && self.model.hardware_id.is_some() && stage.rng.chance(300) {
+            text.with("Contact", "*").with("Expires", 0)
+        } else {
+            text.with("Contact", format!("{contact};expires={expires}"))
+        };
         for (name, value) in &self.agent.identity.signature {
             text = text.with(name, value);
         }
@@ -225,8 +326,12 @@ impl Phone {
                 let own = text.all("Contact").into_iter().find(|c| c.contains(&self.agent.identity.host));
                 let granted = own.and_then(|contact| param(&contact, "expires")?.parse::<u64>().ok());
                 let granted = granted.filter(|_| self.wants).map(Duration::from_secs);
+                self.registered_at = Some(stage.now);
                 self.registered_until = granted.map(|granted| stage.now + granted);
                 self.agent.ready |= granted.is_some();
+                if granted.is_some() && std::mem::take(&mut self.moved) {
+                    self.agent.tell_where(stage);
+                }
                 let refresh = granted.unwrap_or(Duration::from_secs(30)).mul_f64(0.6);
                 self.register_at = self.wants.then(|| stage.now + refresh);
             }
@@ -238,6 +343,10 @@ impl Phone {
                     ("Proxy-Authenticate", "Proxy-Authorization")
                 };
                 self.challenge = Some((ours.into(), text.header(theirs).to_owned()));
+                self.register(stage);
+            }
+            423 => {
+                self.expires_min = text.header("Min-Expires").parse().unwrap_or(60);
                 self.register(stage);
             }
             _ => {
@@ -253,7 +362,8 @@ impl Phone {
 
     /// When something is due.
     pub fn next(&self) -> Option<Instant> {
-        [self.register_at, self.call_at, self.agent.next()].into_iter().flatten().min()
+        let own = [self.register_at, self.call_at, self.back_at, self.keepalive_at];
+        own.into_iter().chain([self.agent.next()]).flatten().min()
     }
 
     /// What is due.
@@ -264,26 +374,74 @@ impl Phone {
             self.registered_until = None;
             self.register_at = Some(stage.now + stage.rng.millis(500, 4_000));
         }
+        if self.keepalive_at.is_some_and(|at| at <= stage.now) {
+            self.keep_alive(stage);
+        }
+        if self.back_at.is_some_and(|at| at <= stage.now) {
+            (self.back_at, self.wants) = (None, true);
+            self.register_at = Some(stage.now);
+        }
         if self.register_at.is_some_and(|at| at <= stage.now) {
             self.register(stage);
         }
+        for Transfer { from, to, replaces } in std::mem::take(&mut self.agent.transfers) {
+            self.agent.call_instead(&to, &from, &to, replaces, stage);
+        }
         if self.call_at.is_some_and(|at| at <= stage.now) {
-            let calls = stage.busy && stage.decide("calls");
+            let deed = if stage.busy { stage.choose(1_000, &DEEDS) } else { None };
             self.call_at = Some(stage.now + stage.rng.millis(300, 12_000));
-            if calls && self.is_registered(stage.now) && self.agent.legs.len() < 3 {
-                let number = (*stage
-                    .rng
-                    .pick(&["2001", "2002", "1001", "1002", "1003", "1004", "2999"])
-                    .unwrap_or(&"2001"))
-                .to_owned();
-                self.call(&number, stage);
+            if let Some(deed) = deed.filter(|_| self.is_registered(stage.now)) {
+                self.on_user(deed, stage);
             }
         }
     }
 
+    fn on_user(&mut self, deed: Deed, stage: &mut Stage<'_>) {
+        match deed {
+            Deed::Speak => {
+                let other = ["MESSAGE", "OPTIONS", "SUBSCRIBE", "PUBLISH", "NOTIFY", "INFO"];
+                let method = *stage.rng.pick(&other).unwrap_or(&"OPTIONS");
+                self.say(method, stage);
+            }
+            Deed::KeepAlive => self.keep_alive(stage),
+            Deed::Call if self.agent.legs.len() < 4 => {
+                let numbers = ["2001", "2002", "2003", "1001", "1002", "1003", "1004", "2999"];
+                let number = *stage.rng.pick(&numbers).unwrap_or(&"2001");
+                self.call(number, stage);
+            }
+            Deed::Call => {}
+        }
+    }
+
+    /// Who begins with it goes on (RFC 5626 §4.4.1).
+    fn keep_alive(&mut self, stage: &mut Stage<'_>) {
+        self.keepalive_at = Some(stage.now + stage.rng.millis(60_000, 110_000));
+        stage.acts.extend(self.agent.path.map(|path| Act::Send(path, b"\r\n\r\n".to_vec())));
+    }
+
+    /// A request outside of any dialog.
+    fn say(&mut self, method: &str, stage: &mut Stage<'_>) {
+        let Some(path) = self.agent.path else { return };
+        let to = format!("sip:{}@{DOMAIN}", stage.rng.pick(&["2001", "1002", "1003"]).unwrap_or(&"2001"));
+        let text = Text::request(method, &to)
+            .with("Max-Forwards", "70")
+            .with("From", format!("<sip:{}@{DOMAIN}>;tag={}", self.model.extension, stage.rng.word()))
+            .with("To", format!("<{to}>"))
+            .with("Call-ID", format!("{}@{}", stage.rng.word(), self.agent.identity.call_id_host))
+            .with("CSeq", format!("1 {method}"))
+            .with("Contact", format!("<sip:line@{}>", self.agent.identity.host))
+            .with("Event", "presence")
+            .with_body("text/plain", format!("written at {}", self.agent.identity.media));
+        let host = self.agent.identity.host.clone();
+        self.agent.transactions.request(text, &host, path, stage);
+    }
+
     /// Calls a number.
     pub fn call(&mut self, number: &str, stage: &mut Stage<'_>) {
-        let from = format!("\"Phone {}\" <sip:{}@{DOMAIN}>", self.model.number, self.model.extension);
+        let from = match stage.busy && stage.decide_for(50, "hides its name") {
+            true => "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(),
+            false => format!("\"Phone {}\" <sip:{}@{DOMAIN}>", self.model.number, self.model.extension),
+        };
         let to = format!("sip:{number}@{DOMAIN}");
         self.agent.call(&to, &from, &to, stage);
     }

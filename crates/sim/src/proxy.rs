@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use crate::act::Stage;
 use crate::pbx::Pbx;
-use crate::scenery::PBX_SIP;
 use crate::text::Text;
 use crate::transactions::Key;
 
@@ -49,10 +48,10 @@ impl Pbx {
             copy.push_front("Max-Forwards", left - 1);
             copy.remove("Proxy-Authorization");
             if invite && record {
-                copy.push_front("Record-Route", format!("<sip:{PBX_SIP};lr>"));
+                copy.push_front("Record-Route", format!("<sip:{};lr>", self.address));
             }
             let path = self.path_to(*to, stage);
-            let branch = self.agent.transactions.request(copy, &PBX_SIP.to_string(), path, stage);
+            let branch = self.agent.transactions.request(copy, &self.address.to_string(), path, stage);
             branches.push(Branch { key: branch, done: false });
         }
         self.forks.insert(key.clone(), Fork { branches, answered: false, best: None });

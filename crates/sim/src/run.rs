@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use border::command::StatusView;
 use wire::clock::Instant;
 
 use crate::decision::{Actions, Deed};
@@ -10,6 +11,7 @@ use crate::ladder::Ladder;
 use crate::network::{Weather, Who};
 use crate::oracle::Violation;
 use crate::panic::caught;
+use crate::phone::Phone;
 use crate::user_agent::State;
 use crate::world::{Tally, World};
 
@@ -51,6 +53,27 @@ pub struct Report {
     pub steps: u64,
     /// What was seen.
     pub tally: Tally,
+}
+
+/// What comes after the half of a run in which things break; the seed decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As soon as everything is at rest, one call in each direction.
+    Short,
+    /// The whole time is watched, and everybody calls and is called.
+    Watched,
+    /// The border is killed once more.
+    Killed,
+}
+
+impl Ending {
+    pub(crate) fn of(seed: u64) -> Self {
+        match seed % 8 {
+            0 => Self::Watched,
+            4 => Self::Killed,
+            _ => Self::Short,
+        }
+    }
 }
 
 /// A rule that did not hold, and what led to it.
@@ -138,6 +161,12 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
 
 /// By then everything must be at rest (issue 9, landing b).
 const REST: Duration = Duration::from_secs(600);
+/// And for so long it must be: whatever is repeated has been given up, and what a PBX refused is tried again.
+const REST_MIN: Duration = Duration::from_secs(75);
+/// How often is looked whether it is.
+const LOOK: Duration = Duration::from_secs(5);
+/// When every phone is back after a kill, and at the main PBX.
+const BACK_AFTER_KILL: Duration = Duration::from_secs(150);
 /// A call that was on hold when both its ends were lost: it may be silent for four hours.
 const REST_OF_A_HELD_CALL: Duration = Duration::from_secs(4 * 3_600);
 
@@ -151,17 +180,68 @@ impl World {
         for index in 0..self.scanners.len() {
             self.arm_actor(Who::Scanner(index));
         }
-        self.arm_actor(Who::Pbx);
+        for index in 0..self.pbxs.len() {
+            self.arm_actor(Who::Pbx(index));
+        }
         self.run_until(None, Some(steps))?;
         self.heal();
-        self.run_until(Some(self.now + REST), None)?;
+        self.rest()?;
         if self.status.calls != 0 && self.decisions.deeds.iter().any(|deed| deed.what == "holds") {
             self.run_until(Some(self.now + REST_OF_A_HELD_CALL), None)?;
         }
         self.is_at_rest()?;
         self.everybody_is_registered()?;
+        if self.ending == Ending::Killed {
+            self.survive()?;
+        }
         self.probe()?;
         self.part()
+    }
+
+    /// Everything comes to rest. Where that is watched to its end, nothing of it is lost again.
+    fn rest(&mut self) -> Result<(), Violation> {
+        let (healed, least, most) = (self.now, self.now + REST_MIN, self.now + REST);
+        let (mut settled, mut missed) = (false, 0);
+        while self.now < most {
+            self.run_until(Some(self.now + LOOK), None)?;
+            let registered = self.everybody_is_registered();
+            missed = if registered.is_ok() { 0 } else { missed + 1 };
+            if settled && missed > 1 {
+                // a phone that connects anew is back soon
+                registered?;
+            } else if !settled && self.now >= least {
+                let back = self.phones.iter().all(|phone| phone.registered_at >= Some(healed));
+                settled = registered.is_ok() && back && self.is_quiet();
+            }
+            if settled && self.ending != Ending::Watched {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody telephones, and nobody is blocked.
+    fn is_quiet(&self) -> bool {
+        let StatusView { calls, relays, blocks, .. } = self.status;
+        let agents =
+            self.phones.iter().map(|phone| &phone.agent).chain(self.pbxs.iter().map(|pbx| &pbx.agent));
+        calls + relays + blocks == 0
+            && agents.flat_map(|agent| &agent.legs).all(|leg| leg.state == State::Over)
+    }
+
+    /// The process is killed while all is well: every registration is there again at once, and stays there.
+    fn survive(&mut self) -> Result<(), Violation> {
+        let before = self.status.registrations;
+        self.restart_and_resolve();
+        self.settle()?;
+        if self.status.registrations != before {
+            let seen = format!("{before} before, {} after", self.status.registrations);
+            return Err(Violation::new("registrations outlive a kill", seen));
+        }
+        // a standby may serve them until the main PBX is steady
+        self.phones_begin_anew();
+        self.run_until(Some(self.now + BACK_AFTER_KILL), None)?;
+        self.everybody_is_registered()
     }
 
     /// The network heals, the PBX is up, and nobody begins anything new.
@@ -170,8 +250,17 @@ impl World {
         self.busy = false;
         self.disk.heal();
         (self.media.taken, self.media.refused) = (0, 0);
-        if !self.pbx.up {
-            self.stage(Who::Pbx, |world, stage| world.pbx.start(stage));
+        self.phones_begin_anew();
+        for index in 0..self.pbxs.len() {
+            if !self.pbxs[index].up {
+                self.stage(Who::Pbx(index), |world, stage| world.pbxs[index].start(stage));
+            }
+        }
+    }
+
+    fn phones_begin_anew(&mut self) {
+        for index in 0..self.phones.len() {
+            self.stage(Who::Phone(index), |world, stage| world.phones[index].begin_anew(stage));
         }
     }
 
@@ -181,7 +270,10 @@ impl World {
             self.input(border::Input::Command { id: 0, command: border::Command::Calls });
             self.drain()?;
         }
-        self.oracles.relays_balance(&self.status, self.media.len(), true)?;
+        self.oracles.counts_balance(&self.status, self.media.len(), true)?;
+        if self.media.ports() != 0 {
+            return Err(Violation::new("at rest", format!("{} ports are bound", self.media.ports())));
+        }
         if self.status.blocks != 0 {
             return Err(Violation::new("at rest", format!("{} blocks have not ended", self.status.blocks)));
         }
@@ -203,18 +295,22 @@ impl World {
 
     /// Every phone that wants to be is registered, and the PBX has one contact for each, no more.
     fn everybody_is_registered(&self) -> Result<(), Violation> {
-        let fail = |seen: String| Err(Violation::new("everybody is registered", seen));
+        let oracle = "everybody is registered";
+        let fail = |seen: String| Err(Violation::new(oracle, seen));
         for phone in &self.phones {
             if !phone.is_registered(self.now) {
-                return fail(format!("phone {} of {} is not", phone.model.number, phone.model.extension));
+                let seen = format!("phone {} of {} is not", phone.model.number, phone.model.extension);
+                return Err(Violation { oracle, seen, call: phone.series().to_owned() });
             }
         }
         for (name, _) in crate::scenery::EXTENSIONS {
             let phones = self.phones.iter().filter(|phone| phone.model.extension == name).count();
-            let contacts = self.pbx.location.get(name).map(Vec::as_slice).unwrap_or_default();
+            let contacts = self.pbxs[0].location.get(name).map(Vec::as_slice).unwrap_or_default();
             let live = contacts.iter().filter(|contact| contact.until > self.now).count();
             if live != phones {
-                return fail(format!("{name}: {phones} phones, the PBX has {contacts:?}"));
+                let seen = format!("{name}: {phones} phones, the PBX has {contacts:?}");
+                let own = self.phones.iter().find(|phone| phone.model.extension == name);
+                return Err(Violation { oracle, seen, call: own.map_or("", Phone::series).to_owned() });
             }
         }
         if self.status.registrations != self.phones.len() {
@@ -225,9 +321,12 @@ impl World {
 
     /// One call of each phone, one to each contact, and one between extensions: all are answered and heard.
     fn probe(&mut self) -> Result<(), Violation> {
-        for index in 0..self.phones.len() {
+        let whole = self.ending == Ending::Watched;
+        let one = usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0);
+        for index in (0..self.phones.len()).filter(|index| whole || *index == one) {
             for number in ["2001", if self.phones[index].model.extension == "1002" { "1003" } else { "1002" }]
             {
+                self.phones[index].agent.put_away();
                 let before = self.phones[index].agent.history.len();
                 self.stage(Who::Phone(index), |world, stage| world.phones[index].call(number, stage));
                 self.run_while(|world| {
@@ -252,7 +351,7 @@ impl World {
                 }
             }
         }
-        self.probe_inward()?;
+        self.probe_inward(whole)?;
         // timer H, J and L of the last of them
         self.run_until(Some(self.now + Duration::from_secs(60)), None)?;
         self.is_at_rest()
@@ -268,18 +367,20 @@ impl World {
         self.run_until(Some(self.now + Duration::from_secs(8)), None)
     }
 
-    fn probe_inward(&mut self) -> Result<(), Violation> {
-        let contacts: Vec<(String, String)> = self
-            .pbx
+    fn probe_inward(&mut self, whole: bool) -> Result<(), Violation> {
+        let contacts: Vec<(String, String)> = self.pbxs[0]
             .location
             .iter()
             .flat_map(|(name, contacts)| contacts.iter().map(move |c| (name.clone(), c.uri.clone())))
             .collect();
-        for (name, uri) in contacts {
-            let before = self.pbx.agent.history.len();
-            self.stage(Who::Pbx, |world, stage| world.pbx.call_contact(&name, &uri, stage));
-            self.run_while(|world| world.pbx.agent.history.len() == before)?;
-            let history = self.pbx.agent.history.get(before..).unwrap_or_default();
+        let one = usize::try_from(self.rng.below(contacts.len() as u64)).unwrap_or(0);
+        let meant = |(index, contact)| (whole || index == one).then_some(contact);
+        for (name, uri) in contacts.into_iter().enumerate().filter_map(meant) {
+            self.pbxs[0].agent.put_away();
+            let before = self.pbxs[0].agent.history.len();
+            self.stage(Who::Pbx(0), |world, stage| world.pbxs[0].call_contact(&name, &uri, None, stage));
+            self.run_while(|world| world.pbxs[0].agent.history.len() == before)?;
+            let history = self.pbxs[0].agent.history.get(before..).unwrap_or_default();
             match history.first() {
                 Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {}
                 other => {
@@ -302,7 +403,7 @@ impl World {
         self.is_at_rest()?;
         self.nothing_is_unfinished()?;
         let contacts: usize =
-            self.pbx.location.values().flatten().filter(|contact| contact.until > self.now).count();
+            self.pbxs[0].location.values().flatten().filter(|contact| contact.until > self.now).count();
         if self.status.registrations != 0 || contacts != 0 {
             return Err(Violation::new(
                 "nothing is left",
@@ -311,7 +412,8 @@ impl World {
         }
         let answered = self.phones.iter().flat_map(|phone| &phone.agent.history);
         self.tally.answered = answered.filter(|leg| leg.status == 200).count() as u64;
-        let agents = self.phones.iter().map(|phone| &phone.agent).chain([&self.pbx.agent]);
+        let agents =
+            self.phones.iter().map(|phone| &phone.agent).chain(self.pbxs.iter().map(|pbx| &pbx.agent));
         self.tally.changed = agents.flat_map(|agent| &agent.history).map(|leg| u64::from(leg.changes)).sum();
         Ok(())
     }

@@ -7,7 +7,7 @@ use wire::net::{FlowId, Transport};
 
 use crate::act::{Path, Stage};
 use crate::digest;
-use crate::scenery::{self, DOMAIN, SCANNER_CANARY};
+use crate::scenery::{DOMAIN, Places, SCANNER_CANARY};
 use crate::text::{Stream, Text};
 
 /// A scanner.
@@ -20,11 +20,12 @@ pub struct Scanner {
     at: Option<Instant>,
     challenge: Option<String>,
     port: u16,
+    places: Places,
 }
 
 impl Scanner {
     /// A scanner that begins soon.
-    pub fn new(number: u8, transport: Transport, stage: &mut Stage<'_>) -> Self {
+    pub fn new(number: u8, transport: Transport, places: Places, stage: &mut Stage<'_>) -> Self {
         Self {
             number,
             transport,
@@ -33,12 +34,13 @@ impl Scanner {
             at: Some(stage.now + stage.rng.millis(1_000, 20_000)),
             challenge: None,
             port: 6_000,
+            places,
         }
     }
 
     /// From where it comes.
     pub fn source(&self) -> SocketAddr {
-        SocketAddr::new(scenery::scanner_ip(self.number), self.port)
+        SocketAddr::new(self.places.scanner(self.number), self.port)
     }
 
     /// When something is due.
@@ -89,12 +91,11 @@ impl Scanner {
 
     fn path(&mut self, stage: &mut Stage<'_>) -> Option<Path> {
         if self.transport == Transport::Udp {
-            return Some(Path::Udp(self.source(), scenery::OUTSIDE_UDP));
+            return Some(Path::Udp(self.source(), self.places.udp()));
         }
         if self.connection.is_none() {
             self.port += 1;
-            let to =
-                if self.transport == Transport::Tls { scenery::OUTSIDE_TLS } else { scenery::OUTSIDE_TCP };
+            let to = if self.transport == Transport::Tls { self.places.tls() } else { self.places.tcp() };
             self.connection = Some(stage.connect(self.source(), to));
             self.stream = Stream::default();
         }

@@ -115,9 +115,9 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.put(at(2), Happening::Chaos);
         schedule.put(at(1), Happening::Operator);
-        schedule.put(at(1), Happening::PbxStarts);
+        schedule.put(at(1), Happening::PbxStarts(0));
         assert!(matches!(schedule.pop(Some(at(1))), Some((_, Happening::Operator))));
-        assert!(matches!(schedule.pop(Some(at(1))), Some((_, Happening::PbxStarts))));
+        assert!(matches!(schedule.pop(Some(at(1))), Some((_, Happening::PbxStarts(0)))));
         assert!(schedule.pop(Some(at(1))).is_none());
         assert!(matches!(schedule.pop(None), Some((_, Happening::Chaos))));
     }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_timer_that_is_armed_again_fires_once() {
         let mut schedule = Schedule::default();
-        let timer = Timer::Actor(Who::Pbx);
+        let timer = Timer::Actor(Who::Pbx(0));
         schedule.arm(timer, at(9), at(9));
         assert!(schedule.is_late(timer, at(5)) && !schedule.is_late(timer, at(9)));
         schedule.arm(timer, at(5), at(6));

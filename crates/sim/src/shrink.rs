@@ -144,7 +144,7 @@ mod tests {
     /// A run that does 40 things, and fails where these are among them and it has 30 steps or more.
     fn fails_with(needed: &str) -> impl Fn(&Plan) -> Result<Report, Box<Failure>> {
         let needed: Actions = needed.parse().unwrap();
-        let all: Actions = "phone0:1-15,net-pbx:1-20,chaos:1-5".parse().unwrap();
+        let all: Actions = "phone0:1-15,net-pbx0:1-20,chaos:1-5".parse().unwrap();
         move |plan| {
             let done = all.0.iter().filter(|one| plan.only.as_ref().is_none_or(|only| only.0.contains(one)));
             let done: Vec<Action> = done.copied().collect();
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_left_and_the_end_comes_early() {
-        for needed in ["net-pbx:7,chaos:2", "phone0:3-6,chaos:5", "phone0:15", "none"] {
+        for needed in ["net-pbx0:7,chaos:2", "phone0:3-6,chaos:5", "phone0:15", "none"] {
             let run = fails_with(needed);
             let failure = run(&Plan::new(7, 500)).unwrap_err();
             let shrunk = shrink_by(&run, failure, |_, _| {});

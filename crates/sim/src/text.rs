@@ -189,7 +189,8 @@ pub fn user_of(uri: &str) -> &str {
 pub fn address_of(uri: &str) -> Option<SocketAddr> {
     let rest = uri.split_once(':')?.1;
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host).split([';', '?']).next()?;
-    host.parse().ok().or_else(|| Some(SocketAddr::new(host.parse().ok()?, 5060)))
+    let alone = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse().ok().or_else(|| Some(SocketAddr::new(alone.parse().ok()?, 5060)))
 }
 
 /// Bytes of a stream, cut into messages by Content-Length (RFC 3261 §18.3).

@@ -96,6 +96,12 @@ impl Transactions {
         self.servers.get(key).map(|server| (&server.request, server.path))
     }
 
+    /// Whether a request was answered finally.
+    pub fn is_answered(&self, key: &Key) -> bool {
+        let answer = self.servers.get(key).and_then(|server| server.answer.as_ref());
+        answer.and_then(Text::code).is_some_and(|code| code >= 200)
+    }
+
     /// Gives an INVITE up; the CANCEL waits for a provisional answer (RFC 3261 §9.1).
     pub fn cancel(&mut self, key: &Key, stage: &mut Stage<'_>) {
         let Some(client) = self.clients.get_mut(key) else { return };

@@ -1,6 +1,10 @@
-//! Calls as a telephone sees them: INVITE, ringing, answer, hold, hang up (RFC 3261 §12 to §15).
+//! Calls as a telephone sees them: INVITE, ringing, answer, change, hang up (RFC 3261 §12 to §15).
 //!
 //! Used by phones and by the desks that live on the PBX. Chance decides what its user does.
+
+mod answering;
+mod asking;
+mod user;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,8 +12,7 @@ use std::time::Duration;
 use wire::clock::Instant;
 
 use crate::act::{Act, Path, Stage};
-use crate::digest;
-use crate::text::{Text, tag_of, uri_of};
+use crate::text::{Text, tag_of};
 use crate::transactions::{Key, Transactions};
 
 /// Who is telephoning.
@@ -23,6 +26,8 @@ pub struct Identity {
     pub media_seen: IpAddr,
     /// Headers of every request and answer.
     pub signature: Vec<(String, String)>,
+    /// Stands where the other side must not look.
+    pub canary: &'static str,
     /// Part of every Call-ID.
     pub call_id_host: String,
     /// User name and password for challenges.
@@ -46,6 +51,57 @@ pub enum State {
     Over,
 }
 
+/// What the user of a telephone has in mind, drawn with the call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Temper {
+    /// Refuses, and how.
+    refuses: Option<u16>,
+    /// Accepts although the caller has given up.
+    deaf: bool,
+    /// Rings reliably where the caller can (RFC 3262), or with early media, or not at all.
+    ringing: Ringing,
+    /// Acknowledges not before this.
+    slow_ack: Option<Instant>,
+    /// Acknowledges twice.
+    double_ack: bool,
+    /// Makes its offer in the ACK: the INVITE has none (RFC 3261 §13.2.1).
+    no_offer: bool,
+}
+
+/// How a call is announced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ringing {
+    /// 180.
+    #[default]
+    Plain,
+    /// 183 with a description.
+    Early,
+    /// 183, repeated until its PRACK.
+    Reliable,
+    /// Nothing before the answer.
+    Silent,
+}
+
+/// What a REFER asks for (RFC 3515).
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    /// Who is to call, as he shows himself.
+    pub(crate) from: String,
+    /// Whom.
+    pub(crate) to: String,
+    /// In the place of which call of his.
+    pub(crate) replaces: Option<String>,
+}
+
+/// A provisional answer that is repeated until its PRACK.
+#[derive(Clone, Debug)]
+pub(crate) struct Unconfirmed {
+    answer: Text,
+    rseq: u32,
+    interval: Duration,
+    at: Instant,
+}
+
 /// One call at one telephone.
 #[derive(Clone, Debug)]
 pub struct Leg {
@@ -55,14 +111,17 @@ pub struct Leg {
     pub local_tag: String,
     /// Theirs, of the party we speak with.
     pub remote_tag: String,
+    /// Of whoever called: both ends know it, whoever answers.
+    pub caller_tag: String,
     /// How far it is.
     pub state: State,
     /// The answer that ended the INVITE, where we called; 0 before.
     pub status: u16,
     /// Audio packets that came.
     pub heard: u64,
-    /// Re-INVITEs of ours that were accepted.
+    /// Changes of ours that were accepted.
     pub changes: u8,
+    pub(crate) temper: Temper,
     local: String,
     remote: String,
     target: String,
@@ -76,13 +135,26 @@ pub struct Leg {
     audio_at: Option<Instant>,
     port: u16,
     remote_media: Option<SocketAddr>,
+    /// The border has forgotten it.
+    stale: bool,
     challenged: bool,
     cancelled: bool,
-    holds: u8,
+    /// An INVITE of ours in the dialog has no answer yet: theirs gets 491 (RFC 3261 §14.2).
+    changing: bool,
+    held: bool,
+    deeds: u8,
     /// Of the INVITE of ours that was accepted last.
     answered: u32,
     sdp_version: u32,
-    refuses: bool,
+    /// Of the description: audio, perhaps video.
+    lines: usize,
+    /// The call that this one takes the place of.
+    replaces: Option<String>,
+    unconfirmed: Option<Unconfirmed>,
+    /// Early dialogs whose reliable answers were acknowledged: To tag and RSeq.
+    confirmed: Vec<(String, u32)>,
+    /// Further parties that accepted, and had their BYE.
+    hung_up: Vec<String>,
 }
 
 /// A telephone.
@@ -101,9 +173,15 @@ pub struct UserAgent {
     pub ready: bool,
     /// Audio that belongs to another call, if ever any came.
     pub foreign_audio: Option<String>,
+    /// Whom it was asked to call instead.
+    pub(crate) transfers: Vec<Transfer>,
+    /// Calls whose place another one took.
+    pub replaced: u64,
     next_port: u16,
 }
 
+/// Spoken in the place of a call that the border has forgotten.
+const STALE: &str = "stale";
 const AUDIO_EVERY: Duration = Duration::from_secs(1);
 
 impl UserAgent {
@@ -117,62 +195,75 @@ impl UserAgent {
             path: None,
             ready: true,
             foreign_audio: None,
+            transfers: Vec::new(),
+            replaced: 0,
             next_port: 40_000,
         }
     }
 
-    /// Calls somebody. `from` and `to` are URIs; `display` is how the caller shows himself.
-    pub fn call(&mut self, uri: &str, from: &str, to: &str, stage: &mut Stage<'_>) {
-        let Some(path) = self.path else { return };
-        let port = self.port();
-        let mut leg = Leg {
-            call_id: format!("{}@{}", stage.rng.word(), self.identity.call_id_host),
-            local_tag: stage.rng.word(),
+    /// A call without any message yet.
+    fn leg(&mut self, call_id: String, local_tag: String, caller_tag: String, state: State) -> Leg {
+        self.next_port = if self.next_port >= 60_000 { 40_000 } else { self.next_port + 4 };
+        Leg {
+            call_id,
+            local_tag,
             remote_tag: String::new(),
-            state: State::Calling,
+            caller_tag,
+            state,
             status: 0,
             heard: 0,
             changes: 0,
-            local: from.to_owned(),
-            remote: format!("<{to}>"),
-            target: uri.to_owned(),
+            temper: Temper::default(),
+            local: String::new(),
+            remote: String::new(),
+            target: String::new(),
             routes: Vec::new(),
-            cseq: u32::try_from(stage.rng.between(1, 100)).unwrap_or(1),
+            cseq: 0,
             remote_cseq: 0,
             invite: None,
             server: None,
             act_at: None,
             audio_at: None,
-            port,
+            port: self.next_port,
             remote_media: None,
+            stale: false,
             challenged: false,
             cancelled: false,
-            holds: 0,
+            changing: false,
+            held: false,
+            deeds: 0,
             answered: 0,
             sdp_version: 1,
-            refuses: false,
-        };
-        // some users lose patience while it rings
-        leg.act_at = (stage.busy && stage.decide_for(200, "loses patience"))
-            .then(|| stage.now + stage.rng.millis(50, 6_000));
-        let offer = self.sdp(&leg, "sendrecv");
-        let invite = self.build("INVITE", &leg).with_body("application/sdp", offer);
-        leg.invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
-        self.legs.push(leg);
+            lines: 1,
+            replaces: None,
+            unconfirmed: None,
+            confirmed: Vec::new(),
+            hung_up: Vec::new(),
+        }
     }
 
-    fn port(&mut self) -> u16 {
-        self.next_port = if self.next_port >= 60_000 { 40_000 } else { self.next_port + 2 };
-        self.next_port
-    }
-
-    fn sdp(&self, leg: &Leg, direction: &str) -> String {
+    /// A description with so many m-lines, and with our address in all places where one may stand.
+    fn sdp(&self, leg: &Leg, direction: &str, lines: usize) -> String {
         let ip = self.identity.media;
-        format!(
-            "v=0\r\no=canary-{ip} 1 {} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
-             m=audio {} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na={direction}\r\n",
-            leg.sdp_version, leg.port
-        )
+        let kind = if ip.is_ipv4() { "IP4" } else { "IP6" };
+        // the way of RFC 2543 to hold
+        let shown = match (direction, ip) {
+            ("hold", IpAddr::V4(_)) => "0.0.0.0".to_owned(),
+            ("hold", IpAddr::V6(_)) => "::".to_owned(),
+            _ => ip.to_string(),
+        };
+        let direction = if direction == "hold" { "sendrecv" } else { direction };
+        let (canary, version, port) = (self.identity.canary, leg.sdp_version, leg.port);
+        let mut sdp = format!(
+            "v=0\r\no={canary}-{ip} 1 {version} IN {kind} {ip}\r\ns=at {ip}\r\nc=IN {kind} {shown}\r\nt=0 0\r\n\
+             m=audio {port} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtcp:{} IN {kind} {ip}\r\n\
+             a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\na={direction}\r\n",
+            port + 1
+        );
+        if lines > 1 {
+            sdp.push_str(&format!("m=video {} RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\n", port + 2));
+        }
+        sdp
     }
 
     fn contact(&self) -> String {
@@ -203,231 +294,23 @@ impl UserAgent {
         text
     }
 
-    fn answer(&mut self, key: &Key, code: u16, tag: &str, sdp: Option<String>, stage: &mut Stage<'_>) {
-        let Some((request, _)) = self.transactions.asked(key) else { return };
-        let mut text = Text::response(request, code, Some(tag).filter(|tag| !tag.is_empty()));
-        if code > 100 && code < 300 {
-            for route in request.all("Record-Route") {
-                text = text.with("Record-Route", route);
-            }
-            text = text.with("Contact", self.contact());
-        }
-        text = self.signed(text);
-        if let Some(sdp) = sdp {
-            text = text.with_body("application/sdp", sdp);
-        }
-        self.transactions.respond(key, text, true, stage);
+    /// Sends the next request of a dialog.
+    fn ask(
+        &mut self,
+        place: usize,
+        method: &str,
+        more: impl FnOnce(Text) -> Text,
+        stage: &mut Stage<'_>,
+    ) -> Option<Key> {
+        let path = self.path.filter(|_| self.ready)?;
+        self.legs[place].cseq += 1;
+        let text = more(self.build(method, &self.legs[place]));
+        Some(self.transactions.request(text, &self.identity.host, path, stage))
     }
 
-    /// A request that concerns a call.
-    pub fn on_request(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
-        match text.method() {
-            "OPTIONS" => self.answer(key, 200, "opt", None, stage),
-            "CANCEL" => self.on_cancel(key, stage),
-            "INVITE" if text.to_tag().is_empty() => self.on_invite(text, key, stage),
-            _ => self.on_in_dialog(text, key, stage),
-        }
-    }
-
-    fn on_invite(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
-        let port = self.port();
-        let ring = stage.rng.millis(100, 4_000);
-        let leg = Leg {
-            call_id: text.header("Call-ID").to_owned(),
-            local_tag: stage.rng.word(),
-            remote_tag: text.from_tag().to_owned(),
-            state: State::Ringing,
-            status: 0,
-            heard: 0,
-            changes: 0,
-            local: text.header("To").to_owned(),
-            remote: without_tag(text.header("From")),
-            target: uri_of(text.header("Contact")).to_owned(),
-            routes: text.all("Record-Route"),
-            cseq: 100,
-            remote_cseq: text.cseq(),
-            invite: None,
-            server: Some(key.clone()),
-            act_at: Some(stage.now + ring),
-            audio_at: None,
-            port,
-            remote_media: media_of(&text.body),
-            challenged: false,
-            cancelled: false,
-            holds: 0,
-            answered: 0,
-            sdp_version: 1,
-            refuses: stage.busy && stage.decide_for(150, "refuses"),
-        };
-        if stage.rng.chance(800) {
-            let tag = leg.local_tag.clone();
-            self.answer(key, 180, &tag, None, stage);
-        }
-        self.legs.push(leg);
-    }
-
-    fn on_cancel(&mut self, key: &Key, stage: &mut Stage<'_>) {
-        let invite: Key = (key.0.clone(), "INVITE".into());
-        let Some(place) = self.legs.iter().position(|leg| leg.server.as_ref() == Some(&invite)) else {
-            return self.answer(key, 481, "none", None, stage);
-        };
-        let tag = self.legs[place].local_tag.clone();
-        self.answer(key, 200, &tag, None, stage);
-        if self.legs[place].state == State::Ringing {
-            self.answer(&invite, 487, &tag, None, stage);
-            self.legs[place].state = State::Over;
-        }
-    }
-
-    fn on_in_dialog(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
-        let found = self.legs.iter().position(|leg| {
-            leg.call_id == text.header("Call-ID")
-                && leg.local_tag == text.to_tag()
-                && leg.remote_tag == text.from_tag()
-                && leg.state != State::Over
-        });
-        let Some(place) = found else { return self.answer(key, 481, "", None, stage) };
-        if text.cseq() <= self.legs[place].remote_cseq && self.legs[place].remote_cseq != 0 {
-            return self.answer(key, 500, "", None, stage);
-        }
-        self.legs[place].remote_cseq = text.cseq();
-        match text.method() {
-            "BYE" => {
-                self.answer(key, 200, "", None, stage);
-                if let Some(server) = self.legs[place].server.clone()
-                    && self.legs[place].state == State::Ringing
-                {
-                    let tag = self.legs[place].local_tag.clone();
-                    self.answer(&server, 487, &tag, None, stage);
-                }
-                self.legs[place].state = State::Over;
-            }
-            "INVITE" => {
-                if let Some(media) = media_of(&text.body) {
-                    self.legs[place].remote_media = Some(media);
-                }
-                self.legs[place].sdp_version += 1;
-                let direction = if text.body.contains("a=sendonly") { "recvonly" } else { "sendrecv" };
-                let sdp = self.sdp(&self.legs[place], direction);
-                self.answer(key, 200, "", Some(sdp), stage);
-            }
-            _ => self.answer(key, 200, "", None, stage),
-        }
-    }
-
-    /// The ACK of a 2xx.
-    pub fn on_ack(&mut self, text: &Text, stage: &mut Stage<'_>) {
-        for leg in &mut self.legs {
-            if leg.call_id == text.header("Call-ID")
-                && leg.local_tag == text.to_tag()
-                && leg.state == State::Answered
-            {
-                leg.state = State::Talking;
-                leg.audio_at = Some(stage.now);
-                leg.act_at = Some(stage.now + talk(stage));
-            }
-        }
-    }
-
-    /// An answer to a request of ours.
-    pub fn on_response(&mut self, key: &Key, text: &Text, stage: &mut Stage<'_>) {
-        let code = text.code().unwrap_or(0);
-        let Some(place) = self.legs.iter().position(|leg| leg.invite.as_ref() == Some(key)) else {
-            return self.on_other_response(key, text, code, stage);
-        };
-        match code {
-            0..=199 => {}
-            200..=299 => self.on_accepted(place, text, stage),
-            _ if !self.legs[place].remote_tag.is_empty() => {
-                // a re-INVITE was refused: the call goes on as it was, unless it is gone
-                if matches!(code, 408 | 481) {
-                    self.legs[place].state = State::Over;
-                }
-            }
-            401 | 407 if self.retry(place, text, stage) => {}
-            _ => {
-                self.legs[place].status = code;
-                self.legs[place].state = State::Over;
-            }
-        }
-    }
-
-    fn on_other_response(&mut self, key: &Key, text: &Text, code: u16, _stage: &mut Stage<'_>) {
-        if key.1 != "BYE" || code < 200 {
-            return;
-        }
-        for leg in &mut self.legs {
-            if leg.call_id == text.header("Call-ID") && leg.state == State::Ending {
-                leg.state = State::Over;
-            }
-        }
-    }
-
-    fn retry(&mut self, place: usize, text: &Text, stage: &mut Stage<'_>) -> bool {
-        let (Some((user, password)), Some(path)) = (self.identity.credentials.clone(), self.path) else {
-            return false;
-        };
-        let leg = &mut self.legs[place];
-        if std::mem::replace(&mut leg.challenged, true) || leg.cancelled {
-            return false;
-        }
-        let (theirs, ours) = if text.has("Proxy-Authenticate") {
-            ("Proxy-Authenticate", "Proxy-Authorization")
-        } else {
-            ("WWW-Authenticate", "Authorization")
-        };
-        leg.cseq += 1;
-        let leg = self.legs[place].clone();
-        let cnonce = stage.rng.word();
-        let value = digest::answer(text.header(theirs), &user, &password, "INVITE", &leg.target, &cnonce);
-        let offer = self.sdp(&leg, "sendrecv");
-        let invite = self.build("INVITE", &leg).with(ours, value).with_body("application/sdp", offer);
-        self.legs[place].invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
-        true
-    }
-
-    /// Every 2xx is acknowledged; a second party that answered is hung up on (RFC 3261 §13.2.2.4).
-    fn on_accepted(&mut self, place: usize, text: &Text, stage: &mut Stage<'_>) {
-        let Some(path) = self.path else { return };
-        let mut leg = self.legs[place].clone();
-        let first = leg.remote_tag.is_empty();
-        let surplus = !first && leg.remote_tag != text.to_tag();
-        leg.remote_tag = text.to_tag().to_owned();
-        leg.remote = without_tag(text.header("To"));
-        leg.target = uri_of(text.header("Contact")).to_owned();
-        if first || surplus {
-            leg.routes = text.all("Record-Route").into_iter().rev().collect();
-        }
-        leg.cseq = text.cseq();
-        let mut ack = self.build("ACK", &leg);
-        ack.push_front(
-            "Via",
-            format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", self.identity.host, stage.rng.word()),
-        );
-        stage.send(path, &ack);
-        if surplus {
-            leg.cseq += 1;
-            let bye = self.build("BYE", &leg);
-            self.transactions.request(bye, &self.identity.host, path, stage);
-            return;
-        }
-        if !first && leg.remote_media.is_some() {
-            leg.changes += u8::from(leg.answered != text.cseq());
-        }
-        leg.answered = text.cseq();
-        let known = self.legs[place].cseq;
-        leg.cseq = known;
-        if let Some(media) = media_of(&text.body) {
-            leg.remote_media = Some(media);
-        }
-        if leg.state == State::Calling {
-            leg.state = State::Talking;
-            leg.status = 200;
-            leg.audio_at = Some(stage.now);
-            let talk = if leg.cancelled { Duration::from_millis(1) } else { talk(stage) };
-            leg.act_at = Some(stage.now + talk);
-        }
-        self.legs[place] = leg;
+    /// The border lost all calls: what is spoken in one goes to ports that may be another's by now.
+    pub(crate) fn outlive_border(&mut self) {
+        self.legs.iter_mut().for_each(|leg| leg.stale = true);
     }
 
     /// Transactions that ended without what they waited for.
@@ -438,11 +321,13 @@ impl UserAgent {
                 leg.status = 408;
                 leg.state = State::Over;
             } else if invite && leg.state == State::Talking {
+                leg.changing = false;
                 leg.act_at = Some(stage.now);
             }
             if leg.server.as_ref().is_some_and(|key| keys.contains(key)) && leg.state == State::Answered {
                 // no ACK ever came: hang up (RFC 3261 §13.3.1.4)
                 leg.state = State::Talking;
+                leg.deeds = u8::MAX;
                 leg.act_at = Some(stage.now);
             }
             if leg.state == State::Ending && keys.iter().any(|key| key.1 == "BYE") {
@@ -454,7 +339,11 @@ impl UserAgent {
     /// When something is due.
     pub fn next(&self) -> Option<Instant> {
         let legs = self.legs.iter().filter(|leg| leg.state != State::Over);
-        legs.flat_map(|leg| [leg.act_at, leg.audio_at]).flatten().chain(self.transactions.next()).min()
+        let again = |leg: &Leg| leg.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.at);
+        legs.flat_map(|leg| [leg.act_at, leg.audio_at, again(leg)])
+            .flatten()
+            .chain(self.transactions.next())
+            .min()
     }
 
     /// What is due.
@@ -465,77 +354,20 @@ impl UserAgent {
             if self.legs[place].audio_at.is_some_and(|at| at <= stage.now) {
                 self.speak(place, stage);
             }
+            self.ring_again(place, stage);
             if self.legs[place].act_at.is_some_and(|at| at <= stage.now) {
                 self.legs[place].act_at = None;
                 self.on_user(place, stage);
             }
         }
-        let over = self.legs.extract_if(.., |leg| leg.state == State::Over);
-        self.history.extend(over);
+        self.put_away();
         lost
     }
 
-    /// The user of the telephone does something.
-    fn on_user(&mut self, place: usize, stage: &mut Stage<'_>) {
-        let leg = self.legs[place].clone();
-        match leg.state {
-            State::Calling => {
-                self.legs[place].cancelled = true;
-                if let Some(key) = leg.invite {
-                    self.transactions.cancel(&key, stage);
-                }
-            }
-            State::Ringing => {
-                let Some(key) = leg.server.clone() else { return };
-                if leg.refuses {
-                    self.answer(
-                        &key,
-                        if stage.rng.chance(500) { 486 } else { 603 },
-                        &leg.local_tag,
-                        None,
-                        stage,
-                    );
-                    self.legs[place].state = State::Over;
-                } else {
-                    let sdp = self.sdp(&leg, "sendrecv");
-                    self.answer(&key, 200, &leg.local_tag, Some(sdp), stage);
-                    self.legs[place].state = State::Answered;
-                }
-            }
-            State::Talking if leg.holds < 2 && stage.busy && stage.decide_for(300, "holds") => {
-                self.hold(place, stage);
-            }
-            State::Talking => self.hang_up(place, stage),
-            State::Answered | State::Ending | State::Over => {}
-        }
-    }
-
-    /// Holds, or resumes.
-    fn hold(&mut self, place: usize, stage: &mut Stage<'_>) {
-        let Some(path) = self.path.filter(|_| self.ready) else { return self.hang_up(place, stage) };
-        self.legs[place].holds += 1;
-        self.legs[place].cseq += 1;
-        self.legs[place].sdp_version += 1;
-        let leg = self.legs[place].clone();
-        let direction = if leg.holds % 2 == 1 { "sendonly" } else { "sendrecv" };
-        let offer = self.sdp(&leg, direction);
-        let invite = self.build("INVITE", &leg).with_body("application/sdp", offer);
-        let key = self.transactions.request(invite, &self.identity.host, path, stage);
-        self.legs[place].invite = Some(key);
-        self.legs[place].act_at = Some(stage.now + stage.rng.millis(2_000, 20_000));
-    }
-
-    fn hang_up(&mut self, place: usize, stage: &mut Stage<'_>) {
-        let Some(path) = self.path.filter(|_| self.ready) else {
-            // the connection will be back
-            self.legs[place].act_at = Some(stage.now + Duration::from_secs(2));
-            return;
-        };
-        self.legs[place].cseq += 1;
-        self.legs[place].state = State::Ending;
-        self.legs[place].audio_at = None;
-        let bye = self.build("BYE", &self.legs[place].clone());
-        self.transactions.request(bye, &self.identity.host, path, stage);
+    /// Calls that are over go to the history.
+    pub(crate) fn put_away(&mut self) {
+        let over = self.legs.extract_if(.., |leg| leg.state == State::Over);
+        self.history.extend(over);
     }
 
     fn speak(&mut self, place: usize, stage: &mut Stage<'_>) {
@@ -546,28 +378,32 @@ impl UserAgent {
         let ssrc =
             leg.local_tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         bytes.extend_from_slice(&ssrc.to_be_bytes());
-        bytes.extend_from_slice(leg.local_tag.as_bytes());
+        let call = if leg.stale { STALE } else { leg.caller_tag.as_str() };
+        bytes.extend_from_slice(format!("{call} {}", leg.local_tag).as_bytes());
         let from = SocketAddr::new(self.identity.media_seen, leg.port);
         stage.acts.push(Act::Audio { from, to, bytes });
     }
 
-    /// A packet of audio came to a port.
+    /// A packet of audio came to a port: it belongs to the call that the port was told for.
     pub fn on_audio(&mut self, port: u16, bytes: &[u8]) {
-        let spoken = bytes.get(12..).map(|tag| String::from_utf8_lossy(tag).into_owned()).unwrap_or_default();
-        for leg in self.legs.iter_mut().filter(|leg| leg.port == port) {
-            if leg.remote_tag == spoken {
-                leg.heard += 1;
-            } else if leg.local_tag == spoken {
+        let spoken =
+            bytes.get(12..).map(|tags| String::from_utf8_lossy(tags).into_owned()).unwrap_or_default();
+        let (call, speaker) = spoken.split_once(' ').unwrap_or_default();
+        for leg in self.legs.iter_mut().filter(|leg| leg.port == port && !leg.stale && call != STALE) {
+            if leg.caller_tag != call {
+                self.foreign_audio = Some(format!("port {port} of {} heard the call {call}", leg.call_id));
+            } else if leg.local_tag == speaker {
                 self.foreign_audio = Some(format!("port {port} of {} heard itself", leg.call_id));
+            } else {
+                leg.heard += 1;
             }
         }
     }
 }
 
-/// How long one talks; a call that only shows that calls work is short, but both are heard.
-fn talk(stage: &mut Stage<'_>) -> Duration {
-    let (least, most) = if stage.busy { (500, 40_000) } else { (2_500, 5_000) };
-    stage.rng.millis(least, most)
+/// How many m-lines a description has.
+fn lines_of(sdp: &str) -> usize {
+    sdp.lines().filter(|line| line.starts_with("m=")).count().max(1)
 }
 
 fn without_tag(value: &str) -> String {
@@ -577,9 +413,11 @@ fn without_tag(value: &str) -> String {
     }
 }
 
-/// Where a description wants its audio.
+/// Where a description wants its audio; none where it wants none.
 fn media_of(sdp: &str) -> Option<SocketAddr> {
-    let ip = sdp.lines().find_map(|line| line.trim().strip_prefix("c=IN IP4 "))?.parse().ok()?;
+    let words = sdp.lines().find_map(|line| line.trim().strip_prefix("c=IN IP"))?;
+    let ip: IpAddr = words.split_once(' ')?.1.parse().ok()?;
     let port = sdp.lines().find_map(|line| line.trim().strip_prefix("m=audio "))?.split(' ').next()?;
-    Some(SocketAddr::new(ip, port.parse().ok().filter(|port| *port != 0)?))
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    Some(SocketAddr::new(ip, port)).filter(|media| !media.ip().is_unspecified())
 }

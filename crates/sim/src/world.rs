@@ -2,15 +2,14 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use border::{Border, Code, Command, Input, Output, Record, ResolvedName, Target};
+use border::{Border, Config, Record};
 use bytes::Bytes;
 use media::{Order, RelayEvent};
 use wire::clock::{Instant, Now, WallTime};
-use wire::net::{FlowId, PrefixSet, Side, Transport};
+use wire::net::{FlowId, Side, Transport};
 
 use crate::act::{Act, Path, Stage};
 use crate::decision::{Actions, Decider, Decisions};
@@ -18,13 +17,15 @@ use crate::disk::Disk;
 use crate::ladder::Ladder;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Connections, Weather, Who};
-use crate::oracle::{Oracles, Sent, Violation, next_timeout_is_later};
+use crate::oracle::{Oracles, Violation};
 use crate::pbx::{Habits, Pbx};
 use crate::phone::{Model, Phone};
 use crate::rng::Rng;
+use crate::run::Ending;
 use crate::scanner::Scanner;
-use crate::scenery::{self, PBX_SIP};
+use crate::scenery::{self, Places};
 use crate::schedule::{Schedule, Timer};
+use crate::shell::start_border;
 use crate::trace::Trace;
 
 /// Something that happens at a moment.
@@ -56,8 +57,47 @@ pub(crate) enum Happening {
     Operator,
     /// Something breaks.
     Chaos,
-    /// The PBX is back.
-    PbxStarts,
+    /// A PBX is back.
+    PbxStarts(usize),
+}
+
+/// Everybody around the border, and what they do at once.
+struct Cast {
+    pbxs: Vec<Pbx>,
+    phones: Vec<Phone>,
+    scanners: Vec<Scanner>,
+    first: Vec<(Who, Vec<Act>)>,
+}
+
+fn cast(places: Places, rng: &mut Rng, decisions: &mut Decisions, next_flow: &mut u64) -> Cast {
+    let pbxs = if rng.chance(300) { 2 } else { 1 };
+    let mut habits: Vec<Habits> = (0..pbxs).map(|_| Habits::drawn(rng)).collect();
+    // who is passed through to a standby stays there for as long as he asked for
+    if pbxs > 1 {
+        habits.iter_mut().for_each(|pbx| pbx.expires_min = 10);
+    }
+    let (now, who, acts) = (Instant::ZERO, Who::Pbx(0), Vec::new());
+    let mut stage = Stage { now, who, rng, decisions, acts, next_flow, busy: true };
+    let mut first = Vec::new();
+    let mut begin = |(index, habits)| {
+        let pbx = Pbx::new(habits, (index, places), &mut stage);
+        first.push((Who::Pbx(index), std::mem::take(&mut stage.acts)));
+        pbx
+    };
+    let pbxs = habits.into_iter().enumerate().map(&mut begin).collect();
+    let phones = models().into_iter().map(|model| Phone::new(model, places, &mut stage)).collect();
+    let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().zip(66..);
+    let scanners = scanners.map(|(transport, number)| Scanner::new(number, transport, places, &mut stage));
+    Cast { pbxs, phones, scanners: scanners.collect(), first }
+}
+
+/// What the border is started with first: the realm that is asked for first is agreed, where none is configured.
+fn first_config(places: Places, pbxs: &[Pbx]) -> Config {
+    let mut config = scenery::config(places, pbxs.len());
+    for (config, pbx) in config.pbx.iter_mut().zip(pbxs) {
+        config.realm = (pbx.habits.foreign_realms > 0).then(|| scenery::REALM.to_owned());
+    }
+    config
 }
 
 /// What was seen in a run.
@@ -104,14 +144,20 @@ pub struct World {
     seed: u64,
     pub(crate) decisions: Decisions,
     streams: BTreeMap<Who, Rng>,
+    pub(crate) places: Places,
+    pub(crate) ending: Ending,
     pub(crate) now: Instant,
+    /// How far the wall clock was set forward, or back.
+    pub(crate) clock_ahead_ms: i64,
     pub(crate) step: u64,
-    schedule: Schedule,
+    pub(crate) schedule: Schedule,
     /// When the last order and the last event under way between border and media plane arrive.
     lanes_until: [Instant; 2],
     /// The border was called since the oracles last looked at it.
-    touched: bool,
+    pub(crate) touched: bool,
     pub(crate) border: Border,
+    /// What it was started with.
+    pub(crate) config: Config,
     /// How often the border was started.
     pub(crate) epoch: u64,
     pub(crate) weather: Weather,
@@ -119,99 +165,89 @@ pub struct World {
     next_flow: u64,
     pub(crate) phones: Vec<Phone>,
     pub(crate) scanners: Vec<Scanner>,
-    pub(crate) pbx: Pbx,
+    pub(crate) pbxs: Vec<Pbx>,
     pub(crate) media: MediaPlane,
     pub(crate) disk: Disk,
-    pub(crate) blocked: PrefixSet,
     pub(crate) busy: bool,
     pub(crate) oracles: Oracles,
     pub(crate) ladder: Ladder,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
     pub(crate) status: border::command::StatusView,
+    /// The extension of a call that was refused in this step because so many are up.
+    pub(crate) refused: Option<String>,
+    pub(crate) calls: Vec<border::command::CallView>,
 }
 
 const WALL_START: u64 = 1_790_000_000_000;
-/// What the border may want after one thing that happened: far more than it has bindings and calls.
-const OUTPUTS_MAX: u32 = 10_000;
-/// The question that the oracles ask after every step.
-const STATUS: u64 = u64::MAX;
 
 impl World {
     /// A world drawn from a seed, in which only these free decisions are carried out, or all.
     pub fn new(seed: u64, only: Option<Actions>) -> Self {
         let mut rng = Rng::new(seed);
         let mut decisions = Decisions::new(seed, only);
-        let habits = Habits {
-            tcp: rng.chance(300),
-            challenges_calls: rng.chance(700),
-            qop: rng.chance(700),
-            opaque: rng.chance(500),
-            expires_max: *rng.pick(&[60, 90, 300, 3_600]).unwrap_or(&300),
-        };
+        let places = Places::drawn(&mut rng);
         let mut next_flow = 100;
         let now = Instant::ZERO;
-        let mut stage = Stage {
-            now,
-            who: Who::Pbx,
-            rng: &mut rng,
-            decisions: &mut decisions,
-            acts: Vec::new(),
-            next_flow: &mut next_flow,
-            busy: true,
-        };
-        let pbx = Pbx::new(habits, &mut stage);
-        let phones = models().into_iter().map(|model| Phone::new(model, &mut stage)).collect();
-        let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls]
-            .into_iter()
-            .zip(66..)
-            .map(|(transport, number)| Scanner::new(number, transport, &mut stage))
-            .collect();
-        let first = stage.acts;
+        let Cast { pbxs, phones, scanners, first } = cast(places, &mut rng, &mut decisions, &mut next_flow);
+        let config = first_config(places, &pbxs);
         let weather = Weather::bad(&mut rng);
-        let mut media = MediaPlane::new(rng.bits());
+        let mut media = MediaPlane::new(places.faces(), rng.bits());
         (media.taken, media.refused) = (rng.below(200), rng.below(30));
         let mut world = Self {
+            places,
+            ending: Ending::of(seed),
             now,
+            clock_ahead_ms: 0,
             step: 0,
             schedule: Schedule::default(),
             lanes_until: [now; 2],
             touched: true,
-            border: start_border(decisions.turn(Decider::Shell), now, Vec::new()),
+            border: start_border(
+                config.clone(),
+                places,
+                decisions.turn(Decider::Shell),
+                Now { mono: now, wall: WallTime(WALL_START) },
+                Vec::new(),
+            ),
             epoch: 0,
             weather,
             connections: BTreeMap::new(),
             next_flow,
             phones,
             scanners,
-            pbx,
+            pbxs,
             media,
             disk: Disk::new(rng.below(100), *rng.pick(&[2, 20, 400]).unwrap_or(&2)),
-            blocked: PrefixSet::default(),
             busy: true,
-            oracles: Oracles::new(),
+            oracles: Oracles::new(&config),
             ladder: Ladder::default(),
             tally: Tally::default(),
             trace: Trace::default(),
             status: Default::default(),
+            refused: None,
+            calls: Vec::new(),
+            config,
             rng,
             seed,
             decisions,
             streams: BTreeMap::new(),
         };
-        world.perform(Who::Pbx, first);
+        for (who, acts) in first {
+            world.perform(who, acts);
+        }
         world.at(Duration::from_secs(3), Happening::Operator);
         world.at(Duration::from_secs(8), Happening::Chaos);
         // some borders start before their PBX
         if world.strikes(Decider::Chaos, 150, "the PBX is not there at first") {
-            world.crash_pbx();
+            world.crash_pbx(0);
         }
         world
     }
 
     pub(crate) fn now(&self) -> Now {
-        let wall = WallTime(WALL_START + self.now.as_nanos() / 1_000_000);
-        Now { mono: self.now, wall }
+        let wall = (WALL_START + self.now.as_nanos() / 1_000_000).saturating_add_signed(self.clock_ahead_ms);
+        Now { mono: self.now, wall: WallTime(wall) }
     }
 
     /// Lets something happen after a while.
@@ -219,7 +255,7 @@ impl World {
         self.at_instant(self.now + after, happening);
     }
 
-    fn at_instant(&mut self, at: Instant, happening: Happening) {
+    pub(crate) fn at_instant(&mut self, at: Instant, happening: Happening) {
         self.schedule.put(at.max(self.now), happening);
     }
 
@@ -270,11 +306,11 @@ impl World {
             Timer::Media => self.media.next(),
             Timer::Actor(Who::Phone(index)) => self.phones.get(index).and_then(Phone::next),
             Timer::Actor(Who::Scanner(index)) => self.scanners.get(index).and_then(Scanner::next),
-            Timer::Actor(Who::Pbx) => self.pbx.next(),
+            Timer::Actor(Who::Pbx(index)) => self.pbxs.get(index).and_then(Pbx::next),
         }
     }
 
-    fn arm(&mut self, timer: Timer) {
+    pub(crate) fn arm(&mut self, timer: Timer) {
         let Some(at) = self.wanted(timer).filter(|at| self.schedule.is_late(timer, *at)) else { return };
         // a real shell is never quite on time
         let late = match timer {
@@ -303,7 +339,7 @@ impl World {
     }
 
     /// A datagram on its way, from or to an actor.
-    fn send_datagram(&mut self, who: Who, (from, to): (SocketAddr, SocketAddr), bytes: Bytes) {
+    pub(crate) fn send_datagram(&mut self, who: Who, (from, to): (SocketAddr, SocketAddr), bytes: Bytes) {
         let (by, weather) = (Decider::Network(who), self.weather);
         if self.strikes(by, weather.loss, "loses a datagram") {
             return;
@@ -317,14 +353,14 @@ impl World {
     }
 
     fn connect(&mut self, who: Who, flow: FlowId, from: SocketAddr, to: SocketAddr) {
-        let side = if who == Who::Pbx { Side::Inside } else { Side::Outside };
+        let side = if matches!(who, Who::Pbx(_)) { Side::Inside } else { Side::Outside };
         let open = self.now + self.delay(Decider::Network(who), 1);
         self.connections.insert(flow, Connection::new(who, side, to, from, open));
         self.at_instant(open, Happening::Opened(flow));
     }
 
     /// When something arrives by the lane to the media plane, or by the one from it: neither overtakes.
-    fn in_order(&mut self, lane: usize) -> Instant {
+    pub(crate) fn in_order(&mut self, lane: usize) -> Instant {
         let delay = self.decisions.turn(Decider::Shell).millis(0, self.weather.delay.min(50));
         self.lanes_until[lane] = self.lanes_until[lane].max(self.now + delay);
         self.lanes_until[lane]
@@ -335,7 +371,7 @@ impl World {
         self.decisions.turn(by).millis(least, self.weather.delay)
     }
 
-    fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
+    pub(crate) fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
         let (weather, now) = (self.weather, self.now);
         let Some(connection) = self.connections.get_mut(&flow) else { return };
         if !(connection.at_actor && connection.at_border) {
@@ -402,286 +438,6 @@ impl World {
         }
         due
     }
-
-    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
-        match happening {
-            Happening::Timer(timer) => self.on_timer(timer)?,
-            Happening::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
-            Happening::Opened(flow) => self.on_opened(flow),
-            Happening::Asked(flow) => self.on_asked(flow),
-            Happening::Chunk { flow, inward, bytes } => self.on_chunk(flow, inward, &bytes),
-            Happening::Closed { flow, inward } => self.on_closed(flow, inward),
-            Happening::Order(epoch, order) if epoch == self.epoch => {
-                self.trace.number(self.now.as_nanos());
-                self.media.order(*order, self.now, &mut self.decisions);
-            }
-            Happening::Event(epoch, event) if epoch == self.epoch => {
-                if let RelayEvent::Closed { relay, .. } | RelayEvent::Failed { relay, .. } = &*event {
-                    self.oracles.on_relay_ended(*relay);
-                }
-                self.input(Input::Media(*event));
-            }
-            Happening::Audio { from, to, bytes } => {
-                self.on_audio(from, to, &bytes);
-                self.audio_is_not_foreign()?;
-            }
-            Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
-                self.on_written(ticket, *record, ok);
-            }
-            Happening::DiskRetry { epoch } if epoch == self.epoch => self.on_disk_retry(),
-            Happening::Order(..)
-            | Happening::Event(..)
-            | Happening::Stored { .. }
-            | Happening::DiskRetry { .. } => {}
-            Happening::Operator => self.on_operator(),
-            Happening::Chaos => self.on_chaos(),
-            Happening::PbxStarts => self.stage(Who::Pbx, |world, stage| world.pbx.start(stage)),
-        }
-        Ok(())
-    }
-
-    fn on_timer(&mut self, timer: Timer) -> Result<(), Violation> {
-        match timer {
-            Timer::Border => {
-                self.touched = true;
-                self.trace.number(self.now.as_nanos());
-                self.border.handle_timeout(self.now());
-                next_timeout_is_later(self.border.poll_timeout(), self.now)?;
-            }
-            Timer::Media => self.media.handle_timeout(self.now),
-            Timer::Actor(who) => self.stage(who, |world, stage| match who {
-                Who::Phone(index) => world.phones[index].on_timer(stage),
-                Who::Scanner(index) => world.scanners[index].on_timer(stage),
-                Who::Pbx => world.pbx.on_timer(stage),
-            }),
-        }
-        Ok(())
-    }
-
-    /// Who is at an address.
-    pub(crate) fn who(&self, ip: IpAddr) -> Option<Who> {
-        let phone = || self.phones.iter().position(|phone| phone.source().ip() == ip).map(Who::Phone);
-        let scanner = || self.scanners.iter().position(|scanner| scanner.source().ip() == ip);
-        if ip == scenery::PBX_IP { Some(Who::Pbx) } else { phone().or_else(|| scanner().map(Who::Scanner)) }
-    }
-
-    /// Hands the border something that happened.
-    pub(crate) fn input(&mut self, input: Input<'_>) {
-        let now = self.now();
-        self.touched = true;
-        self.trace_input(&input);
-        self.border.handle_input(input, now);
-    }
-
-    fn on_written(&mut self, ticket: u64, record: Record, ok: bool) {
-        let owed = self.disk.is_owing();
-        for (ticket, ok) in self.disk.written(ticket, record, ok, self.now) {
-            self.input(Input::Stored { ticket, ok });
-        }
-        if self.disk.is_owing() && !owed {
-            self.retry_disk_later();
-        }
-    }
-
-    fn on_disk_retry(&mut self) {
-        if !self.disk.is_owing() {
-            return;
-        }
-        match self.disk.try_again(self.now, &mut self.decisions) {
-            Some(ticket) => self.input(Input::Stored { ticket, ok: true }),
-            None => self.retry_disk_later(),
-        }
-    }
-
-    fn retry_disk_later(&mut self) {
-        let after = self.decisions.turn(Decider::Shell).millis(1_000, 30_000);
-        self.at(after, Happening::DiskRetry { epoch: self.epoch });
-    }
-
-    /// Carries out all that border and media plane want, and looks whether every rule holds.
-    fn settle(&mut self) -> Result<(), Violation> {
-        self.drain()?;
-        // what does not change needs no second look
-        if std::mem::take(&mut self.touched) {
-            self.ask_status()?;
-            self.touched = false;
-        }
-        self.oracles.nobody_waits(self.now)
-    }
-
-    /// Carries out all that the border wants, each thing judged first.
-    pub(crate) fn drain(&mut self) -> Result<(), Violation> {
-        let mut outputs = 0;
-        while let Some(output) = self.border.poll_output() {
-            outputs += 1;
-            if outputs > OUTPUTS_MAX {
-                return Err(Violation::new("a step comes to its end", format!("{output:?} and no end")));
-            }
-            self.trace_output(&output);
-            self.carry_out(output)?;
-        }
-        while let Some(event) = self.media.poll_event() {
-            let at = self.in_order(1);
-            self.at_instant(at, Happening::Event(self.epoch, Box::new(event)));
-        }
-        self.arm(Timer::Media);
-        self.arm(Timer::Border);
-        Ok(())
-    }
-
-    fn carry_out(&mut self, output: Output) -> Result<(), Violation> {
-        match output {
-            Output::Send { flow, to, bytes } => self.on_border_sends(flow, to, bytes)?,
-            Output::OpenFlow { flow, to, .. } => {
-                let open = self.now + self.delay(Decider::Network(Who::Pbx), 1);
-                let local = SocketAddr::new(scenery::INSIDE_IP, 30_000);
-                self.connections.insert(flow, Connection::new(Who::Pbx, Side::Inside, local, to, open));
-                self.at_instant(open, Happening::Asked(flow));
-            }
-            Output::CloseFlow { flow } => {
-                self.oracles.on_closed(flow);
-                self.disconnect(flow, false);
-            }
-            Output::Registered { .. } | Output::Unregistered { .. } => {}
-            Output::Media(order) => {
-                if let Order::Open { relay, .. } = &order {
-                    self.oracles.on_relay_ordered(*relay);
-                }
-                let at = self.in_order(0);
-                self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
-            }
-            Output::Persist { ticket, record } => {
-                let (at, ok) = self.disk.take(self.now, &mut self.decisions);
-                let record = Box::new(record);
-                self.at_instant(at, Happening::Stored { epoch: self.epoch, ticket, ok, record });
-            }
-            Output::Event(event) => {
-                *self.tally.events.entry(event.code.as_str()).or_default() += 1;
-                let words = format!("{:.3} {event:?}", self.now.since(Instant::ZERO).as_secs_f64());
-                self.oracles.on_words(&words)?;
-                // this PBX restarts, but it keeps its realm, and as many contacts as come
-                if matches!(event.code, Code::PbxSingleContact | Code::RealmChanged) {
-                    return Err(Violation::new("no PBX is blamed wrongly", words));
-                }
-            }
-            Output::Lists { blocked, spared, .. } => {
-                self.blocked = (*blocked).clone();
-                self.media.set_blocked(Arc::clone(&blocked), self.now);
-                self.oracles.on_lists(&blocked, &spared);
-            }
-            Output::PbxAddresses(addresses) => self.media.set_hosts_inside(&addresses, self.now),
-            Output::Answer { id: STATUS, answer: border::Answer::Status(status) } => self.status = status,
-            Output::Answer { answer, .. } => self.oracles.on_words(&format!("{answer:?}"))?,
-            Output::Fault(fault) => return Err(Violation::new("no fault of ours", fault)),
-        }
-        Ok(())
-    }
-
-    fn on_border_sends(&mut self, flow: FlowId, to: SocketAddr, bytes: Bytes) -> Result<(), Violation> {
-        let listener = listeners().into_iter().find(|(id, ..)| *id == flow);
-        let side = match (&listener, self.connections.get(&flow)) {
-            (Some((_, side, ..)), _) => *side,
-            (None, Some(connection)) => connection.side,
-            (None, None) => return Ok(()),
-        };
-        self.ladder.note(self.step, self.now, (side, true), to, &bytes);
-        self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
-        match listener {
-            Some((_, _, _, local)) => {
-                if let Some(who) = self.who(to.ip()) {
-                    self.send_datagram(who, (local, to), bytes);
-                }
-            }
-            None => self.send_stream(flow, false, bytes),
-        }
-        Ok(())
-    }
-
-    fn ask_status(&mut self) -> Result<(), Violation> {
-        self.input(Input::Command { id: STATUS, command: Command::Status });
-        self.drain()?;
-        self.oracles.relays_balance(&self.status, self.media.len(), false)
-    }
-
-    /// Every party hears the one that it speaks with.
-    fn audio_is_not_foreign(&self) -> Result<(), Violation> {
-        let agents = self.phones.iter().map(|phone| &phone.agent).chain([&self.pbx.agent]);
-        match agents.filter_map(|agent| agent.foreign_audio.as_ref()).next() {
-            Some(foreign) => Err(Violation::new("audio reaches the other party", foreign.clone())),
-            None => Ok(()),
-        }
-    }
-
-    /// The border is killed and started again with what is on disk.
-    pub(crate) fn restart_border(&mut self) {
-        self.epoch += 1;
-        self.tally.restarts[0] += 1;
-        let kept = self.disk.records_after_kill();
-        let rng = self.decisions.turn(Decider::Shell);
-        self.border = start_border(rng, self.now, kept);
-        let (taken, refused) = (self.media.taken, self.media.refused);
-        self.tally.audio += self.media.forwarded;
-        self.media = MediaPlane::new(self.decisions.turn(Decider::Media).bits());
-        (self.media.taken, self.media.refused) = (taken, refused);
-        self.oracles.on_restart();
-        // the new process numbers its connections anew: nothing of the old ones may arrive
-        self.schedule.retain(|happening| {
-            !matches!(
-                happening,
-                Happening::Opened(_)
-                    | Happening::Asked(_)
-                    | Happening::Chunk { .. }
-                    | Happening::Closed { .. }
-            )
-        });
-        for (flow, connection) in std::mem::take(&mut self.connections) {
-            if connection.at_actor {
-                self.tell_closed(connection.who, flow);
-            }
-        }
-    }
-
-    fn trace_input(&mut self, input: &Input<'_>) {
-        self.trace.number(self.now.as_nanos());
-        match input {
-            Input::Command { id: STATUS, .. } => {}
-            Input::Bytes { flow, from, bytes } => {
-                self.trace.message(*flow, *from, bytes);
-            }
-            other => self.trace.debug(other),
-        }
-    }
-
-    fn trace_output(&mut self, output: &Output) {
-        match output {
-            Output::Answer { id: STATUS, .. } => {}
-            Output::Send { flow, to, bytes } => {
-                self.trace.message(*flow, *to, bytes);
-            }
-            other => self.trace.debug(other),
-        }
-    }
-
-    /// How often an event was seen.
-    pub(crate) fn seen(&self, code: Code) -> u64 {
-        self.tally.events.get(code.as_str()).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn note_arrival(&mut self, flow: FlowId, side: Side, from: SocketAddr, bytes: &Bytes) {
-        self.ladder.note(self.step, self.now, (side, false), from, bytes);
-        self.oracles.on_arrival(side, flow, from, bytes, self.now);
-    }
-}
-
-/// The border's listeners: number, face, transport, address.
-pub(crate) fn listeners() -> [(FlowId, Side, Transport, SocketAddr); 5] {
-    [
-        (scenery::LISTEN_OUTSIDE_UDP, Side::Outside, Transport::Udp, scenery::OUTSIDE_UDP),
-        (scenery::LISTEN_OUTSIDE_TLS, Side::Outside, Transport::Tls, scenery::OUTSIDE_TLS),
-        (scenery::LISTEN_OUTSIDE_TCP, Side::Outside, Transport::Tcp, scenery::OUTSIDE_TCP),
-        (scenery::LISTEN_INSIDE_UDP, Side::Inside, Transport::Udp, scenery::INSIDE_SIP),
-        (scenery::LISTEN_INSIDE_TCP, Side::Inside, Transport::Tcp, scenery::INSIDE_SIP),
-    ]
 }
 
 fn models() -> Vec<Model> {
@@ -699,27 +455,4 @@ fn models() -> Vec<Model> {
         model("1003", Transport::Udp, None, false, 31),
         model("1004", Transport::Tcp, None, true, 41),
     ]
-}
-
-fn start_border(mut rng: Rng, now: Instant, kept: Vec<Record>) -> Border {
-    let mut seed = [0; 32];
-    for byte in &mut seed {
-        *byte = u8::try_from(rng.below(256)).unwrap_or(0);
-    }
-    let now = Now { mono: now, wall: WallTime(WALL_START + now.as_nanos() / 1_000_000) };
-    let rate = guard::CallRule { calls: 20, period: Duration::from_secs(1) };
-    let mut border = Border::new(scenery::config(rate), seed, kept, now);
-    for (flow, side, transport, local) in listeners() {
-        border.handle_input(Input::Listening { flow, side, transport, local }, now);
-    }
-    border
-}
-
-impl World {
-    /// The look-up of the PBX's name is done.
-    pub(crate) fn resolve(&mut self) {
-        let transport = if self.pbx.habits.tcp { Transport::Tcp } else { Transport::Udp };
-        let targets = vec![Target { transport, address: PBX_SIP }];
-        self.input(Input::Resolved { name: ResolvedName::Pbx(0), targets });
-    }
 }

@@ -1,13 +1,13 @@
-//! Rules about REGISTER and BYE: how long one waits, how its numbers rise, how often one is sent.
+//! Rules about REGISTER and BYE: how long one waits, how often one is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
 
-use crate::oracle::{Sent, Violation};
+use crate::oracle::{Seen, Violation};
 use crate::text::Text;
 
 /// A phone waits for the PBX ten seconds, then for the disk a quarter of one; a real shell is never on time.
@@ -25,54 +25,57 @@ struct Waiting {
 
 /// What the rules remember.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
+pub(super) struct Requests {
     waiting: BTreeMap<(String, String), Waiting>,
-    /// The highest number of each series at the PBX, by Call-ID.
-    series: BTreeMap<String, u32>,
-    /// The transactions of all these, which may be repeated.
-    registers: BTreeSet<String>,
     /// The transactions by which the border ended each dialog.
     byes: BTreeMap<(Side, String, String, String), BTreeSet<String>>,
 }
 
 impl Requests {
     /// A request reached the border.
-    pub(crate) fn on_arrival(&mut self, flow: FlowId, from: SocketAddr, text: &Text, now: Instant) {
-        if text.method() == "REGISTER" {
+    pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
+        let text = seen.text;
+        if text.method() == "REGISTER" && text.code().is_none() {
             let key = (text.branch().to_owned(), text.header("Call-ID").to_owned());
-            self.waiting.entry(key).or_insert(Waiting { since: now, flow, source: from.ip() });
+            let waiting = Waiting { since: seen.now, flow: seen.flow, source: seen.peer.ip() };
+            self.waiting.entry(key).or_insert(waiting);
         }
     }
 
     /// A connection is gone: nobody waits there any more.
-    pub(crate) fn on_closed(&mut self, flow: FlowId) {
+    pub(super) fn on_closed(&mut self, flow: FlowId) {
         self.waiting.retain(|_, waiting| waiting.flow != flow);
     }
 
     /// Who is blocked gets no answer.
-    pub(crate) fn on_lists(&mut self, blocked: &PrefixSet) {
+    pub(super) fn on_lists(&mut self, blocked: &PrefixSet) {
         self.waiting.retain(|_, waiting| !blocked.contains(waiting.source));
     }
 
-    /// What had come before is forgotten; the numbers at the PBX are not.
-    pub(crate) fn on_restart(&mut self) {
+    /// What had come before is forgotten.
+    pub(super) fn on_restart(&mut self) {
         self.waiting.clear();
     }
 
-    pub(crate) fn on_sent(&mut self, sent: &Sent<'_>, text: &Text) -> Result<(), Violation> {
-        match (sent.side, text.method(), text.code()) {
+    /// A PBX that comes back knows no dialog any more.
+    pub(super) fn on_pbx_restart(&mut self) {
+        self.byes.clear();
+    }
+
+    pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        let text = seen.text;
+        match (seen.side, text.method(), text.code()) {
             (Side::Outside, "REGISTER", Some(200..)) => {
                 self.waiting.remove(&(text.branch().to_owned(), text.header("Call-ID").to_owned()));
                 Ok(())
             }
-            (Side::Inside, "REGISTER", None) => self.numbers_rise(text),
             (side, "BYE", None) => self.hung_up_once(side, text),
             _ => Ok(()),
         }
     }
 
     /// (7) No phone waits for its answer longer than it may.
-    pub(crate) fn nobody_waits(&self, now: Instant) -> Result<(), Violation> {
+    pub(super) fn nobody_waits(&self, now: Instant) -> Result<(), Violation> {
         match self.waiting.iter().find(|(_, waiting)| now.since(waiting.since) > REGISTER_WAITS) {
             Some(((_, call_id), waiting)) => Err(Violation {
                 oracle: "a REGISTER is answered in time",
@@ -83,23 +86,7 @@ impl Requests {
         }
     }
 
-    /// (8) The PBX sees the CSeqs of a series rise, whatever became of us and of our disk.
-    fn numbers_rise(&mut self, text: &Text) -> Result<(), Violation> {
-        if !self.registers.insert(text.branch().to_owned()) {
-            return Ok(());
-        }
-        let cseq = text.cseq();
-        match self.series.insert(text.header("Call-ID").to_owned(), cseq) {
-            Some(before) if before >= cseq => Err(Violation {
-                oracle: "CSeqs rise",
-                seen: format!("{cseq} after {before}:\n{}", text.render()),
-                call: text.from_tag().to_owned(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// (9) However often a late answer is repeated, its dialog is ended once.
+    /// (8) However often a late answer is repeated, its dialog is ended once.
     fn hung_up_once(&mut self, side: Side, text: &Text) -> Result<(), Violation> {
         let (call_id, from, to) = (text.header("Call-ID"), text.from_tag(), text.to_tag());
         let byes = self.byes.entry((side, call_id.to_owned(), from.to_owned(), to.to_owned())).or_default();

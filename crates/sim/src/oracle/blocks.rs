@@ -1,0 +1,229 @@
+//! Rules about blocks: none without its offences or its order, none shorter or longer than it was said, none for
+//! who is allowed, nobody spared by an order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use border::{Code, Command, Event};
+use wire::clock::Instant;
+use wire::net::{FlowId, Prefix, PrefixSet, Side};
+
+use crate::oracle::{Seen, Violation};
+use crate::scenery::{self, BLOCK};
+
+/// A real shell is never on time; what was kept is dated by the millisecond.
+const LATE: Duration = Duration::from_millis(40);
+/// What counts towards a block (contract section 6); each is an event.
+const OFFENCES: [Code; 12] = [
+    Code::CertUntrusted,
+    Code::CertExpired,
+    Code::CertNotYetValid,
+    Code::CertPurpose,
+    Code::CertMissing,
+    Code::CertAmbiguous,
+    Code::HwidUnknown,
+    Code::CnMismatch,
+    Code::NameUnknown,
+    Code::DigestFailed,
+    Code::FlowNotRegistered,
+    Code::Malformed,
+];
+
+#[derive(Clone, Debug)]
+struct Block {
+    prefix: Prefix,
+    by_operator: bool,
+    length: Duration,
+    until: Instant,
+    /// The process was killed since: it may not have been kept, or until another moment.
+    unsure: bool,
+}
+
+/// What the rules remember.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    blocks: Vec<Block>,
+    /// The length of the last automatic block of each, unless it was lifted.
+    past: BTreeMap<Prefix, Duration>,
+    offences: BTreeMap<Prefix, VecDeque<Instant>>,
+    /// The order that is carried out in this step.
+    order: Option<Command>,
+    blocked: PrefixSet,
+    allowed: PrefixSet,
+    /// Where each flow outside comes from.
+    sources: BTreeMap<FlowId, IpAddr>,
+    /// Blocks that must be in the first list after a start.
+    kept: BTreeSet<Prefix>,
+    clock_was_set: bool,
+}
+
+fn fail(seen: impl Into<String>, oracle: &'static str) -> Result<(), Violation> {
+    Err(Violation::new(oracle, seen))
+}
+
+/// The network that the sentence of an event begins with.
+fn named(event: &Event) -> Option<Prefix> {
+    event.text.split(' ').next()?.parse().ok()
+}
+
+impl Blocks {
+    pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
+        if seen.side == Side::Outside && !seen.is_udp() {
+            self.sources.insert(seen.flow, seen.peer.ip());
+        }
+    }
+
+    /// The operator's order, before the border has it.
+    pub(super) fn on_order(&mut self, order: &Command) {
+        self.order = Some(order.clone());
+    }
+
+    /// Between two steps no order is carried out.
+    pub(super) fn on_step(&mut self, now: Instant) -> Result<(), Violation> {
+        self.order = None;
+        if let Some(late) = self.blocks.iter().find(|block| block.until + LATE < now && !block.unsure) {
+            return fail(format!("{late:?} has not ended"), "a block ends in its time");
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_event(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
+        if event.code == Code::ClockStepped {
+            self.clock_was_set = true;
+        }
+        if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)) {
+            let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
+            times.retain(|at| now.since(*at) < BLOCK.within);
+            times.push_back(now);
+        }
+        match event.code {
+            Code::Blocked => self.on_blocked(event, now),
+            Code::Unblocked => self.on_unblocked(event, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_blocked(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
+        let by_operator = event.rule.as_deref() == Some("operator");
+        let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
+        let length = if by_operator { self.ordered(prefix) } else { self.earned(prefix) };
+        let Some(length) = length else {
+            return fail(
+                format!("{event:?} after {:?}", self.offences.get(&prefix)),
+                "no block without cause",
+            );
+        };
+        if !event.text.contains(&format!("blocked for {} s", length.as_secs())) {
+            return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
+        }
+        if !by_operator {
+            self.offences.remove(&prefix);
+        }
+        self.blocks.retain(|block| block.prefix != prefix);
+        self.blocks.push(Block { prefix, by_operator, length, until: now + length, unsure: false });
+        Ok(())
+    }
+
+    /// How long the operator wanted it.
+    fn ordered(&self, prefix: Prefix) -> Option<Duration> {
+        match &self.order {
+            Some(Command::BlockAdd { prefix: ordered, time, .. }) if *ordered == prefix => {
+                Some(time.unwrap_or(BLOCK.time))
+            }
+            _ => None,
+        }
+    }
+
+    /// How long an automatic one is, where enough has happened.
+    fn earned(&self, prefix: Prefix) -> Option<Duration> {
+        let enough = self.offences.get(&prefix).is_some_and(|times| times.len() >= BLOCK.after as usize);
+        let length = self.past.get(&prefix).map_or(BLOCK.time, |past| (*past * 2).min(BLOCK.max_time));
+        enough.then_some(length)
+    }
+
+    fn on_unblocked(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
+        let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
+        let place = self.blocks.iter().position(|block| block.prefix == prefix);
+        let Some(block) = place.map(|place| self.blocks.remove(place)) else {
+            return fail(format!("{event:?}"), "only a block ends");
+        };
+        let lifted = match &self.order {
+            Some(Command::BlockRemove { prefixes }) => prefixes.contains(&prefix),
+            Some(Command::BlockAllow { prefix: allowed }) => *allowed == prefix,
+            _ => false,
+        };
+        if lifted {
+            self.past.remove(&prefix);
+            self.offences.remove(&prefix);
+            return Ok(());
+        }
+        if !block.by_operator {
+            self.past.insert(prefix, block.length);
+        }
+        match block.unsure || (now + LATE >= block.until && now <= block.until + LATE) {
+            true => Ok(()),
+            false => fail(format!("{block:?}: {event:?}"), "a block ends in its time"),
+        }
+    }
+
+    /// The lists that are tested before everything: what the events said, and nothing else.
+    pub(super) fn on_lists(
+        &mut self,
+        (blocked, allowed): (&PrefixSet, &PrefixSet),
+        spared: &[FlowId],
+        now: Instant,
+    ) -> Result<(), Violation> {
+        (self.blocked, self.allowed) = (blocked.clone(), allowed.clone());
+        let kept = std::mem::take(&mut self.kept);
+        self.blocks.retain(|block| {
+            !block.unsure || blocked.contains(block.prefix.addr()) || {
+                allowed.contains(block.prefix.addr())
+            }
+        });
+        for block in self.blocks.iter().filter(|block| block.until > now + LATE) {
+            let ip = block.prefix.addr();
+            if !blocked.contains(ip) && !allowed.contains(ip) {
+                return fail(format!("{block:?} is not on the list"), "who is blocked is on the list");
+            }
+        }
+        for prefix in kept {
+            if !blocked.contains(prefix.addr()) && !allowed.contains(prefix.addr()) {
+                return fail(format!("{prefix} is forgotten"), "a block outlives a kill");
+            }
+        }
+        for flow in spared {
+            let Some(source) = self.sources.get(flow).copied() else { continue };
+            let ordered = self.blocks.iter().find(|block| block.by_operator && block.prefix.contains(source));
+            if ordered.is_some() || scenery::is_scanner(source) {
+                return fail(format!("{source} by {ordered:?}"), "an order spares nobody");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an address that somebody has is blocked though nothing blocks it, or though it is allowed.
+    pub(super) fn judge(&self, ip: IpAddr) -> Result<(), Violation> {
+        let listed = self.blocked.contains(ip);
+        let cause = self.blocks.iter().any(|block| block.prefix.contains(ip));
+        match listed && (!cause || self.allowed.contains(ip)) {
+            true => fail(format!("{ip}, allowed {}", self.allowed.contains(ip)), "only who is blocked is"),
+            false => Ok(()),
+        }
+    }
+
+    /// The process was killed; `durable` where all that it wrote is on disk.
+    pub(super) fn on_restart(&mut self, durable: bool) {
+        self.kept.clear();
+        for block in &mut self.blocks {
+            if durable && !block.unsure {
+                self.kept.insert(block.prefix);
+            }
+            block.unsure |= !durable || self.clock_was_set;
+        }
+        // what was counted is not kept, and past blocks only by their records
+        self.offences.clear();
+        self.sources.clear();
+        (self.blocked, self.allowed) = Default::default();
+    }
+}

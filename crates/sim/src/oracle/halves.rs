@@ -1,0 +1,160 @@
+//! Rules about the two halves of a call: neither outlives the other, and none is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use wire::clock::Instant;
+use wire::net::{FlowId, Side};
+
+use crate::oracle::{Seen, Violation};
+
+/// How long a half may outlive the other: a BYE that nobody answers is repeated for 32 s.
+const OUTLIVES_MAX: Duration = Duration::from_secs(40);
+
+/// How long an ACK may wait for a relay's ports.
+const ACK_WAITS: Duration = Duration::from_secs(2);
+
+/// One side of a dialog pair.
+#[derive(Clone, Debug, Default)]
+struct Half {
+    confirmed: bool,
+    ended: bool,
+    /// Where it was heard or spoken to: a call between two phones has two halves on one face.
+    flows: BTreeSet<FlowId>,
+}
+
+/// What the rules remember: tags cross the border unchanged, so that they name both halves.
+#[derive(Debug, Default)]
+pub(super) struct Halves {
+    /// By the tags of the two parties, in their order.
+    pairs: BTreeMap<[String; 2], [Half; 2]>,
+    /// Pairs of which one half has ended, by when the other must have.
+    ending: BTreeMap<(Instant, [String; 2]), Side>,
+    /// ACKs that came to one face and are due on the other, and until when.
+    acks: BTreeMap<(Side, [String; 2]), Instant>,
+    /// Of INVITEs of the border.
+    asked: BTreeSet<String>,
+    /// Of INVITEs: the ACK of a refusal bears the same, and goes no further.
+    branches: BTreeSet<String>,
+    /// Pairs of which both halves are confirmed and none has ended.
+    live: usize,
+}
+
+fn tags(seen: &Seen<'_>) -> Option<[String; 2]> {
+    let mut tags = [seen.text.from_tag().to_owned(), seen.text.to_tag().to_owned()];
+    tags.sort();
+    (!tags[0].is_empty()).then_some(tags)
+}
+
+fn is_live(halves: &[Half; 2]) -> bool {
+    halves.iter().all(|half| half.confirmed && !half.ended)
+}
+
+impl Halves {
+    pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
+        match (seen.text.method(), seen.text.code()) {
+            // one that was asked for before a restart says nothing to the border any more
+            ("INVITE", Some(200..=299)) if self.asked.contains(seen.text.branch()) => self.confirmed(seen),
+            ("INVITE", None) => drop(self.branches.insert(seen.text.branch().to_owned())),
+            ("ACK", None) if !self.branches.contains(seen.text.branch()) => self.acknowledged(seen),
+            // whoever hangs up is done with it, whatever he is answered
+            ("BYE", None) => drop(self.ended(seen)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
+        match (seen.text.method(), seen.text.code()) {
+            ("INVITE", None) => drop(self.asked.insert(seen.text.branch().to_owned())),
+            ("INVITE", Some(200..=299)) => self.confirmed(seen),
+            ("ACK", None) => {
+                let crossed = tags(seen).map(|tags| (seen.side, tags));
+                crossed.map(|crossed| self.acks.remove(&crossed));
+            }
+            // that a peer hung up concerns the other once the border has taken it
+            ("BYE", None | Some(200..=299)) => {
+                let Some(tags) = self.ended(seen) else { return };
+                self.ending.insert((seen.now + OUTLIVES_MAX, tags), seen.side.other());
+            }
+            _ => {}
+        }
+    }
+
+    /// The ACK of a 2xx is for whoever accepted (RFC 3261 §13.2.2.4). It may wait for ports, no longer.
+    fn acknowledged(&mut self, seen: &Seen<'_>) {
+        let Some(tags) = tags(seen) else { return };
+        if self.pairs.get(&tags).is_some_and(is_live) {
+            self.acks.entry((seen.side.other(), tags)).or_insert(seen.now + ACK_WAITS);
+        }
+    }
+
+    fn confirmed(&mut self, seen: &Seen<'_>) {
+        let Some(tags) = tags(seen) else { return };
+        let halves = self.pairs.entry(tags).or_default();
+        let was = is_live(halves);
+        let half = &mut halves[seen.side.index()];
+        half.confirmed = true;
+        half.flows.insert(seen.flow);
+        self.live += usize::from(!was && is_live(halves));
+    }
+
+    /// The half where it was seen has ended; its tags, if it was known.
+    fn ended(&mut self, seen: &Seen<'_>) -> Option<[String; 2]> {
+        let tags = tags(seen)?;
+        let halves = self.pairs.get_mut(&tags)?;
+        self.live -= usize::from(is_live(halves));
+        let half = &mut halves[seen.side.index()];
+        half.ended = true;
+        half.flows.insert(seen.flow);
+        Some(tags)
+    }
+
+    /// How many calls must be there at least: forks of one INVITE are one.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The tag of one of them.
+    pub(super) fn a_live_one(&self) -> Option<&String> {
+        self.pairs.iter().find(|(_, halves)| is_live(halves)).map(|([tag, _], _)| tag)
+    }
+
+    /// Neither half outlives the other by more than a BYE takes, unless its flow is gone.
+    pub(super) fn none_outlives_the_other(
+        &mut self,
+        now: Instant,
+        is_closed: impl Fn(FlowId) -> bool,
+    ) -> Result<(), Violation> {
+        while let Some(((side, tags), until)) = self.acks.iter().find(|(_, until)| **until < now) {
+            let (place, until) = ((*side, tags.clone()), *until);
+            self.acks.remove(&place);
+            let Some(halves) = self.pairs.get(&place.1) else { continue };
+            let gone = halves.iter().flat_map(|half| &half.flows).any(|flow| is_closed(*flow));
+            if is_live(halves) && !gone {
+                return Err(Violation {
+                    oracle: "an ACK crosses",
+                    seen: format!("{:?} was due {:?} at {until:?}", place.1, place.0),
+                    call: place.1[0].clone(),
+                });
+            }
+        }
+        while let Some(entry) = self.ending.first_entry().filter(|entry| entry.key().0 < now) {
+            let ((_, tags), side) = entry.remove_entry();
+            let Some(halves) = self.pairs.remove(&tags) else { continue };
+            let half = &halves[side.index()];
+            if half.confirmed && !half.ended && !half.flows.iter().any(|flow| is_closed(*flow)) {
+                return Err(Violation {
+                    oracle: "both halves of a call end",
+                    seen: format!("the half {side:?} of {tags:?} lives on"),
+                    call: tags[0].clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A restart takes all calls with it.
+    pub(super) fn on_restart(&mut self) {
+        *self = Self::default();
+    }
+}
