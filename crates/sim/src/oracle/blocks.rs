@@ -62,6 +62,19 @@ fn fail(seen: impl Into<String>, oracle: &'static str) -> Result<(), Violation> 
     Err(Violation::new(oracle, seen))
 }
 
+/// The seconds of "blocked for 10m".
+fn said_length(text: &str) -> Option<u64> {
+    let (_, said) = text.split_once("blocked for ")?;
+    let (number, unit) = said.split_at_checked(said.find(|sign: char| !sign.is_ascii_digit())?)?;
+    let seconds = match unit.chars().next()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    Some(number.parse::<u64>().ok()? * seconds)
+}
+
 /// The network that the sentence of an event begins with.
 fn named(event: &Event) -> Option<Prefix> {
     event.text.split(' ').next()?.parse().ok()
@@ -114,7 +127,7 @@ impl Blocks {
                 "no block without cause",
             );
         };
-        if !event.text.contains(&format!("blocked for {} s", length.as_secs())) {
+        if said_length(&event.text) != Some(length.as_secs()) {
             return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
         }
         if !by_operator {
