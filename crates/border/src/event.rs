@@ -139,7 +139,8 @@ codes! {
     PbxLostBindings = "pbx_lost_bindings", Error, OneByOne;
     /// A PBX keeps one contact for each extension, so that two devices displace each other.
     PbxSingleContact = "pbx_single_contact", Warning, OneByOne;
-    /// A PBX refused a registration of ours, and not for its user name or password.
+    /// A PBX refused a registration of ours, or a call that we answered its challenge for, and not for user name or
+    /// password.
     PbxRefused = "pbx_refused", Error, OneByOne;
     /// A PBX challenges with another realm than the one agreed.
     RealmChanged = "realm_changed", Error, OneByOne;

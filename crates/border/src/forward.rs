@@ -347,7 +347,7 @@ impl Border {
     /// The extension that a request comes from, or is for.
     pub(crate) fn entry_of(&self, id: ForwardId) -> Option<EntryId> {
         match &self.forward(id)?.kind {
-            Kind::Single(single) => Some(self.bindings.binding(single.binding)?.entry),
+            Kind::Single(single) => Some(single.entry),
             Kind::Invite { call } => Some(self.calls.call(*call)?.entry),
             Kind::InDialog { dialog } => Some(self.calls.call(dialog.call)?.entry),
         }

@@ -35,26 +35,36 @@ impl Border {
         }
         if matches!(status, 401 | 407)
             && forward.ask.side == Side::Outside
-            && self.try_credentials(id, reply.message)
+            && let Some(entry) = self.surrogate_entry(id)
         {
-            return;
+            return self.on_challenged(id, entry, reply.message);
         }
         self.pass_response(id, reply);
     }
 
-    /// Answers the PBX's challenge for a certificate device; true where the request is on its way again.
-    fn try_credentials(&mut self, id: ForwardId, message: &Message<'_>) -> bool {
-        let Some(entry) = self.surrogate_entry(id) else { return false };
+    /// The PBX challenges a request of an extension whose password is ours. Its phone has none: it never hears of the
+    /// challenge, but where our answer is in vain a refusal for which it asks nobody.
+    fn on_challenged(&mut self, id: ForwardId, entry: EntryId, message: &Message<'_>) {
         let pbx = self.pbx_of(id);
-        let Some(forward) = self.forward_mut(id).filter(|forward| !forward.cancelled) else { return false };
+        let Some(forward) = self.forward_mut(id) else {
+            return self.never("a forward is gone while it is worked on");
+        };
+        if forward.cancelled {
+            return self.fail_forward(id, 487, "it was given up");
+        }
         let mut auth = std::mem::take(&mut forward.auth);
         let challenged = self.take_challenge(pbx, entry, &mut auth, message);
         if let Some(forward) = self.forward_mut(id) {
             forward.auth = auth;
         }
-        if !matches!(challenged, Challenged::Retry) {
-            return false;
+        match challenged {
+            Challenged::Retry => self.send_again(id),
+            Challenged::Refused(why) => self.fail_for_password(id, entry, why),
         }
+    }
+
+    /// Sends a request once more, with the next number of its side.
+    fn send_again(&mut self, id: ForwardId) {
         match self.forward_mut(id).map(|forward| &mut forward.kind) {
             Some(Kind::Single(single)) => single.cseq = single.cseq.wrapping_add(1),
             Some(Kind::Invite { call } | Kind::InDialog { dialog: DialogRef { call, .. } }) => {
@@ -64,10 +74,9 @@ impl Border {
                     leg.cseq_offset = leg.cseq_offset.wrapping_add(1);
                 }
             }
-            None => return false,
+            None => return self.never("a forward is gone while it is worked on"),
         }
         self.dispatch(id);
-        true
     }
 
     /// Passes a response on: dialog, media, head, headers.
@@ -90,7 +99,12 @@ impl Border {
         }
         if call.is_none() && !matches!(forward.kind, Kind::Single(_)) {
             // The call is over: what comes late has no dialog, and its addresses no ports of ours.
-            let status = if method == Method::Invite && status < 300 { 487 } else { status };
+            let status = match status {
+                // Nobody can answer a challenge for it any more.
+                ..=299 | 401 | 407 if method == Method::Invite => 487,
+                401 | 407 => 481,
+                _ => status,
+            };
             return self.answer_forward(id, status);
         }
         let dialog = call.and_then(|call| self.note_dialog(id, call, reply, &request));

@@ -7,6 +7,7 @@ use wire::sip::{Essentials, Message, Uri};
 use crate::Border;
 use crate::answer::Ask;
 use crate::binding::BindingId;
+use crate::entry::EntryId;
 use crate::forward::{Kind, tagged};
 use crate::inspection::uri_fault;
 
@@ -15,6 +16,8 @@ use crate::inspection::uri_fault;
 pub(crate) struct Single {
     pub(crate) hop: Hop,
     pub(crate) binding: BindingId,
+    /// The extension of that binding, which may end before the request does.
+    pub(crate) entry: EntryId,
     pub(crate) pbx: usize,
     pub(crate) uri: String,
     pub(crate) from: String,
@@ -50,6 +53,7 @@ impl Border {
             .into_iter()
             .find(|id| self.bindings.binding(*id).map(|b| self.entries.name(b.entry)) == from.as_deref())
             .ok_or(403_u16)?;
+        let entry = self.bindings.binding(binding).ok_or(403_u16)?.entry;
         let parsed = Uri::parse(uri).map_err(|_| 400_u16)?;
         let number = parsed.user.filter(|_| self.topology.is_ours(&parsed.host)).ok_or(404_u16)?;
         let (pbx, hop) = self.hop_for_request(binding).ok_or(503_u16)?;
@@ -58,6 +62,7 @@ impl Border {
         Ok(Single {
             hop,
             binding,
+            entry,
             pbx,
             uri: format!("sip:{number}@{domain}"),
             from: tagged(&format!("<sip:{name}@{domain}>"), essentials.from.tag()),
@@ -82,6 +87,7 @@ impl Border {
         Ok(Single {
             hop,
             binding: id,
+            entry: binding.entry,
             pbx: binding.pbx,
             uri: binding.contact.clone(),
             from: tagged(&from, essentials.from.tag()),

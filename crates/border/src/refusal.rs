@@ -1,11 +1,17 @@
-//! A registration of ours that a PBX refused: why, and what the operator hears of it.
+//! What a PBX refused although we answered for the extension, a registration of ours or a call of its phone: why,
+//! and what the operator hears of it.
 
 use sip::auth::ChooseError;
+use wire::sip::{Message, Method};
 
+use crate::Border;
 use crate::answer::reason_phrase;
+use crate::entry::EntryId;
 use crate::event::Code;
+use crate::forward::ForwardId;
+use crate::report::About;
 
-/// Why a PBX refused a registration of ours.
+/// Why a PBX refused what we answered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It did not accept the user name or password.
@@ -37,7 +43,7 @@ impl Refusal {
         let (code, why, next_step) = match self {
             Self::Credentials => (
                 Code::DigestFailed,
-                "it did not accept the user name or password".to_owned(),
+                "it did not accept the stored user name or password".to_owned(),
                 "compare pbx_user and password of the extension with the PBX's",
             ),
             Self::NoPassword => (
@@ -69,5 +75,41 @@ impl Refusal {
             ),
         };
         Some(Words { code, why, next_step })
+    }
+}
+
+impl Border {
+    /// A PBX asks a phone's request for a password, and what we have to say to that is in vain: the phone is refused,
+    /// and is not to blame. Who hangs up is told that it is done.
+    pub(crate) fn fail_for_password(&mut self, id: ForwardId, entry: EntryId, why: Refusal) {
+        let Some(ask) = self.close_ask(id) else { return };
+        let call = self.call_of(id);
+        let message = Message::parse(&ask.bytes).ok();
+        let method = message.as_ref().and_then(Message::method).unwrap_or(Method::Other(""));
+        let pbx = self.pbx_name(self.pbx_of(id));
+        let about = About::source(ask.hop.remote).extension(self.entries.name(entry));
+        let what = if method == Method::Invite { "call" } else { method.as_str() }.to_owned();
+        if let Some(Words { code, why, next_step }) = why.words() {
+            self.event(code, about, || (format!("PBX {pbx} refused the {what}: {why}"), next_step.into()));
+        } else if why == Refusal::NoRealm {
+            self.event(Code::CallFailed, about, || {
+                (
+                    format!("the {what} failed: PBX {pbx} asks for a password in a realm that was not agreed on yet"),
+                    "write realm = \"…\" in its [[pbx]], where it asks for no password when phones register".into(),
+                )
+            });
+        }
+        let bye = method == Method::Bye;
+        if bye {
+            self.refuse(&ask, 200);
+        } else if why == Refusal::NoRealm {
+            self.refuse_for_now(&ask);
+        } else {
+            self.refuse(&ask, 403);
+        }
+        self.after_failure(id);
+        if let Some(call) = call.filter(|_| bye) {
+            self.end_call(call);
+        }
     }
 }

@@ -13,6 +13,7 @@ mod methods;
 mod pbx_watch;
 mod places;
 mod refusals;
+mod refused_passwords;
 mod refused_registrations;
 mod registering;
 mod restarts;

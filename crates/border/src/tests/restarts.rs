@@ -339,7 +339,7 @@ fn a_call_that_is_challenged_before_a_realm_is_agreed_on_blames_nobody() {
     bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
     let invite = bench.take("INVITE");
     bench.pbx_says(&invite.answer(407, "i", &CHALLENGE.replace("WWW-", "Proxy-")));
-    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(407));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
     assert!(!bench.has_event(Code::RealmChanged));
 }
 
