@@ -233,6 +233,9 @@ impl Border {
         binding.inside = Inside::Registered { expires: now + granted, refresh: Some(now + granted * 3 / 4) };
         let asks = binding.take_waiting();
         self.arm_binding(id);
+        if repaired {
+            self.pbxs[pbx].doubted.remove(&entry);
+        }
         if first {
             self.report_registered(id, Code::Registered, "by its certificate");
         } else if repaired {
@@ -246,7 +249,14 @@ impl Border {
         let Some(binding) = self.bindings.binding(id) else {
             return self.never("a binding is gone while it is worked on");
         };
-        self.report_refused(id, binding.pbx, why, None);
+        let (entry, pbx) = (binding.entry, binding.pbx);
+        self.report_refused(id, pbx, why, None);
+        // Else the PBX keeps what it took in before.
+        if self.pbxs[pbx].doubted.contains(&entry)
+            && let Some(binding) = self.bindings.binding_mut(id)
+        {
+            binding.inside = Inside::Waiting { until: None };
+        }
         self.give_up_registration(id, REFUSED_RETRY);
     }
 

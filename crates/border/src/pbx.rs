@@ -1,6 +1,6 @@
 //! The PBXs: reached how, up or down, asked how often, forgetful or not (contract section 3, PBX watch).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::event::Code;
 use crate::inside_registration::{Registration, listed_contacts};
 use crate::interface::{Output, ResolvedName, Target};
 use crate::outgoing::Prepared;
+use crate::refusal::Refusal;
 use crate::report::About;
 use crate::response::ClientUse;
 use crate::timers::Timer;
@@ -76,6 +77,8 @@ pub(crate) struct PbxState {
     /// Whose turn it is to be asked for its contacts.
     turn: usize,
     query_auth: AuthState,
+    /// Extensions of which it did not say which contacts it has: each was told, and is registered anew.
+    pub(crate) doubted: BTreeSet<EntryId>,
 }
 
 impl PbxState {
@@ -101,6 +104,7 @@ impl PbxState {
             samples: Samples::default(),
             turn: 0,
             query_auth: AuthState::default(),
+            doubted: BTreeSet::new(),
         }
     }
 
@@ -339,21 +343,44 @@ impl Border {
         message: &Message<'_>,
         status: u16,
     ) {
+        // A digest extension is asked for nothing but the challenge.
+        if self.entries.entry(entry).config.authentication == Authentication::Digest {
+            return;
+        }
         match status {
             200..=299 => {
                 self.pbxs[pbx].query_auth.succeeded();
+                self.pbxs[pbx].doubted.remove(&entry);
                 self.compare_contacts((pbx, entry), sent, message);
             }
-            401 | 407 if self.entries.entry(entry).config.authentication != Authentication::Digest => {
+            401 | 407 => {
                 let mut auth = std::mem::take(&mut self.pbxs[pbx].query_auth);
                 let challenged = self.take_challenge(pbx, entry, &mut auth, message);
                 self.pbxs[pbx].query_auth = auth;
-                if matches!(challenged, Challenged::Retry) {
-                    self.send_query_for(pbx, entry);
+                match challenged {
+                    Challenged::Retry => self.send_query_for(pbx, entry),
+                    Challenged::Refused(why) => self.on_query_refused(pbx, entry, why),
                 }
             }
             404 | 481 => self.compare_contacts((pbx, entry), sent, message),
-            _ => {}
+            // This decides nothing, as at a registration.
+            500..=599 | 408 | 480 => {}
+            _ => self.on_query_refused(pbx, entry, Refusal::Status(status)),
+        }
+    }
+
+    /// A PBX does not say which contacts it has. It may have none any more: they are registered anew, which it refuses
+    /// too where it is no longer of one mind with us. Once, for there are PBXs that never answer this.
+    fn on_query_refused(&mut self, pbx: usize, entry: EntryId, why: Refusal) {
+        if !self.pbxs[pbx].doubted.insert(entry) {
+            return;
+        }
+        self.report_query_refused(pbx, entry, why);
+        let at = |binding: &Binding| binding.pbx == pbx && !binding.pass_through && binding.is_registered();
+        let those: Vec<BindingId> =
+            self.bindings.of_entry(entry).filter(|(_, binding)| at(binding)).map(|(id, _)| id).collect();
+        for id in those {
+            self.queue_registration(id);
         }
     }
 
@@ -459,6 +486,7 @@ impl Border {
         if std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Down) == PbxHealth::Down {
             return;
         }
+        self.pbxs[pbx].doubted.clear();
         let name = self.pbx_name(pbx);
         let why = why.to_owned();
         self.event(Code::PbxDown, About::default(), || {

@@ -79,6 +79,22 @@ impl Refusal {
 }
 
 impl Border {
+    /// A PBX does not say which contacts it has for an extension.
+    pub(crate) fn report_query_refused(&mut self, pbx: usize, entry: EntryId, why: Refusal) {
+        let about = About::default().extension(self.entries.name(entry));
+        let pbx = self.pbx_name(pbx);
+        if let Some(Words { code, why, next_step }) = why.words() {
+            self.event(code, about, || {
+                (
+                    format!(
+                        "PBX {pbx} refused to say which contacts it has: {why}; they are registered anew"
+                    ),
+                    next_step.into(),
+                )
+            });
+        }
+    }
+
     /// A PBX asks a phone's request for a password, and what we have to say to that is in vain: the phone is refused,
     /// and is not to blame. Who hangs up is told that it is done.
     pub(crate) fn fail_for_password(&mut self, id: ForwardId, entry: EntryId, why: Refusal) {

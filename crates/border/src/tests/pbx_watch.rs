@@ -1,6 +1,7 @@
 //! How many health checks a PBX may miss before it is down.
 
 use super::*;
+use crate::command::{Answer, Command};
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -55,4 +56,86 @@ fn registrations_without_an_answer_are_no_health_checks() {
         bench.phone_says(flow, &register(if device == OTHER_DEVICE { "1001" } else { "1002" }, 1));
     }
     assert_eq!(down_at(&mut bench), Some(seconds(120 + 32)));
+}
+
+/// One with the agreed realm and a registered phone, whose PBX answers what it is asked for a while: health checks
+/// well, and each REGISTER as it is told to by whether that names a contact. How often it was asked which contacts it
+/// has, and how often it was to take one.
+fn watched(bench: &mut Bench, time: Duration, says: impl Fn(&Sent, bool) -> String) -> (usize, usize) {
+    let (mut queries, mut registrations) = (0, 0);
+    let until = bench.now + time;
+    while bench.now < until {
+        bench.pass(Duration::from_millis(500));
+        while let Some(options) = bench.try_take("OPTIONS") {
+            bench.pbx_says(&options.answer(200, "o", ""));
+        }
+        while let Some(asked) = bench.try_take("REGISTER") {
+            let names_one = !asked.header(HeaderName::Contact).is_empty();
+            *if names_one { &mut registrations } else { &mut queries } += 1;
+            let answer = says(&asked, names_one);
+            bench.pbx_says(&answer);
+        }
+    }
+    (queries, registrations)
+}
+
+fn known_bench() -> Bench {
+    let mut config = config();
+    config.pbx[0].realm = Some("main.example".into());
+    // The phone's own refreshes shall not be in the way.
+    config.registration.phone_expires = seconds(3_600);
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1).replace("expires=120", "expires=3600"));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    bench.events.clear();
+    bench
+}
+
+fn state(bench: &mut Bench) -> &'static str {
+    let Answer::Registrations(rows) = bench.ask(Command::Registrations) else { panic!("no rows") };
+    rows[0].pbx_state
+}
+
+#[test]
+fn a_pbx_that_lost_all_and_refuses_the_password_is_noticed_at_the_next_query() {
+    for (status, more, code) in [(401, CHALLENGE, Code::DigestFailed), (403, "", Code::PbxRefused)] {
+        let mut bench = known_bench();
+        assert_eq!(state(&mut bench), "registered");
+        watched(&mut bench, seconds(15), |asked, _| asked.answer(status, "t", more));
+        assert_eq!(state(&mut bench), "lost", "{status}");
+        let told: Vec<_> =
+            bench.events.iter().map(|event| (event.code, event.extension.as_deref())).collect();
+        assert_eq!(told, [(code, Some("1001")); 2], "{status}: the query and the registration");
+        assert!(bench.events[0].text.contains("which contacts it has"), "{:#?}", bench.events);
+
+        // It is of one mind with us again: registered within the minute, and watched as before.
+        bench.events.clear();
+        let well = |asked: &Sent, _| asked.registered(&[]);
+        watched(&mut bench, seconds(65), well);
+        assert_eq!(
+            (state(&mut bench), bench.has_event(Code::Reregistered)),
+            ("registered", true),
+            "{status}"
+        );
+        watched(&mut bench, seconds(15), |asked, _| asked.answer(status, "t", more));
+        assert_eq!(state(&mut bench), "lost", "{status} once more");
+    }
+}
+
+#[test]
+fn a_pbx_that_never_says_which_contacts_it_has_is_told_of_once_and_left_alone() {
+    for (status, told) in [(405, 1), (603, 1), (500, 0), (480, 0)] {
+        let mut bench = known_bench();
+        let says = |asked: &Sent, names_one| match names_one {
+            true => asked.registered(&[]),
+            false => asked.answer(status, "t", ""),
+        };
+        let (queries, registrations) = watched(&mut bench, seconds(95), says);
+        assert_eq!((queries, registrations), (9, told), "{status}");
+        let codes: Vec<_> = bench.events.iter().map(|event| event.code).collect();
+        assert_eq!((state(&mut bench), codes), ("registered", vec![Code::PbxRefused; told]), "{status}");
+    }
 }
