@@ -137,6 +137,19 @@ fn push_param_value(text: &mut String, value: &str) {
     text.push('"');
 }
 
+/// Why a REGISTER names nobody, whatever extensions there are.
+enum Misnamed {
+    /// It is for a host that is not ours.
+    Domain { user: String, host: String },
+    /// From and To are different users.
+    Another,
+    /// There is no user in it, or it cannot be read.
+    Unreadable,
+}
+
+/// As much of a foreign host is shown.
+const HOST_SHOWN: usize = 100;
+
 impl Border {
     pub(crate) fn on_register(&mut self, ask: &Ask, message: &Message<'_>, essentials: &Essentials<'_>) {
         // Alike for everybody, before any name is looked at.
@@ -158,8 +171,12 @@ impl Border {
         let name = self.registered_name(message, essentials);
         let device = self.flows.flow(ask.hop.flow).and_then(|flow| flow.device.as_ref());
         let certified = device.is_some();
-        match self.entries.authorize(device, name.as_deref()) {
+        match self.entries.authorize(device, name.as_deref().ok()) {
             Admission::Refused(identity) => {
+                let identity = match name {
+                    Err(misnamed) if identity.code == Code::NameUnknown => self.misnamed(identity, misnamed),
+                    Ok(_) | Err(_) => identity,
+                };
                 let asked = crate::ingress::user_of(essentials.to.uri).unwrap_or_default();
                 self.on_identity_refused(ask, message, identity, asked, certified);
             }
@@ -174,16 +191,42 @@ impl Border {
 
     /// The user part of the AOR, where all that names a host names us, and From and To are the same user:
     /// nobody registers somebody else.
-    fn registered_name(&self, message: &Message<'_>, essentials: &Essentials<'_>) -> Option<String> {
-        let StartLine::Request { uri, .. } = message.start() else { return None };
-        let (request, from, to) = (
-            Uri::parse(uri).ok()?,
-            Uri::parse(essentials.from.uri).ok()?,
-            Uri::parse(essentials.to.uri).ok()?,
-        );
-        let ours = [&request, &from, &to].iter().all(|uri| self.topology.is_ours(&uri.host));
-        let user = to.user_unescaped()?;
-        (ours && from.user_unescaped()? == user).then(|| user.into_owned())
+    fn registered_name(
+        &self,
+        message: &Message<'_>,
+        essentials: &Essentials<'_>,
+    ) -> Result<String, Misnamed> {
+        let StartLine::Request { uri, .. } = message.start() else { return Err(Misnamed::Unreadable) };
+        let read = |uri| Uri::parse(uri).map_err(|_| Misnamed::Unreadable);
+        let (to, from, request) = (read(essentials.to.uri)?, read(essentials.from.uri)?, read(uri)?);
+        let user = to.user_unescaped().ok_or(Misnamed::Unreadable)?;
+        if let Some(foreign) = [&to, &from, &request].iter().find(|uri| !self.topology.is_ours(&uri.host)) {
+            let host = foreign.host.to_string().chars().take(HOST_SHOWN).collect();
+            return Err(Misnamed::Domain { user: user.into_owned(), host });
+        }
+        match from.user_unescaped() == Some(user.clone()) {
+            true => Ok(user.into_owned()),
+            false => Err(Misnamed::Another),
+        }
+    }
+
+    /// A name that is unknown for what stands around it: the operator hears what, the client does not.
+    fn misnamed(&self, identity: Identity, misnamed: Misnamed) -> Identity {
+        let (text, next_step) = match misnamed {
+            Misnamed::Domain { user, host } => (
+                format!("{user} asks in the domain {host}; ours are {}", self.topology.ours_in_words()),
+                "correct the domain in the phone, or `domain` at its [[pbx]]",
+            ),
+            Misnamed::Another => (
+                "its From and To name two users: nobody registers another".to_owned(),
+                "give the phone one name to register by",
+            ),
+            Misnamed::Unreadable => (
+                "its To names no user that can be read".to_owned(),
+                "enter the extension as the user name in the phone",
+            ),
+        };
+        Identity { text, next_step: next_step.to_owned(), ..identity }
     }
 
     fn on_identity_refused(

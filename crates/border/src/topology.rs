@@ -55,6 +55,9 @@ fn fate(name: HeaderName<'_>, to: Side) -> Fate {
     }
 }
 
+/// So many of our names and addresses are shown.
+const OURS_SHOWN: usize = 6;
+
 /// The names and addresses of both faces.
 pub(crate) struct Topology {
     /// What a phone may address us by: our addresses, the names of our certificate, the domains.
@@ -93,6 +96,19 @@ impl Topology {
                 self.ours.iter().any(|ours| ours.parse::<IpAddr>().is_ok_and(|ours| ours == ip))
             }
         }
+    }
+
+    /// What a phone may address us by, for people: the domains first.
+    pub(crate) fn ours_in_words(&self) -> String {
+        let mut named: Vec<&str> = Vec::new();
+        for name in self.ours.iter().rev() {
+            if !named.contains(&name.as_str()) {
+                named.push(name);
+            }
+        }
+        let more = if named.len() > OURS_SHOWN { ", …" } else { "" };
+        named.truncate(OURS_SHOWN);
+        named.join(", ") + more
     }
 
     /// Whether text names something of the inside.

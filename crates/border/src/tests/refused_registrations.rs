@@ -76,3 +76,35 @@ fn refusals_of_many_extensions_are_told_one_by_one() {
     let told = bench.events.iter().filter(|event| event.code == Code::PbxRefused).count();
     assert_eq!(told, 30);
 }
+
+#[test]
+fn a_wrong_domain_is_told_as_that_and_answered_as_an_unknown_name() {
+    let unknown = |text: &str| {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.connect(100, Some(DEVICE));
+        bench.phone_says(flow, text);
+        assert!(bench.try_take("REGISTER").is_none(), "the PBX hears nothing of it");
+        let answer = bench.final_answer(flow).unwrap();
+        let event = bench.events.iter().find(|event| event.code == Code::NameUnknown).unwrap().clone();
+        assert_eq!(event.hardware_id.as_deref(), Some(DEVICE));
+        (answer.text, event.text, event.next_step)
+    };
+    let (_, text, next_step) = unknown(&register("1001", 1).replace("main.example", "wrong.example"));
+    assert_eq!(text, "1001 asks in the domain wrong.example; ours are main.example, 203.0.113.10");
+    assert_eq!(next_step, "correct the domain in the phone, or `domain` at its [[pbx]]");
+    let (_, text, next_step) = unknown(&register("1001", 1).replace("From: <sip:1001", "From: <sip:1002"));
+    assert!(text.contains("two users") && next_step.contains("one name"), "{text}");
+    let (_, text, _) = unknown(&register("1001", 1).replace("<sip:1001@", "<sip:"));
+    assert!(text.contains("no user"), "{text}");
+    let (_, text, next_step) = unknown(&register("4711", 1));
+    assert!(text.contains("no extension has") && next_step.contains("[[extension]]"), "{text}");
+    // On the wire one is like the other.
+    let alike = |answer: String| {
+        let varies =
+            |line: &&str| !["To:", "From:", "Call-ID:", "Via:"].iter().any(|name| line.starts_with(name));
+        answer.lines().filter(varies).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (wrong, ..) = unknown(&register("4711", 1).replace("main.example", "wrong.example"));
+    let (right, ..) = unknown(&register("4711", 1));
+    assert_eq!(alike(wrong), alike(right));
+}
