@@ -489,10 +489,15 @@ impl Border {
         self.pbxs[pbx].doubted.clear();
         let name = self.pbx_name(pbx);
         let why = why.to_owned();
+        let asked = self.pbxs[pbx].targets.first().copied();
         self.event(Code::PbxDown, About::default(), || {
+            let at =
+                asked.map(|Target { address, transport }| format!(" ({address}, {})", transport.as_str()));
+            let at = at.unwrap_or_default();
             (
-                format!("PBX {name} is down: {why}; phones that are registered stay so"),
-                "look whether the PBX runs and can be reached from the inside address".into(),
+                format!("PBX {name}{at} is down: {why}; phones that are registered stay so"),
+                "look whether the PBX runs and can be reached from the inside address, or correct its `uri`"
+                    .into(),
             )
         });
         self.on_unsteady(pbx);

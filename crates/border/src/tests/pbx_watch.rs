@@ -38,6 +38,15 @@ fn a_pbx_is_down_after_two_checks_in_vain_and_not_within_the_first() {
 }
 
 #[test]
+fn where_it_was_asked_is_told() {
+    let mut bench = silent_pbx(seconds(10));
+    down_at(&mut bench);
+    let down = bench.events.iter().find(|event| event.code == Code::PbxDown).unwrap();
+    assert!(down.text.starts_with("PBX main (10.0.1.1:5060, udp) is down: it does not answer"), "{down:?}");
+    assert!(down.next_step.ends_with("or correct its `uri`"), "{down:?}");
+}
+
+#[test]
 fn an_answer_between_two_missed_checks_begins_anew() {
     let mut bench = silent_pbx(seconds(60));
     bench.pass(seconds(60 + 32));
