@@ -407,7 +407,7 @@ impl Border {
 
     fn on_inside_stranger(&mut self, hop: &Hop, what: &str) {
         self.dropped(DropReason::InsideStranger);
-        if !self.reports.tells_inside_stranger(self.now.mono) {
+        if !self.reports.tells_inside_stranger(hop.remote.ip().to_canonical(), self.now.mono) {
             return;
         }
         let what = what.to_owned();

@@ -1,7 +1,7 @@
 //! Events: what operators hear of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use wire::clock::Instant;
@@ -16,8 +16,10 @@ use crate::timers::{Deadline, Timer, Timers};
 /// Events of one code in one second; what is above is summed up in one line.
 const EVENTS_PER_SECOND: u32 = 10;
 
-/// After a stranger on the inside face was told of, no other is for so long.
-const INSIDE_STRANGERS: Duration = Duration::from_secs(60);
+/// After a stranger on the inside face was told of, he is not for so long.
+const INSIDE_STRANGER_EVERY: Duration = Duration::from_secs(60);
+/// So many of them are told of in that time.
+const INSIDE_STRANGERS_MAX: usize = 64;
 
 /// What was told of late, so that it is not told too often.
 #[derive(Default)]
@@ -27,8 +29,8 @@ pub(crate) struct Reports {
     said: BTreeMap<Code, u32>,
     suppressed: BTreeMap<Code, u64>,
     deadline: Deadline,
-    /// Until when strangers on the inside face are not told of again.
-    inside_strangers_until: Option<Instant>,
+    /// Until when these strangers on the inside face are not told of again.
+    inside_strangers: BTreeMap<IpAddr, Instant>,
     /// Names whose last look-up failed.
     unresolved: BTreeSet<ResolvedName>,
 }
@@ -61,10 +63,14 @@ impl Reports {
     }
 
     /// Whether a stranger on the inside face is told of.
-    pub(crate) fn tells_inside_stranger(&mut self, now: Instant) -> bool {
-        let tells = self.inside_strangers_until.is_none_or(|until| now >= until);
+    pub(crate) fn tells_inside_stranger(&mut self, ip: IpAddr, now: Instant) -> bool {
+        if self.inside_strangers.len() >= INSIDE_STRANGERS_MAX {
+            self.inside_strangers.retain(|_, until| now < *until);
+        }
+        let told = self.inside_strangers.get(&ip).is_some_and(|until| now < *until);
+        let tells = !told && self.inside_strangers.len() < INSIDE_STRANGERS_MAX;
         if tells {
-            self.inside_strangers_until = Some(now + INSIDE_STRANGERS);
+            self.inside_strangers.insert(ip, now + INSIDE_STRANGER_EVERY);
         }
         tells
     }

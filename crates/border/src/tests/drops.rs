@@ -139,3 +139,26 @@ fn what_cannot_be_stops_a_debug_build_and_is_counted_in_a_release() {
     bench.border.never("two and two are five");
     assert_eq!(bench.status().drops.of(OurFault), 1);
 }
+
+#[test]
+fn each_stranger_inside_is_told_of_once_a_minute_and_only_so_many_of_them() {
+    let mut bench = Bench::with_pbx_up(config());
+    let mut number = 0;
+    let mut told = |bench: &mut Bench, host: u8| {
+        number += 1;
+        bench.events.clear();
+        bench.udp_says(INSIDE_UDP, &format!("10.0.9.{host}:5060"), &request("OPTIONS", number, None, "", ""));
+        bench.has_event(Code::InsideStranger)
+    };
+    assert_eq!([1, 2, 1, 2, 3].map(|host| told(&mut bench, host)), [true, true, false, false, true]);
+    bench.pass(Duration::from_secs(60));
+    assert!(told(&mut bench, 1) && !told(&mut bench, 1));
+    // A flood of addresses: no more than there is room for, told over some seconds.
+    let flood = (10..=250).filter(|host| {
+        bench.pass(Duration::from_millis(100));
+        told(&mut bench, *host)
+    });
+    assert_eq!(flood.count(), 63);
+    bench.pass(Duration::from_secs(60));
+    assert!(told(&mut bench, 251));
+}
