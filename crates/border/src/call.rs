@@ -337,8 +337,8 @@ impl Border {
             let about = About::source(hop.remote).extension(name).rule("max_calls");
             self.event(Code::CallLimited, about, || {
                 (
-                    format!("a call to the phone was refused: {most} are up"),
-                    "raise max_calls if need be".into(),
+                    format!("a call to the phone was refused by max_calls {most}"),
+                    "raise max_calls of the extension if need be".into(),
                 )
             });
             return self.refuse_limited(ask, "max_calls", MAX_CALLS_RETRY);
@@ -458,14 +458,17 @@ impl Border {
             self.entries.entry_mut(entry).admit_call(now).err()
         };
         let Some(refusal) = refusal else { return true };
-        let (rule, retry) = match refusal {
-            CallRefusal::Frequency { rule, retry_after } => (format!("{restriction} {rule}"), retry_after),
-            CallRefusal::MaxCalls => ("max_calls".to_owned(), MAX_CALLS_RETRY),
+        let (rule, limit, retry) = match refusal {
+            CallRefusal::Frequency { rule, retry_after } => {
+                let rule = format!("{restriction} {rule}");
+                (rule.clone(), rule, retry_after)
+            }
+            CallRefusal::MaxCalls => ("max_calls".to_owned(), format!("max_calls {max}"), MAX_CALLS_RETRY),
         };
         let about = About::source(ask.hop.remote).extension(name).rule(rule.clone());
         self.event(Code::CallLimited, about, || {
             (
-                format!("a call was refused by {rule}; the PBX has not seen it"),
+                format!("a call was refused by {limit}; the PBX has not seen it"),
                 "raise the rule, or ask the extension's owner: many calls at once can be toll fraud".into(),
             )
         });

@@ -33,7 +33,7 @@ fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
     let mut config = config();
     config.extensions[0].max_calls = 1;
     let mut bench = Bench::with_pbx_up(config);
-    let (_, uri) = phone(&mut bench);
+    let (flow, uri) = phone(&mut bench);
     bench.pbx_says(&desk("INVITE", &uri, 1, "", OFFER));
     bench.take("INVITE");
     assert!(bench.final_answer(INSIDE_UDP).is_none());
@@ -44,6 +44,12 @@ fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
     assert_eq!(refused.header(HeaderName::Warning), "399 10.0.0.1 \"max_calls\"");
     let event = bench.events.iter().find(|event| event.code == Code::CallLimited).unwrap();
     assert_eq!((event.rule.as_deref(), event.extension.as_deref()), (Some("max_calls"), Some("1001")));
+    assert!(event.text.contains("max_calls 1"), "{event:?}");
+    // The phone's own call says it alike.
+    bench.events.clear();
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let event = bench.events.iter().find(|event| event.code == Code::CallLimited).unwrap();
+    assert!(event.rule.as_deref() == Some("max_calls") && event.text.contains("max_calls 1"), "{event:?}");
 }
 
 #[test]
