@@ -265,13 +265,10 @@ impl Border {
         let Some(binding) = self.bindings.binding_mut(id) else {
             return self.never("a binding is gone while it is worked on");
         };
-        // Else its confirmation tells the operator.
-        let untold = binding.is_registered();
         binding.pbx = pbx;
         binding.auth = auth;
         binding.queued = false;
-        self.on_registration_confirmed(id, sent, message);
-        if untold {
+        if !self.on_registration_confirmed(id, sent, message) {
             self.report_registered(id, Code::Reregistered, "again, as before it was down");
         }
     }

@@ -174,7 +174,9 @@ impl Border {
         let (entry, pbx, registered) = (binding.entry, binding.pbx, binding.is_registered());
         match status {
             100..=199 => {}
-            200..=299 => self.on_registration_confirmed(id, sent, message),
+            200..=299 => {
+                self.on_registration_confirmed(id, sent, message);
+            }
             401 | 407 => {
                 let Some(binding) = self.bindings.binding_mut(id) else {
                     return self.never("a binding is gone while it is worked on");
@@ -212,23 +214,32 @@ impl Border {
         true
     }
 
-    pub(crate) fn on_registration_confirmed(&mut self, id: BindingId, sent: Instant, message: &Message<'_>) {
+    /// The PBX keeps our contact; whether the operator was told of that.
+    pub(crate) fn on_registration_confirmed(
+        &mut self,
+        id: BindingId,
+        sent: Instant,
+        message: &Message<'_>,
+    ) -> bool {
         let Some(binding) = self.bindings.binding(id) else {
-            return self.never("a binding is gone while it is worked on");
+            self.never("a binding is gone while it is worked on");
+            return false;
         };
         let (entry, pbx) = (binding.entry, binding.pbx);
         let asked = self.asked_expires(pbx);
         let contacts = listed_contacts(message, asked);
         let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
         else {
-            return self.on_registration_refused(id, Refusal::NotListed);
+            self.on_registration_refused(id, Refusal::NotListed);
+            return true;
         };
         self.judge_contacts((entry, pbx), Some(id), sent, &contacts);
         let now = self.now.mono;
-        let Some(binding) = self.bindings.binding_mut(id) else { return };
+        let Some(binding) = self.bindings.binding_mut(id) else { return false };
         let first = !std::mem::replace(&mut binding.was_registered, true);
-        binding.confirmed = Some(now);
-        let repaired = !first && !binding.is_registered();
+        let confirmed_before = binding.confirmed.replace(now);
+        let lost = !binding.is_registered() || self.pbxs[pbx].was_down_since(confirmed_before);
+        let repaired = !first && lost;
         binding.auth.succeeded();
         binding.inside = Inside::Registered { expires: now + granted, refresh: Some(now + granted * 3 / 4) };
         let asks = binding.take_waiting();
@@ -242,6 +253,7 @@ impl Border {
             self.report_registered(id, Code::Reregistered, "again");
         }
         self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
+        first || repaired
     }
 
     /// The PBX said no: a new phone is refused, a known one is tried again later.

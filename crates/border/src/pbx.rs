@@ -48,6 +48,8 @@ pub(crate) struct PbxState {
     /// Our connection to it, where it is reached by TCP.
     connection: Option<FlowId>,
     health: PbxHealth,
+    /// When it was last found up again after it was down.
+    back_since: Option<Instant>,
     /// When the next regular health check is due; others come between.
     next_check: Option<Instant>,
     /// When the last health check was sent, while it is neither answered nor counted as missed.
@@ -87,6 +89,7 @@ impl PbxState {
             targets: Vec::new(),
             connection: None,
             health: PbxHealth::Unknown,
+            back_since: None,
             next_check: None,
             check: None,
             misses: 0,
@@ -119,6 +122,11 @@ impl PbxState {
     /// It is up and owes no answer to a health check.
     fn is_steady(&self) -> bool {
         self.is_up() && self.misses == 0 && self.check.is_none()
+    }
+
+    /// Whether it was down since then: it may have forgotten what it had confirmed.
+    pub(crate) fn was_down_since(&self, confirmed: Option<Instant>) -> bool {
+        self.back_since.is_some_and(|back| confirmed.is_none_or(|confirmed| confirmed < back))
     }
 
     /// Whether it is worth asking: it answers, or has not been asked yet.
@@ -436,6 +444,9 @@ impl Border {
         let before = std::mem::replace(&mut self.pbxs[pbx].health, PbxHealth::Up);
         if before == PbxHealth::Up {
             return;
+        }
+        if before == PbxHealth::Down {
+            self.pbxs[pbx].back_since = Some(self.now.mono);
         }
         let name = self.pbx_name(pbx);
         self.event(Code::PbxUp, About::default(), || (format!("PBX {name} answers"), "nothing to do".into()));

@@ -67,6 +67,26 @@ fn registrations_without_an_answer_are_no_health_checks() {
     assert_eq!(down_at(&mut bench), Some(seconds(120 + 32)));
 }
 
+#[test]
+fn who_is_registered_again_at_a_pbx_that_was_down_is_told_of_once() {
+    let mut bench = known_bench();
+    bench.pass(seconds(40));
+    assert!(bench.has_event(Code::PbxDown) && state(&mut bench) == "registered");
+    bench.sent.clear();
+    // It says nothing of its contacts.
+    let well = |asked: &Sent, names_one| match names_one {
+        true => asked.registered(&[]),
+        false => asked.answer(500, "q", ""),
+    };
+    watched(&mut bench, seconds(30), well);
+    let told: Vec<_> = bench.events.iter().filter(|event| event.code == Code::Reregistered).collect();
+    let [told] = told[..] else { panic!("{:#?}", bench.events) };
+    assert_eq!(told.extension.as_deref(), Some("1001"));
+    // The refresh after that is none.
+    watched(&mut bench, seconds(2_800), well);
+    assert_eq!(bench.events.iter().filter(|event| event.code == Code::Reregistered).count(), 1);
+}
+
 /// One with the agreed realm and a registered phone, whose PBX answers what it is asked for a while: health checks
 /// well, and each REGISTER as it is told to by whether that names a contact. How often it was asked which contacts it
 /// has, and how often it was to take one.
