@@ -514,6 +514,7 @@ impl Border {
         };
         let (entry, pbx, transport) =
             (binding.entry, binding.pbx, binding.last_seen_at.map(|hop| hop.transport));
+        let down = self.pbxs.get(pbx).is_some_and(|pbx| !pbx.is_usable());
         let about = About {
             source: binding.last_seen_at.map(|hop| hop.remote),
             extension: Some(self.entries.name(entry).to_owned()),
@@ -523,7 +524,14 @@ impl Border {
         let pbx = self.pbx_name(pbx);
         self.event(code, about, || {
             let transport = transport.map_or("no flow yet", |transport| transport.as_str());
-            (format!("registered at PBX {pbx} {how} ({transport})"), "nothing to do".into())
+            let next_step = "nothing to do";
+            match down {
+                false => (format!("registered at PBX {pbx} {how} ({transport})"), next_step.into()),
+                true => (
+                    format!("registered here {how} ({transport}); PBX {pbx} is down and takes it in when it is back"),
+                    next_step.into(),
+                ),
+            }
         });
     }
 

@@ -87,6 +87,18 @@ fn who_is_registered_again_at_a_pbx_that_was_down_is_told_of_once() {
     assert_eq!(bench.events.iter().filter(|event| event.code == Code::Reregistered).count(), 1);
 }
 
+#[test]
+fn a_phone_that_comes_back_while_its_pbx_is_down_is_not_said_to_be_registered_there() {
+    let mut bench = known_bench();
+    bench.pass(seconds(40));
+    let flow = bench.connect(101, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 2));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    let told = bench.events.last().unwrap();
+    assert_eq!(told.code, Code::Registered);
+    assert!(told.text.contains("registered here from a new flow (tls); PBX main is down"), "{told:?}");
+}
+
 /// One with the agreed realm and a registered phone, whose PBX answers what it is asked for a while: health checks
 /// well, and each REGISTER as it is told to by whether that names a contact. How often it was asked which contacts it
 /// has, and how often it was to take one.
