@@ -127,6 +127,8 @@ codes! {
     CallLimited = "call_limited", Warning, SummedUp;
     /// A device was refused because its extension has as many registrations as may be.
     ContactsLimited = "contacts_limited", Warning, SummedUp;
+    /// A registration that no PBX took in, for there was no answer that decides.
+    RegistrationFailed = "registration_failed", Error, SummedUp;
     /// A call that failed for another reason than the called party's wish.
     CallFailed = "call_failed", Error, OneByOne;
     /// Media that are not let through, for the address that they come from or should go to.

@@ -20,6 +20,7 @@ use crate::binding::{Binding, BindingId, Inside};
 use crate::command::PbxHealth;
 use crate::digest::{AuthState, Challenged};
 use crate::drop_reason::DropReason;
+use crate::entry::EntryId;
 use crate::event::Code;
 use crate::inside_registration::{Leaving, REFUSED_RETRY, Registration, listed_contacts};
 use crate::refusal::Refusal;
@@ -88,21 +89,20 @@ impl Border {
     }
 
     /// The PBX for a phone's REGISTER; none where it waits for a first word, or was told to come again.
-    pub(crate) fn pbx_for_phone(&mut self, ask: &Ask) -> Option<usize> {
-        self.pbx_for(ask, HeldAsk::Phone)
+    pub(crate) fn pbx_for_phone(&mut self, ask: &Ask, entry: EntryId) -> Option<usize> {
+        if self.holds(ask, HeldAsk::Phone) {
+            return None;
+        }
+        let pbx = self.preferred_pbx();
+        if pbx.is_none() {
+            self.put_off(ask, entry, "no PBX answers");
+        }
+        pbx
     }
 
     /// The PBX that a stranger's REGISTER would go to; none as above.
     pub(crate) fn pbx_for_stranger(&mut self, ask: &Ask) -> Option<usize> {
-        self.pbx_for(ask, HeldAsk::Stranger)
-    }
-
-    fn pbx_for(&mut self, ask: &Ask, who: fn(Ask) -> HeldAsk) -> Option<usize> {
-        if self.awaits_first_word() {
-            if self.held.asks.is_empty() {
-                self.timers.arm(self.held.until, Timer::FirstWord);
-            }
-            self.held.asks.push(who(ask.clone()));
+        if self.holds(ask, HeldAsk::Stranger) {
             return None;
         }
         let pbx = self.preferred_pbx();
@@ -110,6 +110,18 @@ impl Border {
             self.refuse_for_now(ask);
         }
         pbx
+    }
+
+    /// Whether a REGISTER waits for a first word from now on.
+    fn holds(&mut self, ask: &Ask, who: fn(Ask) -> HeldAsk) -> bool {
+        let waits = self.awaits_first_word();
+        if waits {
+            if self.held.asks.is_empty() {
+                self.timers.arm(self.held.until, Timer::FirstWord);
+            }
+            self.held.asks.push(who(ask.clone()));
+        }
+        waits
     }
 
     /// Something is known of a PBX now, or the time is over: those who waited for it go on.

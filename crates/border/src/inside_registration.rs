@@ -294,7 +294,11 @@ impl Border {
         let Some(binding) = self.bindings.binding(id) else {
             return self.never("a binding is gone while it is worked on");
         };
-        let (pbx, retry) = (binding.pbx, self.config.pbx[binding.pbx].health_check);
+        let (entry, pbx, retry) = (binding.entry, binding.pbx, self.config.pbx[binding.pbx].health_check);
+        if let Some(ask) = binding.waiting.back().map(|(_, ask)| ask.clone()) {
+            let why = format!("PBX {}: {why}", self.pbx_name(pbx));
+            self.report_registration_failed(&ask, entry, &why);
+        }
         self.pbx_missed(pbx, why);
         self.give_up_registration(id, retry);
     }

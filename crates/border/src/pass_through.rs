@@ -67,7 +67,7 @@ impl Border {
         hardware_id: Option<HardwareId>,
     ) {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
-        let Some(pbx) = self.pbx_for_phone(ask) else { return };
+        let Some(pbx) = self.pbx_for_phone(ask, entry) else { return };
         let passed = PassedRegister {
             ask: ask.clone(),
             entry,
@@ -83,20 +83,30 @@ impl Border {
             proof: self.proof_by_request(&ask.hop, message),
         };
         let Some(prepared) = self.build_passed_register(&passed, message) else {
-            return self.refuse_for_now(ask);
+            return self.put_off_unreachable(ask, entry, pbx);
         };
         let until = passed.ask.patience_ends();
         match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
             Some(client) => self.timers.arm(until, Timer::PassedRegister(client)),
-            None => self.refuse_for_now(ask),
+            None => self.put_off_unreachable(ask, entry, pbx),
         }
+    }
+
+    fn put_off_unreachable(&mut self, ask: &Ask, entry: EntryId, pbx: usize) {
+        let why = format!("PBX {} cannot be reached", self.pbx_name(pbx));
+        self.put_off(ask, entry, &why);
+    }
+
+    fn put_off_late(&mut self, ask: &Ask, entry: EntryId, pbx: usize) {
+        let why = format!("PBX {} did not answer in time", self.pbx_name(pbx));
+        self.put_off(ask, entry, &why);
     }
 
     /// The PBX takes too long. What it says later still counts, but no answer of ours waits for it.
     pub(crate) fn on_passed_register_timer(&mut self, client: ClientId) {
         if let Some(ClientUse::PassedRegister(passed)) = self.clients.find(client) {
-            let ask = passed.ask.clone();
-            self.refuse_for_now(&ask);
+            let (ask, entry, pbx) = (passed.ask.clone(), passed.entry, passed.pbx);
+            self.put_off_late(&ask, entry, pbx);
         }
     }
 
@@ -266,6 +276,8 @@ impl Border {
         let token = self.keys.token(OWNER, self.entries.name(entry), &contact.key);
         let granted = listed_contacts(message, asked).into_iter().find(|(t, _)| *t == token).map(|(_, e)| e);
         let Some(granted) = granted.filter(|granted| !granted.is_zero()) else {
+            let why = format!("the 200 of PBX {} does not list our contact", self.pbx_name(pbx));
+            self.report_registration_failed(&ask, entry, &why);
             return self.refuse(&ask, 503);
         };
         let granted = self.within_certificate(&ask.hop, granted);
@@ -327,7 +339,7 @@ impl Border {
 
     pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
         self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
-        self.refuse_for_now(&passed.ask);
+        self.put_off_late(&passed.ask, passed.entry, passed.pbx);
     }
 }
 

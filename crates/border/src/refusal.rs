@@ -5,7 +5,7 @@ use sip::auth::ChooseError;
 use wire::sip::{Message, Method};
 
 use crate::Border;
-use crate::answer::reason_phrase;
+use crate::answer::{Ask, reason_phrase};
 use crate::entry::EntryId;
 use crate::event::Code;
 use crate::forward::ForwardId;
@@ -79,6 +79,22 @@ impl Refusal {
 }
 
 impl Border {
+    /// A phone's REGISTER gets no answer from a PBX: 503, and when to try again.
+    pub(crate) fn put_off(&mut self, ask: &Ask, entry: EntryId, why: &str) {
+        self.report_registration_failed(ask, entry, why);
+        self.refuse_for_now(ask);
+    }
+
+    pub(crate) fn report_registration_failed(&mut self, ask: &Ask, entry: EntryId, why: &str) {
+        let about = About::source(ask.hop.remote).extension(self.entries.name(entry));
+        self.event(Code::RegistrationFailed, about, || {
+            (
+                format!("the phone was not registered and comes again: {why}"),
+                "look with `portcullis status` which PBX is up, and at the way to it".into(),
+            )
+        });
+    }
+
     /// A PBX does not say which contacts it has for an extension.
     pub(crate) fn report_query_refused(&mut self, pbx: usize, entry: EntryId, why: Refusal) {
         let about = About::default().extension(self.entries.name(entry));

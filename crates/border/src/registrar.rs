@@ -316,7 +316,7 @@ impl Border {
             });
             return self.refuse(ask, 403);
         }
-        let Some(pbx) = self.pbx_for_phone(ask) else { return };
+        let Some(pbx) = self.pbx_for_phone(ask, entry) else { return };
         let mut binding = self.make_binding(entry, pbx, &ask.hop, phone, false);
         binding.waiting.push_back((ask.patience_ends(), ask.clone()));
         let id = self.insert_binding(binding);
@@ -346,8 +346,10 @@ impl Border {
         if binding.was_registered {
             return self.persist_binding(id, Then::AnswerRegister { binding: id, asks });
         }
+        let (entry, pbx) = (binding.entry, binding.pbx);
+        let why = format!("PBX {} did not answer in time", self.pbx_name(pbx));
         for ask in asks {
-            self.refuse_for_now(&ask);
+            self.put_off(&ask, entry, &why);
         }
         self.end_binding(id, "the PBX did not answer");
     }

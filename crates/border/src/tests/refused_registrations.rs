@@ -50,6 +50,44 @@ fn each_refusal_of_a_registration_has_one_event_that_is_true() {
 }
 
 #[test]
+fn a_phone_that_no_pbx_answers_for_is_told_of() {
+    // Asked in vain, then known to be down; by a certificate and by a password.
+    for (device, name) in [(Some(DEVICE), "1001"), (None, "1003")] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.connect(100, device);
+        bench.phone_says(flow, &register(name, 1));
+        bench.pass(Duration::from_secs(11));
+        let failed = |bench: &Bench| {
+            let told = bench.events.iter().filter(|event| event.code == Code::RegistrationFailed);
+            told.map(|event| (event.extension.clone(), event.text.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503), "{name}");
+        let [(extension, text)] = &failed(&bench)[..] else { panic!("{name}: {:#?}", bench.events) };
+        assert_eq!(extension.as_deref(), Some(name));
+        assert!(text.contains("PBX main did not answer in time"), "{text}");
+
+        bench.pass(Duration::from_secs(30));
+        assert!(bench.has_event(Code::PbxDown));
+        let flow = bench.connect(101, device);
+        bench.events.clear();
+        bench.sent.clear();
+        bench.phone_says(flow, &register(name, 2));
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503), "{name}");
+        let [(_, text)] = &failed(&bench)[..] else { panic!("{name}: {:#?}", bench.events) };
+        assert!(text.contains("no PBX answers"), "{text}");
+    }
+    // One that says that it cannot.
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.events.clear();
+    bench.pbx_says(&asked.answer(500, "t", ""));
+    let [told] = &bench.events[..] else { panic!("{:#?}", bench.events) };
+    assert!(told.code == Code::RegistrationFailed && told.text.contains("it answered 500"), "{told:?}");
+}
+
+#[test]
 fn an_extension_without_a_password_is_told_to_have_one() {
     let mut config = config();
     config.extensions[0].password = None;
