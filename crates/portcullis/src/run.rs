@@ -470,7 +470,10 @@ fn stop_on_signals(to_core: Arc<Lanes<ShellEvent>>) -> Result<(), RunError> {
                 _ = terminate.recv() => return "SIGTERM",
                 _ = interrupt.recv() => return "SIGINT",
                 _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: a running instance cannot take a changed file yet; restart it");
+                    tracing::warn!(
+                        "SIGHUP: a running instance cannot take a changed file yet; run `portcullis check`, then \
+                         restart"
+                    );
                 }
             }
         }
