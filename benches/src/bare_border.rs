@@ -253,7 +253,12 @@ fn config(extensions: u32, authentication: Authentication) -> Config {
         max_calls: 4,
     });
     Config {
-        outside: Outside { address: OUTSIDE, public_address: OUTSIDE, server_names: Vec::new() },
+        outside: Outside {
+            address: OUTSIDE,
+            public_address: OUTSIDE,
+            server_names: Vec::new(),
+            certificate_ends: None,
+        },
         inside: Inside { address: INSIDE, trusted: Vec::new() },
         pbx: vec![Pbx {
             name: "main".into(),

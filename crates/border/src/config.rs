@@ -4,7 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use guard::{CallRule, HardwareId};
+use wire::clock::WallTime;
 use wire::net::Prefix;
+
+/// How long before its end a certificate of ours is warned of.
+pub const ENDING_SOON: Duration = Duration::from_secs(14 * 24 * 3_600);
 
 /// All that the border must know.
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub struct Outside {
     pub public_address: IpAddr,
     /// Host names that our server certificate carries: a phone may address us by them.
     pub server_names: Vec<String>,
+    /// When the first certificate of our server's chain ends; none where there is none.
+    pub certificate_ends: Option<WallTime>,
 }
 
 /// The face to the PBX.

@@ -99,6 +99,10 @@ codes! {
     CertNotYetValid = "cert_not_yet_valid", Warning, SummedUp;
     /// A client certificate that is not good for client authentication.
     CertPurpose = "cert_purpose", Warning, SummedUp;
+    /// Our own certificate ends within two weeks.
+    ServerCertEnding = "server_cert_ending", Warning, OneByOne;
+    /// Our own certificate is past its date.
+    ServerCertEnded = "server_cert_ended", Error, OneByOne;
     /// No client certificate where one is needed.
     CertMissing = "cert_missing", Warning, SummedUp;
     /// A client certificate whose identity field has no, several or unusable values.

@@ -62,6 +62,7 @@ mod relays;
 mod replaces;
 mod report;
 mod response;
+mod server_certificate;
 mod single_contact;
 mod strangers;
 #[cfg(test)]
@@ -117,6 +118,7 @@ pub struct Border {
     node: node::NodeRecords,
     reports: report::Reports,
     drops: DropCounts,
+    server_certificate: Option<server_certificate::ServerCertificate>,
     topology: topology::Topology,
 }
 
@@ -157,9 +159,16 @@ impl Border {
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
             drops: DropCounts::default(),
+            server_certificate: config
+                .outside
+                .certificate_ends
+                .map(server_certificate::ServerCertificate::new),
             config,
         };
         border.restore(kept);
+        if border.server_certificate.is_some() {
+            border.timers.arm(now.mono, Timer::ServerCertificate);
+        }
         border
     }
 
@@ -250,6 +259,7 @@ impl Border {
             Timer::ClockStep => self.write_for_the_new_clock(),
             Timer::Lists => self.on_lists_timer(),
             Timer::Report => self.on_report_timer(),
+            Timer::ServerCertificate => self.on_server_certificate_timer(),
         }
     }
 

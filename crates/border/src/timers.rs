@@ -40,6 +40,8 @@ pub(crate) enum Timer {
     Lists,
     /// Suppressed events are summed up.
     Report,
+    /// Our own certificate may be near its end.
+    ServerCertificate,
 }
 
 /// The queue. A timer that stands twice fires twice: owners arm once and re-arm when it fires early.

@@ -57,6 +57,7 @@ pub(crate) fn config() -> Config {
             address: IpAddr::from([203, 0, 113, 10]),
             public_address: IpAddr::from([203, 0, 113, 10]),
             server_names: Vec::new(),
+            certificate_ends: None,
         },
         inside: Inside { address: IpAddr::from([10, 77, 0, 1]), trusted: Vec::new() },
         pbx: vec![Pbx {

@@ -19,6 +19,7 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{HandshakeKind, RootCertStore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use wire::clock::WallTime;
 use wire::net::{HandshakeFault, VerifiedDevice};
 
 use crate::certificate::{IdentityField, Leaf, printable};
@@ -112,6 +113,7 @@ pub struct ServerIdentity {
     config: Arc<ServerConfig>,
     verifier: Arc<DeviceVerifier>,
     host_names: Vec<String>,
+    ends: Option<WallTime>,
 }
 
 impl ServerIdentity {
@@ -140,6 +142,11 @@ impl ServerIdentity {
         &self.host_names
     }
 
+    /// When the first certificate of the server's chain ends.
+    pub fn ends(&self) -> Option<WallTime> {
+        self.ends
+    }
+
     pub(crate) fn build(parts: Parts, time: Arc<dyn TimeProvider>) -> Result<Arc<Self>, BuildError> {
         let library = |error: &dyn std::fmt::Display| BuildError::Library(error.to_string());
         let provider = one_alert::provider();
@@ -148,6 +155,8 @@ impl ServerIdentity {
             DeviceVerifier::new(parts.device_cas, mandatory, &provider).map_err(|error| library(&error))?;
         let verifier = Arc::new(verifier);
         let host_names = parts.chain.first().map(|leaf| Leaf::read(leaf).host_names()).unwrap_or_default();
+        let ends = parts.chain.iter().filter_map(|certificate| Leaf::read(certificate).not_after()).min();
+        let ends = ends.map(|seconds| WallTime(seconds.saturating_mul(1000)));
         let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| library(&error))?
@@ -158,7 +167,7 @@ impl ServerIdentity {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Ticketer::new().map_err(|error| library(&error))?;
         config.send_tls13_tickets = 1;
-        Ok(Arc::new(Self { config: Arc::new(config), verifier, host_names }))
+        Ok(Arc::new(Self { config: Arc::new(config), verifier, host_names, ends }))
     }
 
     /// The device of a completed handshake: as the verifier saw it, or after a resumption by a check of

@@ -115,6 +115,8 @@ fn the_good_file_is_good() {
     assert_eq!(settings.node.data_dir.value, folder.join("data"));
     assert_eq!(settings.listeners.len(), 5);
     assert_eq!(settings.border.outside.server_names, ["sbc.example.com"]);
+    let ends = wire::clock::WallTime(67_090_118_400_000); // 4096-01-01
+    assert_eq!(settings.border.outside.certificate_ends, Some(ends));
 }
 
 /// One mistake each: the line that is replaced, what stands there instead, and every finding it gives.

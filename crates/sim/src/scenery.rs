@@ -237,7 +237,12 @@ pub fn config(places: Places, pbxs: usize) -> Config {
     };
     let [outside, inside] = places.faces();
     Config {
-        outside: Outside { address: outside, public_address: outside, server_names: Vec::new() },
+        outside: Outside {
+            address: outside,
+            public_address: outside,
+            server_names: Vec::new(),
+            certificate_ends: None,
+        },
         inside: Inside { address: inside, trusted: Vec::new() },
         pbx: [(PBX_HOST, 1), (STANDBY_HOST, 2)].into_iter().take(pbxs).map(pbx).collect(),
         extensions: extensions.collect(),

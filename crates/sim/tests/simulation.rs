@@ -55,6 +55,8 @@ fn tally_of(seeds: u64) -> Result<Tally, Box<Failure>> {
 const NOT_SEEN: &[(&str, &str)] = &[
     ("cert_not_yet_valid", "a fault of a handshake like the others"),
     ("cert_purpose", "a fault of a handshake like the others"),
+    ("server_cert_ending", "our certificate has no end there"),
+    ("server_cert_ended", "our certificate has no end there"),
     ("cert_ambiguous", "every phone's certificate has one hardware ID"),
     ("hwid_unknown", "every phone's certificate is known"),
     ("cn_mismatch", "every phone's certificate is that of its extension"),

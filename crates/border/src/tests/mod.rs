@@ -17,6 +17,7 @@ mod refused_passwords;
 mod refused_registrations;
 mod registering;
 mod restarts;
+mod server_certificate;
 mod standby;
 mod strangers;
 mod topology;
@@ -163,6 +164,7 @@ fn config() -> Config {
             address: "203.0.113.10".parse().unwrap(),
             public_address: "203.0.113.10".parse().unwrap(),
             server_names: Vec::new(),
+            certificate_ends: None,
         },
         inside: Inside { address: "10.0.0.1".parse().unwrap(), trusted: Vec::new() },
         pbx: vec![pbx("main", 1)],

@@ -15,6 +15,7 @@ fn topology() -> Topology {
             address: "192.0.2.1".parse().unwrap(),
             public_address: "203.0.113.10".parse().unwrap(),
             server_names: vec!["SBC.example.com".into()],
+            certificate_ends: None,
         },
         ..config()
     })

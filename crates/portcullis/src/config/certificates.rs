@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use border::config::ENDING_SOON;
 use net::{ClientAuth, DeviceCa, ServerIdentity, TlsError, TlsFiles};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,9 +20,6 @@ use super::document::{At, quoted_key};
 use super::fault::{FaultCode, Faults, Place, Problem};
 use super::file;
 use super::host;
-
-/// How long before its end a certificate is warned of.
-const ENDING_SOON: i64 = 14 * 24 * 3600;
 
 /// The most that a file named by the configuration may hold.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -159,7 +157,8 @@ fn date_fault(certificate: &X509Certificate<'_>, now: WallTime) -> Option<String
 /// A certificate that holds now, and not for long.
 fn ending_soon(certificate: &X509Certificate<'_>, now: WallTime) -> Option<String> {
     let validity = certificate.validity();
-    let soon = validity.not_after.timestamp().saturating_sub(seconds(now)) < ENDING_SOON;
+    let left = validity.not_after.timestamp().saturating_sub(seconds(now));
+    let soon = u64::try_from(left).is_ok_and(|left| left < ENDING_SOON.as_secs());
     (soon && date_fault(certificate, now).is_none())
         .then(|| format!("`{}` ends on {}", certificate.subject(), validity.not_after))
 }

@@ -90,6 +90,7 @@ pub(super) fn settings(
             address: outside_address.value,
             public_address: outside.public_address.map_or(outside_address.value, |at| at.value),
             server_names: tls.host_names().to_vec(),
+            certificate_ends: tls.ends(),
         },
         inside: border::config::Inside {
             address: inside_address.value,
