@@ -473,6 +473,25 @@ fn a_ca_file_with_one_good_ca_is_used_with_a_warning_for_the_others() {
 }
 
 #[test]
+fn a_ca_file_without_any_usable_ca_is_a_fault() {
+    for (names, codes) in [
+        (&["server.pem"][..], &[BadCertificate][..]),
+        (&["expired-ca.pem"], &[CertificateDate]),
+        (&["expired-ca.pem", "server.pem"], &[BadCertificate, CertificateDate]),
+    ] {
+        let folder = folder("no-authority");
+        Pki::make().write(&folder);
+        let parts: Vec<_> =
+            names.iter().map(|name| std::fs::read_to_string(folder.join(name)).unwrap()).collect();
+        std::fs::write(folder.join("device-ca.pem"), parts.concat()).unwrap();
+        let loaded = load(&folder, GOOD);
+        assert!(loaded.settings.is_none(), "{names:?}");
+        let found = findings(&loaded).into_iter().filter(|(severity, ..)| *severity == Severity::Error);
+        assert_eq!(found.map(|(_, _, code)| code).collect::<Vec<_>>(), codes, "{names:?}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_file_is_found_at_once() {
     let folder = folder("all");
     Pki::make().write(&folder);

@@ -294,23 +294,28 @@ fn authority(path: &At<PathBuf>, base: &Path, now: WallTime, faults: &mut Faults
         let help = "name its successor beside it in time: after that day its devices are refused";
         faults.warning(place, Problem::new(FaultCode::CertificateDate, message, "soon", help));
     }
-    let message = format!("{} names a CA outside its dates", quoted_key(&place.key));
-    let help = "every device of it is refused: name its successor, or set this machine's clock right";
-    let none_left = late.len() == found.len();
-    for why in late {
-        let message = if none_left { message.clone() } else { format!("{message}: {why}") };
-        let problem = Problem::new(FaultCode::CertificateDate, message, why, help);
+    let usable =
+        |certificate: &X509Certificate<'_>| certificate.is_ca() && date_fault(certificate, now).is_none();
+    let none_left = !found.iter().filter_map(parse).any(|certificate| usable(&certificate));
+    let mut fault = |code, message: String, found: String, help: &str| {
+        let problem = Problem::new(code, message, found, help);
         if none_left {
             faults.error(place, problem);
         } else {
             faults.warning(place, problem);
         }
+    };
+    let message = format!("{} names a CA outside its dates", quoted_key(&place.key));
+    let help = "every device of it is refused: name its successor, or set this machine's clock right";
+    for why in late {
+        let message = if none_left { message.clone() } else { format!("{message}: {why}") };
+        fault(FaultCode::CertificateDate, message, why, help);
     }
     for certificate in found.iter().filter_map(parse).filter(|certificate| !certificate.is_ca()) {
         let subject = certificate.subject();
         let message = format!("{} holds `{subject}`, which is no CA", quoted_key(&place.key));
         let help = "name the CA that issues the certificates of the devices";
-        faults.warning(place, Problem::new(FaultCode::BadCertificate, message, "no CA", help));
+        fault(FaultCode::BadCertificate, message, "no CA".to_owned(), help);
     }
 }
 
