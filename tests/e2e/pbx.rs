@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_tests::deadline::never_within;
+use portcullis_tests::deadline::{never_within, wait_until};
 use portcullis_tests::kamailio::{DOMAIN, Manner};
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
 use portcullis_tests::rtp::RtpEnd;
@@ -45,6 +45,7 @@ fn while_the_pbx_is_down_known_phones_stay_and_new_ones_wait() {
     let refused = newcomer.register("1002", DOMAIN);
     assert_eq!(refused.status(), 503, "{refused:?}");
     assert!(refused.value("Retry-After").parse::<u32>().is_ok());
+    lab.portcullis.wait_event("registration_failed", |event| text(event, "extension") == "1002");
     let audio = RtpEnd::open(lab.addresses.phone(1), None);
     let draft = invite(&known, "1001", "2001", &audio);
     assert_eq!(known.invite(&draft).status(), 503);
@@ -76,7 +77,7 @@ fn a_pbx_that_was_never_there_keeps_no_phone_waiting() {
 #[test]
 fn another_realm_is_never_answered() {
     let mut lab = Lab::start();
-    let _phone = lab.registered_phone(1);
+    let mut phone = lab.registered_phone(1);
     lab.pbx.wait_contacts("1001", 1, SOON);
     lab.pbx.change(&Manner { realm: "phishing.example", ..Manner::default() });
     lab.pbx.start_again(None);
@@ -86,6 +87,18 @@ fn another_realm_is_never_answered() {
         registers.iter().any(|it| it.values("Authorization").iter().any(|value| value.contains("phishing")))
     });
     assert_eq!(lab.pbx.contacts("1001").len(), 0);
+    // The PBX has lost it and takes it in no more: it is not said to be registered, and its call is refused without
+    // a question for a password that the phone has not.
+    wait_until("it is lost", SOON, || {
+        let rows = lab.portcullis.rows(&["registrations"]);
+        rows.first().filter(|row| text(row, "pbx_state") == "lost").map(drop)
+    });
+    let audio = RtpEnd::open(lab.addresses.phone(1), None);
+    let draft = invite(&phone, "1001", "2001", &audio);
+    let refused = phone.invite(&draft);
+    assert_eq!(refused.status(), 403, "{refused:?}");
+    assert!(refused.values("Proxy-Authenticate").is_empty(), "{refused:?}");
+    assert!(lab.portcullis.rows(&["block", "list"]).is_empty());
 }
 
 #[test]
