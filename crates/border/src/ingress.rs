@@ -250,6 +250,7 @@ impl Border {
                 match outcome {
                     ResponseOutcome::Deliver(client) => {
                         self.flows.accepted(hop.flow);
+                        self.on_request_heard(client);
                         let reply =
                             Reply { message: &message, essentials: &essentials, bytes: &bytes, status: code };
                         self.on_response(client, reply);

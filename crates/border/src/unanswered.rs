@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sip::ClientId;
 use wire::clock::Instant;
 use wire::net::Side;
 use wire::sip::{Message, Method};
@@ -18,6 +19,7 @@ use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
 use crate::pbx::PbxState;
 use crate::report::About;
+use crate::response::ClientUse;
 use crate::timers::{Deadline, Timer, Timers};
 
 /// How long a PBX may say nothing after a request before it is asked.
@@ -126,6 +128,31 @@ impl Border {
             if if exact { port(state) } else { state.has_address(ip) } {
                 self.unanswered.heard(pbx, &mut self.timers);
             }
+        }
+    }
+
+    /// A request of ours was answered, from whatever address: the PBX that it was for is there. One with several
+    /// addresses may answer from another than it was asked at.
+    pub(crate) fn on_request_heard(&mut self, client: ClientId) {
+        if self.unanswered.silent.is_empty() {
+            return;
+        }
+        let pbx = match self.clients.find(client) {
+            Some(
+                ClientUse::Registration { pbx, .. }
+                | ClientUse::Query { pbx, .. }
+                | ClientUse::Options { pbx, .. }
+                | ClientUse::Sample { pbx, .. },
+            ) => Some(*pbx),
+            Some(ClientUse::Return(returning)) => Some(returning.place.pbx),
+            Some(ClientUse::Abandoned(leaving) | ClientUse::Deregistration(leaving)) => Some(leaving.pbx),
+            Some(ClientUse::PassedRegister(passed)) => Some(passed.pbx),
+            // What is inside a dialog may have gone to another machine than the PBX.
+            Some(ClientUse::Forward(id)) => self.pbx_begun_at(*id),
+            Some(ClientUse::Ending) | None => None,
+        };
+        if let Some(pbx) = pbx {
+            self.unanswered.heard(pbx, &mut self.timers);
         }
     }
 

@@ -112,6 +112,26 @@ fn a_first_answer_ends_the_watch_and_so_does_a_request_of_the_pbx() {
 }
 
 #[test]
+fn a_pbx_that_answers_from_another_of_its_addresses_is_there() {
+    for heard in ["INVITE", "OPTIONS"] {
+        let (mut bench, flow) = bench();
+        bench.phone_says(flow, &invite(1));
+        let mut went = bench.take("INVITE");
+        bench.pass(SECOND * 3);
+        if heard == "OPTIONS" {
+            bench.pass(SECOND);
+            went = bench.take("OPTIONS");
+        }
+        let answer = went.answer(if heard == "INVITE" { 100 } else { 200 }, "t", "");
+        let from = "10.0.9.9:5060".parse().unwrap();
+        bench.put(Input::Bytes { flow: INSIDE_UDP, from, bytes: answer.as_bytes() });
+        bench.sent.clear();
+        bench.pass(SECOND * 20);
+        assert_eq!((bench.count_sent("OPTIONS"), bench.has_event(Code::PbxDown)), (0, false), "{heard}");
+    }
+}
+
+#[test]
 fn requests_in_a_dialog_keep_their_timers() {
     let (mut bench, flow) = bench();
     calls::call(&mut bench, flow);
