@@ -152,7 +152,8 @@ impl Border {
         }
         if let Some(add) = &passed.wish.add {
             let contact = self.contact(Side::Inside, hop, &self.keys.token(OWNER, name, &add.key));
-            let expires = add.expires.unwrap_or(DEFAULT_EXPIRES).as_secs();
+            let least = self.pbxs[passed.pbx].expires_min;
+            let expires = add.expires.unwrap_or(DEFAULT_EXPIRES).max(least).as_secs();
             writer.header("Contact", format_args!("{contact};expires={expires}"));
         }
     }
@@ -204,17 +205,23 @@ impl Border {
                 return self.abandon(&passed.ask, DropReason::Blocked);
             }
         }
+        if status == 423 {
+            self.learn_least_expiry(passed.pbx, message);
+        }
         match status {
             200..=299 => self.on_passed_register_accepted(passed, message),
             401 | 407 => self.answer_with_challenge(&passed.ask, message, status, passed.pbx),
-            423 => self.answer(&passed.ask, status, |writer| {
-                if let Some(least) = message.value(HeaderName::MinExpires) {
-                    writer.header("Min-Expires", least);
-                }
-            }),
             // Any other refusal would tell this name from one that does not exist.
             _ => self.challenge(passed.pbx, &passed.ask, None),
         }
+    }
+
+    /// A PBX takes no shorter registrations: from now on it is asked for none, and the phone tries again for the
+    /// challenge that it gets.
+    fn learn_least_expiry(&mut self, pbx: usize, message: &Message<'_>) {
+        let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse().ok());
+        let least = Duration::from_secs(least.unwrap_or(0)).min(DEFAULT_EXPIRES);
+        self.pbxs[pbx].expires_min = least;
     }
 
     fn on_credentials_refused(&mut self, passed: &PassedRegister, status: u16) {

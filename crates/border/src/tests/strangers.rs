@@ -92,6 +92,25 @@ fn many_strangers_cost_the_pbx_little_and_wait_like_the_first() {
     }
 }
 
+#[test]
+fn a_registration_too_short_for_the_pbx_tells_no_name_and_the_next_is_longer() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    assert!(asked.header(HeaderName::Contact).ends_with("expires=120"));
+    bench.pbx_says(&asked.answer(423, "pbx", "Min-Expires: 300"));
+    let refused = bench.final_answer(flow).unwrap();
+    assert_eq!((refused.status(), refused.header(HeaderName::MinExpires).as_str()), (Some(401), ""));
+    assert!(refused.header(HeaderName::WwwAuthenticate).starts_with("Digest realm=\"main.example\""));
+    for (cseq, expires, asked_for) in [(2, "120", "300"), (3, "600", "600"), (4, "0", "0")] {
+        let text = register("1003", cseq).replace("expires=120", &format!("expires={expires}"));
+        bench.phone_says(flow, &text);
+        let contact = bench.take("REGISTER").header(HeaderName::Contact);
+        assert!(contact.ends_with(&format!(";expires={asked_for}")), "{contact}");
+    }
+}
+
 /// The nonce that a stranger was given.
 fn nonce(bench: &mut Bench, flow: FlowId) -> String {
     let challenge = bench.final_answer(flow).unwrap().header(HeaderName::WwwAuthenticate);

@@ -1,7 +1,9 @@
-//! Changes the `opaque` of challenges and credentials that pass through; every other byte stays, for the
-//! phone and the PBX hash them.
+//! Changes the `opaque` of challenges and credentials that pass through; every other byte of what passes stays,
+//! for the phone and the PBX hash them.
 //!
-//! Never lets `auth-int` through: a body that is rewritten on its way would break it.
+//! Never lets `auth-int` through: a body that is rewritten on its way would break it. Never lets anything of a
+//! challenge through that a phone does not need for its answer: a challenge goes to everybody who asks, and its
+//! `domain`, another scheme and parameters of a maker's own name hosts of the PBX's network.
 
 use std::borrow::Cow;
 
@@ -10,22 +12,18 @@ use wire::sip::unfold;
 use super::scan::{Group, Param, scan};
 use crate::quoted::escape;
 
-/// A WWW-Authenticate or Proxy-Authenticate value with another `opaque` in each Digest challenge and
-/// without `auth-int`. `None` where it cannot be read, or no Digest challenge is left.
+/// What a phone needs of a challenge besides `opaque` (RFC 7616 §3.3). `domain` it does not: without one, the
+/// challenge holds for the whole server that sent it.
+const PASSED: [&str; 7] = ["realm", "nonce", "algorithm", "qop", "stale", "userhash", "charset"];
+
+/// The Digest challenges of a WWW-Authenticate or Proxy-Authenticate value with another `opaque` in each, and
+/// without `auth-int`. `None` where it cannot be read, or none is left.
 pub fn challenge_with(value: &str, opaque: &str) -> Option<String> {
     let value = unfold(value);
     let mut groups = scan(&value)?;
-    groups.retain(|group| !group.is_digest() || !asks_for_integrity_only(group));
-    groups.iter().any(Group::is_digest).then(|| {
-        let written = groups.iter().map(|group| {
-            if group.is_digest() {
-                rewritten(group, Some(opaque), |param| without_integrity(group, param))
-            } else {
-                join(group.prefix, group.params.iter().map(|param| Cow::Borrowed(param.raw)))
-            }
-        });
-        written.collect::<Vec<_>>().join(",").trim().to_owned()
-    })
+    groups.retain(|group| group.is_digest() && !asks_for_integrity_only(group));
+    let written = groups.iter().map(|group| rewritten(group, Some(opaque), |param| passed(group, param)));
+    (!groups.is_empty()).then(|| written.collect::<Vec<_>>().join(",").trim().to_owned())
 }
 
 /// An Authorization or Proxy-Authorization value with another `opaque`, or without one. `None` where it
@@ -90,11 +88,14 @@ fn replaced<'a>(param: &Param<'_>, with: &str) -> Cow<'a, str> {
     Cow::Owned([before.unwrap_or_default(), with, after.unwrap_or_default()].concat())
 }
 
-/// A parameter of a challenge as it stands, but for `auth-int` in the `qop`; further values of a `qop`
-/// without quotes go where the first is.
-fn without_integrity<'a>(group: &Group<'_>, param: &'a Param<'_>) -> Option<Cow<'a, str>> {
+/// A parameter of a challenge as it stands, where it may pass, but for `auth-int` in the `qop`; further values of a
+/// `qop` without quotes go where the first is.
+fn passed<'a>(group: &Group<'_>, param: &'a Param<'_>) -> Option<Cow<'a, str>> {
     let values = group.qop().unwrap_or_default();
     let is_qop = param.name.eq_ignore_ascii_case("qop") || param.value.is_none();
+    if !is_qop && !PASSED.iter().any(|name| param.name.eq_ignore_ascii_case(name)) {
+        return None;
+    }
     if !is_qop || !values.iter().any(|value| is_integrity(value)) {
         return Some(Cow::Borrowed(param.raw));
     }
@@ -113,7 +114,7 @@ mod tests {
     use crate::auth::{Authorization, Challenge, Qop};
 
     #[test]
-    fn challenges_change_in_opaque_and_auth_int_alone() {
+    fn challenges_pass_with_what_a_phone_needs_and_our_opaque() {
         let rows = [
             (
                 r#"Digest realm="a", nonce="n\"x" , opaque="old", algorithm=SHA-256,qop="auth""#,
@@ -139,7 +140,15 @@ mod tests {
             ),
             (
                 r#"Basic realm="b", Digest realm="a", nonce="2", Negotiate"#,
-                r#"Basic realm="b", Digest realm="a", nonce="2", opaque="new", Negotiate"#,
+                r#"Digest realm="a", nonce="2", opaque="new""#,
+            ),
+            (
+                r#"NTLM realm="SIP", targetname="fe1.corp.internal", Digest realm="a", domain="sip:10.0.0.4", nonce="2" , x-host="10.0.0.4" , Basic realm="at 10.0.0.4""#,
+                r#"Digest realm="a", nonce="2", opaque="new""#,
+            ),
+            (
+                r#"Digest domain="sip:10.0.0.4", realm="a",STALE=true, nonce="2", userhash=true, charset=UTF-8, opaque="x", at=10.0.0.4"#,
+                r#"Digest realm="a",STALE=true, nonce="2", userhash=true, charset=UTF-8, opaque="new""#,
             ),
             (
                 r#"Digest realm="a", nonce="1", qop="auth-int", Digest realm="a", nonce="2", qop="auth""#,
