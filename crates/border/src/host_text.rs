@@ -58,10 +58,21 @@ pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
 fn literal_addresses(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
     text.split(|character: char| !(character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | ':')))
         .flat_map(|word| {
-            let v4 = word.split(':').filter_map(|part| part.trim_matches('.').parse::<Ipv4Addr>().ok());
+            let v4 = word.split(|character: char| !matches!(character, '0'..='9' | '.')).filter_map(dotted);
             let v6 = word.trim_end_matches('.').parse::<Ipv6Addr>().ok();
             v4.map(IpAddr::from).chain(v6.map(|v6| IpAddr::from(v6).to_canonical()))
         })
+}
+
+/// The address that four decimal numbers are, however many zeros they begin with.
+fn dotted(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = text.trim_matches('.').split('.').map(|part| {
+        let digits = part.trim_start_matches('0');
+        if digits.is_empty() { (!part.is_empty()).then_some(0) } else { digits.parse::<u8>().ok() }
+    });
+    let mut next = || parts.next().flatten();
+    let octets = [next()?, next()?, next()?, next()?];
+    parts.next().is_none().then(|| octets.into())
 }
 
 /// Whether an address belongs to some network of its own and to nobody on the Internet. The loopback address
@@ -200,7 +211,13 @@ mod tests {
             ("127.51.0.30", true),
             ("<http://127.0.0.1/Bellcore-dr2>;info=x", false),
             ("203.0.113.7 and 2001:db8::1", false),
-            ("v10.0.0.1", false),
+            ("v10.0.0.1", true),
+            ("10.0.0.1a", true),
+            ("10.000.00.001", true),
+            ("010.0.0.1", true),
+            ("10.0.0.0256", false),
+            ("10..0.1", false),
+            ("10.0.0", false),
             ("1.10.0.0.1", false),
             ("10:20:30 on 2026-11-21", false),
         ] {

@@ -153,12 +153,14 @@ impl Topology {
         }
     }
 
-    /// Whether a header's value names what the `to` side must not see.
+    /// Whether a header's value names what the `to` side must not see, be it with quoted pairs in it
+    /// (RFC 3261 §25.1): `\1` is `1`.
     pub(crate) fn leaks(&self, value: &str, to: Side, private: &[String]) -> bool {
-        match to {
+        let leaks = |value: &str| match to {
             Side::Outside => self.names_hidden(value) || self.names_private_address(value),
             Side::Inside => private.iter().any(|name| host_text::names(value.as_bytes(), name)),
-        }
+        };
+        leaks(value) || (value.contains('\\') && leaks(&value.replace('\\', "")))
     }
 
     /// A name-addr with the host that the other side knows. The headers in its URI (`Replaces`, …) name dialogs
@@ -272,6 +274,12 @@ mod tests {
             ("Call-Info: <http://10.0.0.77/x.jpg>", Side::Inside, "Call-Info: <http://10.0.0.77/x.jpg>"),
             ("Alert-Info: <http://127.0.0.1>;info=x", Side::Outside, "Alert-Info: <http://127.0.0.1>;info=x"),
             ("X-Trace: <sip:10.0.0.2:5060>", Side::Outside, ""),
+            (r#"X-Trace: "10\.9.0.4""#, Side::Outside, ""),
+            (r#"X-Trace: "pbx1\.example.\internal""#, Side::Outside, ""),
+            (r#"X-Trace: "192\.168.1.20""#, Side::Inside, ""),
+            (r#"X-Trace: "a\"b""#, Side::Outside, r#"X-Trace: "a\"b""#),
+            ("X-Trace: 10.9.000.004", Side::Outside, ""),
+            ("X-Trace: v10.9.0.4", Side::Outside, ""),
             ("X-Trace: at example.com", Side::Outside, "X-Trace: at example.com"),
             ("X-Trace: at 192.168.1.20", Side::Inside, ""),
             ("Server: kamailio (5.6.3)", Side::Outside, ""),
