@@ -92,6 +92,7 @@ impl Border {
         let id = ForwardId(self.forwards.next);
         self.forwards.next += 1;
         self.forwards.by_server.insert(ask.server, id);
+        self.room.hold(ask.server);
         let forward = Forward {
             ask,
             kind,
@@ -118,6 +119,7 @@ impl Border {
         self.unanswered.ended(id);
         if let Some(forward) = self.forwards.forwards.remove(&id) {
             self.forwards.by_server.remove(&forward.ask.server);
+            self.room.release(forward.ask.server);
         }
     }
 
@@ -175,7 +177,7 @@ impl Border {
     /// An outside request belongs to a call if it comes by the call's flow, by the newest flow of the same
     /// binding (contract section 4: the phone may have come back), or from the same device by its certificate
     /// (it has come back and not registered yet).
-    fn belongs(&self, hop: &Hop, side: Side, call: CallId) -> bool {
+    pub(crate) fn belongs(&self, hop: &Hop, side: Side, call: CallId) -> bool {
         let Some(call) = self.calls.call(call) else { return false };
         side == Side::Inside
             || call.leg(Side::Outside).hop == *hop

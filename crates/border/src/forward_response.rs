@@ -479,8 +479,13 @@ impl Border {
         let Some(forward) = self.forward(id) else {
             return self.never("a server transaction has a forward that is gone");
         };
-        if !forward.answered {
-            self.give_up_forward(id, 487);
+        let (answered, client) = (forward.answered, forward.client);
+        match (&forward.kind, client) {
+            // Nothing hangs on it: it need not be kept until the other side says nothing to it.
+            (Kind::Single(_), Some(client)) => self.transactions.abandon_request(client, self.now.mono),
+            (Kind::Single(_), None) => self.drop_forward(id),
+            (Kind::Invite { .. } | Kind::InDialog { .. }, _) if !answered => self.give_up_forward(id, 487),
+            (Kind::Invite { .. } | Kind::InDialog { .. }, _) => {}
         }
     }
 

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use guard::VerifiedSource;
-use sip::{Hop, RequestOutcome, ResponseOutcome};
+use sip::{Hop, RequestOutcome, ResponseOutcome, ServerId};
 use wire::net::{FiveTuple, FlowId, HandshakeFault, Side, Transport, VerifiedDevice};
-use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseErrorKind, StartLine, Uri};
+use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseErrorKind, StartLine, Uri, Writer};
 
 use crate::Border;
 use crate::answer::Ask;
@@ -17,7 +17,7 @@ use crate::interface::Output;
 use crate::keys::OpenedOpaque;
 use crate::report::About;
 use crate::response::Reply;
-use crate::strangers::Full;
+use crate::room::Account;
 
 impl Border {
     pub(crate) fn on_flow_opened(
@@ -129,7 +129,7 @@ impl Border {
     }
 
     /// Whether nothing is known of the other end: no certificate, no registration.
-    fn is_stranger(&self, hop: &Hop) -> bool {
+    pub(crate) fn is_stranger(&self, hop: &Hop) -> bool {
         let certified = self.flows.flow(hop.flow).is_some_and(|flow| flow.device.is_some());
         !certified && self.bindings.by_hop(hop).is_empty()
     }
@@ -139,7 +139,7 @@ impl Border {
         if bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
             return;
         }
-        if side == Side::Outside && bytes.len() > crate::strangers::DATAGRAM_MAX && self.is_stranger(&hop) {
+        if side == Side::Outside && bytes.len() > crate::room::DATAGRAM_MAX && self.is_stranger(&hop) {
             self.on_malformed(&hop, side, "a datagram larger than any that a stranger needs to send");
             return self.dropped(DropReason::Malformed);
         }
@@ -296,10 +296,10 @@ impl Border {
         if side == Side::Outside && !self.may_speak(&hop, (method, uri), message, essentials) {
             return;
         }
-        let stranger = side == Side::Outside && self.is_stranger(&hop);
-        if stranger && let Err(full) = self.strangers.has_room(&hop, bytes.len()) {
-            return self.on_no_room(&hop, full);
-        }
+        let account = match self.find_room((&hop, side), bytes.len(), essentials, uri) {
+            Ok(account) => account,
+            Err(no_room) => return self.on_no_room(&hop, message, no_room),
+        };
         let came = self.now.mono;
         let outcome = self.transactions.receive_request(hop, message, essentials, came);
         if matches!(outcome, RequestOutcome::New(_) | RequestOutcome::Cancel { .. } | RequestOutcome::Ack2xx)
@@ -309,16 +309,15 @@ impl Border {
         let server = match outcome {
             RequestOutcome::New(server) => server,
             RequestOutcome::Cancel { cancel, invite } => {
+                self.take_room(cancel, account, bytes.len());
                 let ask = Ask { server: cancel, hop, side, bytes, came };
                 return self.on_cancel(&ask, invite);
             }
             RequestOutcome::Ack2xx => return self.on_ack(&hop, side, message, essentials),
             RequestOutcome::Retransmission | RequestOutcome::Ack(_) => return,
-            RequestOutcome::Full => return self.on_no_room(&hop, Full::All),
+            RequestOutcome::Full => return self.on_no_transaction(&hop),
         };
-        if stranger {
-            self.strangers.began(server, &hop, bytes.len());
-        }
+        self.take_room(server, account, bytes.len());
         let ask = Ask { server, hop, side, bytes, came };
         if essentials.max_forwards == Some(0) && method != Method::Options {
             return self.refuse(&ask, 483);
@@ -335,6 +334,12 @@ impl Border {
             // Transfers the call that it belongs to (RFC 3515); there is none.
             (_, Method::Refer) => self.refuse(&ask, 403),
             _ => self.refuse_method(&ask),
+        }
+    }
+
+    fn take_room(&mut self, server: ServerId, account: Option<Account>, bytes: usize) {
+        if let Some(account) = account {
+            self.room.began(server, account, bytes);
         }
     }
 
@@ -394,10 +399,22 @@ impl Border {
     /// A refusal without a transaction (RFC 3261 §8.2.7): what cannot be read has none, and a forged UDP source must
     /// not get it again and again.
     pub(crate) fn refuse_without_transaction(&mut self, hop: &Hop, message: &Message<'_>, status: u16) {
+        self.answer_without_transaction(hop, message, status, |_| {});
+    }
+
+    /// The same with more headers.
+    pub(crate) fn answer_without_transaction(
+        &mut self,
+        hop: &Hop,
+        message: &Message<'_>,
+        status: u16,
+        more: impl FnOnce(&mut Writer),
+    ) {
         let call_id = message.value(HeaderName::CallId).unwrap_or_default();
         let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
         let reason = crate::answer::reason_phrase(status);
-        let writer = sip::response::response(message, hop.remote, status, reason, Some(&tag));
+        let mut writer = sip::response::response(message, hop.remote, status, reason, Some(&tag));
+        more(&mut writer);
         self.send(hop, Bytes::from(writer.finish(b"")));
     }
 
@@ -418,28 +435,6 @@ impl Border {
                 "if it is a server of yours, name it in trusted of [inside]".into(),
             )
         });
-    }
-
-    fn on_no_room(&mut self, hop: &Hop, full: Full) {
-        self.dropped(DropReason::NoRoom);
-        let (code, text, next_step) = match full {
-            Full::OfSource => (
-                Code::SourceLimited,
-                "a request was dropped: the source has as many under way without a registration as may be",
-                "if many phones share this address, add it to [[allowed]]",
-            ),
-            Full::OfStrangers => (
-                Code::NoRoom,
-                "a request was dropped: strangers have as many under way as may be",
-                "look for their sources in `portcullis events`, and block them",
-            ),
-            Full::All => (
-                Code::NoRoom,
-                "a request was dropped: as many are under way as there is room for",
-                "look for a flood in `portcullis events`, or for a PBX that answers nothing",
-            ),
-        };
-        self.event(code, About::source(hop.remote), || (text.to_owned(), next_step.to_owned()));
     }
 }
 

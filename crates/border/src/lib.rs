@@ -62,9 +62,9 @@ mod relays;
 mod replaces;
 mod report;
 mod response;
+mod room;
 mod server_certificate;
 mod single_contact;
-mod strangers;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -113,7 +113,7 @@ pub struct Border {
     relays: relays::Relays,
     dialogs: dialog_map::DialogMap,
     decoys: decoy::Decoys,
-    strangers: strangers::Strangers,
+    room: room::Room,
     writes: record::Writes,
     node: node::NodeRecords,
     reports: report::Reports,
@@ -154,7 +154,7 @@ impl Border {
             relays: relays::Relays::default(),
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
-            strangers: strangers::Strangers::default(),
+            room: room::Room::default(),
             writes: record::Writes::default(),
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
@@ -228,7 +228,7 @@ impl Border {
 
     /// How many entries are in the tables that are empty while no message is under way, by name. For the
     /// simulation, which waits for all of them to drain.
-    pub fn unfinished(&self) -> [(&'static str, usize); 10] {
+    pub fn unfinished(&self) -> [(&'static str, usize); 11] {
         [
             ("transactions", self.transactions.len()),
             ("client uses", self.clients.len()),
@@ -240,6 +240,7 @@ impl Border {
             ("writes", self.writes.len()),
             ("connections being opened", self.connections.opening()),
             ("unanswered requests", self.unanswered.len()),
+            ("requests with room", self.room.len()),
         ]
     }
 

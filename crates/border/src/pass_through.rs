@@ -87,7 +87,10 @@ impl Border {
         };
         let until = passed.ask.patience_ends();
         match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
-            Some(client) => self.timers.arm(until, Timer::PassedRegister(client)),
+            Some(client) => {
+                self.room.hold(ask.server);
+                self.timers.arm(until, Timer::PassedRegister(client));
+            }
             None => self.put_off_unreachable(ask, entry, pbx),
         }
     }
@@ -345,6 +348,7 @@ impl Border {
     }
 
     pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
+        self.room.release(passed.ask.server);
         self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
         self.put_off_late(&passed.ask, passed.entry, passed.pbx);
     }

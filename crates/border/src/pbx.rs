@@ -71,8 +71,6 @@ pub(crate) struct PbxState {
     pub(crate) no_returns_until: Option<Instant>,
     /// The realm that may be answered: configured, or the first one seen.
     pub(crate) realm: Option<String>,
-    /// The shortest registration of a phone that it takes, as far as it has said.
-    pub(crate) expires_min: Duration,
     /// What its last challenges looked like, for decoys; the newest last.
     pub(crate) shapes: VecDeque<ChallengeShape>,
     answer_times: VecDeque<Duration>,
@@ -104,7 +102,6 @@ impl PbxState {
             steady_checks: 0,
             no_returns_until: None,
             realm: config.realm.clone(),
-            expires_min: Duration::ZERO,
             shapes: VecDeque::new(),
             answer_times: VecDeque::new(),
             samples: Samples::default(),

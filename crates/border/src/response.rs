@@ -144,6 +144,7 @@ impl Border {
                 self.on_deregistration_response(*leaving, message, code)
             }
             Some(ClientUse::PassedRegister(passed)) => {
+                self.room.release(passed.ask.server);
                 self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
                 self.registrar_heard(passed.pbx, passed.sent, message);
                 self.on_passed_register_response(*passed, message, code);
@@ -167,7 +168,7 @@ impl Border {
             TransactionEvent::TransportError(client) => self.on_no_response(client, Lost::Connection),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
             TransactionEvent::ServerEnded(server) => {
-                self.strangers.ended(server);
+                self.room.release(server);
                 self.drop_decoy(server);
                 self.on_server_ended(server);
             }

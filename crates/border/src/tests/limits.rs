@@ -64,3 +64,144 @@ fn a_source_that_fills_its_share_is_named_and_a_full_house_is_nobodys_fault() {
     bench.pbx_says(&asked.registered(&[]));
     assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
 }
+
+/// A MESSAGE of the phone of 1001 with much in it.
+fn large(number: u32) -> String {
+    request("MESSAGE", number, None, "text/plain", &"x".repeat(60_000))
+}
+
+/// The same from the PBX to that phone.
+fn large_inward(number: u32, token: &str) -> String {
+    large(number)
+        .replace("MESSAGE sip:2001@main.example", &format!("MESSAGE {token}"))
+        .replace("TLS 192.168.1.20", "UDP 10.0.1.1")
+}
+
+/// The status of the last answer there, and when to try again.
+fn last_answer(bench: &mut Bench, flow: FlowId) -> (Option<u16>, String) {
+    let mut last = (None, String::new());
+    while let Some(answer) = bench.take_answer(flow) {
+        last = (answer.status(), answer.header(HeaderName::RetryAfter));
+    }
+    last
+}
+
+fn under_way(bench: &Bench, table: &str) -> usize {
+    bench.border.unfinished().into_iter().find(|(name, _)| *name == table).map(|(_, count)| count).unwrap()
+}
+
+#[test]
+fn a_phone_that_floods_is_refused_and_its_call_goes_on() {
+    let mut bench = Bench::with_pbx_up(config());
+    let other = bench.connect(101, Some("009033010205"));
+    bench.phone_says(other, &register("1002", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    let flow = bench.registered(100);
+    calls::call(&mut bench, flow);
+    let before = under_way(&bench, "transactions");
+    bench.sent.clear();
+    bench.events.clear();
+    for number in 1..=100 {
+        bench.phone_says(flow, &large(number));
+    }
+    let forwarded = bench.sent.iter().filter(|sent| sent.text.starts_with("MESSAGE")).count();
+    assert_eq!(forwarded, (2 << 20) / large(10).len());
+    assert_eq!(under_way(&bench, "transactions") - before, 2 * forwarded);
+    assert_eq!(last_answer(&mut bench, flow), (Some(503), "5".to_owned()));
+    let told: Vec<_> = bench.events.iter().filter(|event| event.code == Code::SourceLimited).collect();
+    assert!((1..=20).contains(&told.len()), "summed up: {}", told.len());
+    assert!(told.iter().all(|event| event.extension.as_deref() == Some("1001")));
+
+    // What it repeats is no more than it was, and nothing new begins.
+    bench.phone_says(flow, &large(1));
+    assert_eq!(last_answer(&mut bench, flow).0, None);
+    let offer = OFFER.to_owned() + &"a=x\r\n".repeat(12_000);
+    let call = request("INVITE", 200, None, "application/sdp", &offer).replace("call-1", "call-2");
+    bench.phone_says(flow, &call);
+    assert_eq!(last_answer(&mut bench, flow).0, Some(503));
+    // Another phone has its own room, and its registration and its call go on.
+    bench.phone_says(other, &large(300).replace("1001@", "1002@"));
+    assert!(bench.try_take("MESSAGE").is_some());
+    bench.phone_says(flow, &register("1001", 2));
+    assert_eq!(last_answer(&mut bench, flow).0, Some(200));
+    bench.phone_says(flow, &request("INFO", 201, Some("desk"), "text/plain", "x"));
+    assert!(bench.try_take("INFO").is_some());
+    bench.phone_says(flow, &request("BYE", 202, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    assert_eq!(last_answer(&mut bench, flow).0, Some(200));
+
+    // With its flow goes all that stands alone, on both sides.
+    bench.put(Input::FlowClosed { flow: other });
+    bench.put(Input::FlowClosed { flow });
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(
+        (under_way(&bench, "forwards"), under_way(&bench, "requests with room")),
+        (2, 2),
+        "what is of the call"
+    );
+    bench.pass(Duration::from_secs(27));
+    assert_eq!((under_way(&bench, "forwards"), under_way(&bench, "requests with room")), (0, 0));
+}
+
+#[test]
+fn what_is_left_of_a_closed_flow_in_a_call_still_counts() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    calls::call(&mut bench, flow);
+    let info = |number| request("INFO", number, Some("desk"), "text/plain", &"x".repeat(60_000));
+    for number in 2..60 {
+        bench.phone_says(flow, &info(number));
+    }
+    let forwarded = under_way(&bench, "forwards");
+    bench.put(Input::FlowClosed { flow });
+    assert!(under_way(&bench, "requests with room") >= forwarded && forwarded > 40);
+}
+
+#[test]
+fn a_pbx_that_floods_a_phone_is_refused_too() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    let token = asked.header(HeaderName::Contact);
+    let token = token.split(['<', '>']).nth(1).unwrap().to_owned();
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    bench.events.clear();
+    for number in 1..=100 {
+        bench.pbx_says(&large_inward(number, &token));
+    }
+    let forwarded = bench.sent.iter().filter(|sent| sent.text.starts_with("MESSAGE")).count();
+    assert_eq!(forwarded, (2 << 20) / large_inward(10, &token).len());
+    assert_eq!(last_answer(&mut bench, INSIDE_UDP), (Some(503), "5".to_owned()));
+    let told = bench.events.iter().find(|event| event.code == Code::SourceLimited).unwrap();
+    assert!(told.text.contains("of the PBX"), "{told:?}");
+    assert_eq!((told.extension.as_deref(), told.source), (Some("1001"), Some(phone_address(flow))));
+    // The phone itself may speak.
+    bench.phone_says(flow, &large(1));
+    assert_eq!(last_answer(&mut bench, flow).0, None);
+    bench.pass(Duration::from_secs(64));
+    assert_eq!(under_way(&bench, "requests with room"), 0);
+}
+
+#[test]
+fn a_registered_source_at_the_udp_port_has_a_share_as_well() {
+    let mut bench = Bench::with_pbx_up(config());
+    let from: SocketAddr = "192.0.2.7:5060".parse().unwrap();
+    let say = |bench: &mut Bench, text: &str| {
+        bench.put(Input::Bytes { flow: OUTSIDE_UDP, from, bytes: text.replace("/TLS", "/UDP").as_bytes() });
+    };
+    say(&mut bench, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    let message =
+        |number| request("MESSAGE", number, None, "text/plain", "x").replace("1001@main", "1003@main");
+    for number in 1..=1_001 {
+        say(&mut bench, &message(number));
+    }
+    let forwarded = bench.sent.iter().filter(|sent| sent.text.starts_with("MESSAGE")).count();
+    assert_eq!((forwarded, last_answer(&mut bench, OUTSIDE_UDP).0), (1_000, Some(503)));
+}

@@ -54,7 +54,7 @@ impl State for InviteClient {
 
     fn on(&mut self, event: ClientEvent<'_>, step: &mut Step<'_>) -> Next<Self> {
         use Class::{Failure, Provisional, Success};
-        use ClientEvent::{Cancel, Fired, Response, TransportError};
+        use ClientEvent::{Abandon, Cancel, Fired, Response, TransportError};
         use InviteClient::{Accepted, Calling, Completed, Proceeding};
         use Timer::{A, B, D, M};
         match (self, event) {
@@ -71,7 +71,7 @@ impl State for InviteClient {
             }
             (Calling { request, .. }, Fired(A)) => step.send(request).back_off(A).stay(),
             (Calling { .. }, Fired(B)) => step.end(Action::TimedOut),
-            (Calling { .. }, Fired(_)) => step.stay(),
+            (Calling { .. }, Abandon | Fired(_)) => step.stay(),
 
             (Proceeding { .. }, Response(Provisional, _)) => step.deliver().stay(),
             (Proceeding { request, cancelled: cancelled @ false }, Cancel) => {
@@ -79,7 +79,7 @@ impl State for InviteClient {
                 step.cancel(request).start(Timer::Cancel).stay()
             }
             (Proceeding { cancelled: true, .. }, Fired(Timer::Cancel)) => step.end(Action::TimedOut),
-            (Proceeding { .. }, Cancel | Fired(_)) => step.stay(),
+            (Proceeding { .. }, Cancel | Abandon | Fired(_)) => step.stay(),
 
             (Calling { .. } | Proceeding { .. }, Response(Success, _)) => {
                 step.deliver().enter(Accepted, &[M])
@@ -95,11 +95,13 @@ impl State for InviteClient {
 
             (Completed { ack }, Response(Failure, _)) => step.send(ack).stay(),
             (Completed { .. }, TransportError | Fired(D)) => step.end(Action::Ended),
-            (Completed { .. }, Response(Provisional | Success, _) | Cancel | Fired(_)) => step.stay(),
+            (Completed { .. }, Response(Provisional | Success, _) | Cancel | Abandon | Fired(_)) => {
+                step.stay()
+            }
 
             (Accepted, Response(Success, _)) => step.deliver().stay(),
             (Accepted, TransportError | Fired(M)) => step.end(Action::Ended),
-            (Accepted, Response(Provisional | Failure, _) | Cancel | Fired(_)) => step.stay(),
+            (Accepted, Response(Provisional | Failure, _) | Cancel | Abandon | Fired(_)) => step.stay(),
         }
     }
 
@@ -122,6 +124,7 @@ mod tests {
         ("calling", "2xx", "deliver", "accepted", "M 32000"),
         ("calling", "300+", "deliver, send ACK", "completed", "D 32000"),
         ("calling", "cancel", "", "calling-cancelled", "A 500, B 32000"),
+        ("calling", "abandon", "", "calling", "A 500, B 32000"),
         ("calling", "flow", "transport error", "terminated", ""),
         ("calling", "A", "send INVITE", "calling", "A 1000, B 32000"),
         ("calling", "B", "timed out", "terminated", ""),
@@ -129,6 +132,7 @@ mod tests {
         ("calling-cancelled", "2xx", "deliver", "accepted", "M 32000"),
         ("calling-cancelled", "300+", "deliver, send ACK", "completed", "D 32000"),
         ("calling-cancelled", "cancel", "", "calling-cancelled", "A 500, B 32000"),
+        ("calling-cancelled", "abandon", "", "calling-cancelled", "A 500, B 32000"),
         ("calling-cancelled", "flow", "transport error", "terminated", ""),
         ("calling-cancelled", "A", "send INVITE", "calling-cancelled", "A 1000, B 32000"),
         ("calling-cancelled", "B", "timed out", "terminated", ""),
@@ -136,20 +140,22 @@ mod tests {
         ("proceeding", "2xx", "deliver", "accepted", "M 32000"),
         ("proceeding", "300+", "deliver, send ACK", "completed", "D 32000"),
         ("proceeding", "cancel", "cancel", "proceeding-cancelled", "Cancel 32000"),
+        ("proceeding", "abandon", "", "proceeding", ""),
         ("proceeding", "flow", "transport error", "terminated", ""),
         ("proceeding-cancelled", "1xx", "deliver", "proceeding-cancelled", "Cancel 32000"),
         ("proceeding-cancelled", "2xx", "deliver", "accepted", "M 32000"),
         ("proceeding-cancelled", "300+", "deliver, send ACK", "completed", "D 32000"),
         ("proceeding-cancelled", "cancel", "", "proceeding-cancelled", "Cancel 32000"),
+        ("proceeding-cancelled", "abandon", "", "proceeding-cancelled", "Cancel 32000"),
         ("proceeding-cancelled", "flow", "transport error", "terminated", ""),
         ("proceeding-cancelled", "Cancel", "timed out", "terminated", ""),
-        ("completed", "1xx 2xx cancel", "", "completed", "D 32000"),
+        ("completed", "1xx 2xx cancel abandon", "", "completed", "D 32000"),
         ("completed", "300+", "send ACK", "completed", "D 32000"),
         ("completed", "flow D", "ended", "terminated", ""),
-        ("accepted", "1xx 300+ cancel", "", "accepted", "M 32000"),
+        ("accepted", "1xx 300+ cancel abandon", "", "accepted", "M 32000"),
         ("accepted", "2xx", "deliver", "accepted", "M 32000"),
         ("accepted", "flow M", "ended", "terminated", ""),
-        ("terminated", "1xx 2xx 300+ cancel flow", "", "terminated", ""),
+        ("terminated", "1xx 2xx 300+ cancel abandon flow", "", "terminated", ""),
     ];
 
     fn name(state: &InviteClient) -> &'static str {
@@ -182,6 +188,7 @@ mod tests {
                 ("2xx", ClientEvent::Response(Class::Success, TO)),
                 ("300+", ClientEvent::Response(Class::Failure, TO)),
                 ("cancel", ClientEvent::Cancel),
+                ("abandon", ClientEvent::Abandon),
                 ("flow", ClientEvent::TransportError),
             ],
             rows: ROWS,

@@ -77,6 +77,8 @@ pub(super) enum ClientEvent<'a> {
     Response(Class, &'a str),
     /// The transaction user gives an INVITE up.
     Cancel,
+    /// The transaction user waits for no answer any more.
+    Abandon,
     /// The flow is gone.
     TransportError,
     /// A timer fired.

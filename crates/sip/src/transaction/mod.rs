@@ -106,7 +106,7 @@ pub enum TransactionEvent {
     TransportError(ClientId),
     /// The transaction is gone. Where it had no final answer yet, nobody waits for one any more.
     ServerEnded(ServerId),
-    /// The transaction is gone, after its final answer was delivered.
+    /// The transaction is gone, after its final answer was delivered or nobody waited for one any more.
     ClientEnded(ClientId),
 }
 
@@ -266,6 +266,12 @@ impl TransactionLayer {
     /// [`TimedOut`](TransactionEvent::TimedOut). A 2xx may still cross the CANCEL and is delivered.
     pub fn cancel(&mut self, invite: ClientId, now: Instant) -> Option<ClientId> {
         self.step_client(invite, now, |machine, out| machine.handle(ClientEvent::Cancel, now, out)).cancelling
+    }
+
+    /// Nobody waits for the answer to a request of ours any more: it ends, where it has none. An INVITE does not, for
+    /// it has to be given up by [`cancel`](Self::cancel).
+    pub fn abandon_request(&mut self, id: ClientId, now: Instant) {
+        self.step_client(id, now, |machine, out| machine.handle(ClientEvent::Abandon, now, out));
     }
 
     /// A flow is gone: its client transactions end, as `TransportError` where they had no final answer, and

@@ -32,7 +32,7 @@ impl State for NonInviteClient {
 
     fn on(&mut self, event: ClientEvent<'_>, step: &mut Step<'_>) -> Next<Self> {
         use Class::{Failure, Provisional, Success};
-        use ClientEvent::{Cancel, Fired, Response, TransportError};
+        use ClientEvent::{Abandon, Cancel, Fired, Response, TransportError};
         use NonInviteClient::{Completed, Proceeding, Trying};
         use Timer::{E, F, K};
         match (self, event) {
@@ -46,10 +46,11 @@ impl State for NonInviteClient {
             (Trying { request } | Proceeding { request }, Fired(E)) => step.send(request).back_off(E).stay(),
             (Trying { .. } | Proceeding { .. }, Fired(F)) => step.end(Action::TimedOut),
             (Trying { .. } | Proceeding { .. }, TransportError) => step.end(Action::TransportError),
+            (Trying { .. } | Proceeding { .. }, Abandon) => step.end(Action::Ended),
             (Trying { .. } | Proceeding { .. }, Cancel | Fired(_)) => step.stay(),
 
             (Completed, TransportError | Fired(K)) => step.end(Action::Ended),
-            (Completed, Response(..) | Cancel | Fired(_)) => step.stay(),
+            (Completed, Response(..) | Cancel | Abandon | Fired(_)) => step.stay(),
         }
     }
 }
@@ -63,18 +64,20 @@ mod tests {
         ("trying", "1xx", "deliver", "proceeding", "E 500, F 32000"),
         ("trying", "2xx 300+", "deliver", "completed", "K 5000"),
         ("trying", "cancel", "", "trying", "E 500, F 32000"),
+        ("trying", "abandon", "ended", "terminated", ""),
         ("trying", "flow", "transport error", "terminated", ""),
         ("trying", "E", "send BYE", "trying", "E 1000, F 32000"),
         ("trying", "F", "timed out", "terminated", ""),
         ("proceeding", "1xx", "deliver", "proceeding", "E 500, F 32000"),
         ("proceeding", "2xx 300+", "deliver", "completed", "K 5000"),
         ("proceeding", "cancel", "", "proceeding", "E 500, F 32000"),
+        ("proceeding", "abandon", "ended", "terminated", ""),
         ("proceeding", "flow", "transport error", "terminated", ""),
         ("proceeding", "E", "send BYE", "proceeding", "E 4000, F 32000"),
         ("proceeding", "F", "timed out", "terminated", ""),
-        ("completed", "1xx 2xx 300+ cancel", "", "completed", "K 5000"),
+        ("completed", "1xx 2xx 300+ cancel abandon", "", "completed", "K 5000"),
         ("completed", "flow K", "ended", "terminated", ""),
-        ("terminated", "1xx 2xx 300+ cancel flow", "", "terminated", ""),
+        ("terminated", "1xx 2xx 300+ cancel abandon flow", "", "terminated", ""),
     ];
 
     fn name(state: &NonInviteClient) -> &'static str {
@@ -101,6 +104,7 @@ mod tests {
                 ("2xx", ClientEvent::Response(Class::Success, "")),
                 ("300+", ClientEvent::Response(Class::Failure, "")),
                 ("cancel", ClientEvent::Cancel),
+                ("abandon", ClientEvent::Abandon),
                 ("flow", ClientEvent::TransportError),
             ],
             rows: ROWS,
