@@ -1,13 +1,13 @@
 //! The answer to strangers: a challenge as the PBX would have sent it, after as long as it would have taken
 //! (contract section 2). From outside, a name that exists cannot be told from one that does not.
 //!
-//! The PBX is not asked about the name. It is asked something like it, a sample, for each stranger as long as those
-//! are twenty a second at most: he gets the very challenge that this brings, a nonce that the PBX would have given
-//! to anybody, and as late as it came. Who comes beyond that gets one made up after those (`made_up.rs`), when one
-//! of them is answered or would have been. While the PBX hangs they hang as well, as long as a phone whose REGISTER
-//! it owes an answer.
+//! The PBX is not asked about the name. It is asked something like it, a sample, at the moment when it would have been
+//! asked about the name (`samples.rs`): the stranger gets the very challenge that this brings, a nonce that the PBX
+//! would have given to anybody, and as late as it came. Of several for whom one sample went the others get one made up
+//! after it (`made_up.rs`), at the same moment. While the PBX hangs they hang as well, as long as a phone whose
+//! REGISTER it owes an answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +19,10 @@ use wire::sip::{HeaderName, Message, Writer};
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
 use crate::digest::{self, AuthState};
-use crate::entry::EntryId;
 use crate::inside_registration::Registration;
 use crate::made_up;
 use crate::response::ClientUse;
+use crate::samples::{SLOW, Turn, Waiting};
 use crate::timers::{Deadline, Timer};
 use crate::topology::Topology;
 
@@ -60,74 +60,39 @@ impl ChallengeShape {
     }
 }
 
-/// Samples in any second; decoys beyond them take a recent answer time.
-const SAMPLES_MAX: usize = 20;
-const SAMPLES_TIME: Duration = Duration::from_secs(1);
-/// A PBX that owes an answer for so long is slow: it is asked no more for each.
-const SAMPLE_SLOW: Duration = Duration::from_millis(200);
-/// How soon a slow one is asked again.
-const SAMPLE_RETRY: Duration = Duration::from_millis(500);
-
-/// The samples of the last second, and the newest, oldest first.
-#[derive(Default)]
-pub(crate) struct Samples(VecDeque<Sample>);
-
-/// A question to the PBX's registrar in the place of strangers: how long does it take just now?
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    sent: Instant,
-    answered: bool,
-    /// The stranger whose answer its own becomes.
-    stranger: ServerId,
-}
-
-/// What can be done for one more stranger.
-enum Sampling {
-    /// Ask for him.
-    Ask,
-    /// Let him wait for the answer to the sample that was sent then.
-    Join(Instant),
-    /// Answer him from what is known.
-    Enough,
-}
-
-impl Samples {
-    fn next(&mut self, now: Instant) -> Sampling {
-        let Some(newest) = self.0.back().copied() else { return Sampling::Ask };
-        while self.0.len() > 1 && self.0.front().is_some_and(|sample| now - sample.sent >= SAMPLES_TIME) {
-            self.0.pop_front();
-        }
-        if self.0.iter().any(|sample| !sample.answered && now - sample.sent >= SAMPLE_SLOW) {
-            let retry = newest.answered || now - newest.sent >= SAMPLE_RETRY;
-            return if retry { Sampling::Ask } else { Sampling::Join(newest.sent) };
-        }
-        match (self.0.len() < SAMPLES_MAX, newest.answered) {
-            (true, _) => Sampling::Ask,
-            (false, false) => Sampling::Join(newest.sent),
-            (false, true) => Sampling::Enough,
-        }
-    }
+/// What a stranger waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// That it is as late as the PBX would have been.
+    Time,
+    /// His turn.
+    Turn,
+    /// The answer to this sample.
+    Sample(u64),
 }
 
 /// A stranger who waits for his answer.
 struct Decoy {
     ask: Ask,
     pbx: usize,
-    /// When the sample whose answer he waits for was sent.
-    sample: Option<Instant>,
+    wait: Wait,
     /// The challenge that was asked for in his place.
     own: Option<ChallengeShape>,
-    /// When the PBX would have answered him, as it answered others of late.
-    earliest: Instant,
     deadline: Deadline,
+}
+
+/// The strangers who wait for the answer to one sample.
+struct Batch {
+    sent: Instant,
+    servers: BTreeSet<ServerId>,
 }
 
 /// Strangers who wait for their answer; each is counted among the requests of strangers.
 #[derive(Default)]
 pub(crate) struct Decoys {
     waiting: BTreeMap<ServerId, Decoy>,
-    /// Those of them who wait for a sign of life of their PBX, by PBX.
-    held: BTreeMap<usize, BTreeSet<ServerId>>,
+    /// Those of them who wait for the answer to a sample, by PBX and the sample's number.
+    held: BTreeMap<(usize, u64), Batch>,
 }
 
 impl Decoys {
@@ -141,84 +106,113 @@ impl Border {
     /// waits as long as a phone would.
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
         let Some(pbx) = self.pbx_for_stranger(&ask) else { return };
-        let now = self.now.mono;
-        let mut decoy = Decoy {
-            earliest: now + self.pbxs[pbx].answer_time(&mut self.entropy),
-            ask,
-            pbx,
-            sample: None,
-            own: None,
-            deadline: Deadline::default(),
-        };
+        let (now, server) = (self.now.mono, ask.server);
+        let mut decoy = Decoy { ask, pbx, wait: Wait::Turn, own: None, deadline: Deadline::default() };
         // Without digest extensions no name is asked about at the PBX: there is nothing to be like.
-        if let Some(entry) = self.entries.any_digest() {
-            match self.pbxs[pbx].samples.next(now) {
-                Sampling::Enough => {}
-                Sampling::Join(sent) => decoy.sample = Some(sent),
-                Sampling::Ask => {
-                    if !self.send_sample(pbx, entry, decoy.ask.server) {
-                        return self.refuse_for_now(&decoy.ask);
-                    }
-                    decoy.sample = Some(now);
-                }
-            }
-        }
-        let server = decoy.ask.server;
-        let at = match decoy.sample {
-            Some(_) => {
-                self.decoys.held.entry(pbx).or_default().insert(server);
-                decoy.ask.patience_ends()
-            }
-            None => decoy.earliest,
+        let at = if self.entries.any_digest().is_none() {
+            decoy.wait = Wait::Time;
+            now + self.pbxs[pbx].answer_time(&mut self.entropy)
+        } else {
+            decoy.ask.patience_ends()
         };
+        let wait = decoy.wait;
         decoy.deadline.set(at, Timer::Decoy(server), &mut self.timers);
         self.decoys.waiting.insert(server, decoy);
-    }
-
-    fn send_sample(&mut self, pbx: usize, entry: EntryId, stranger: ServerId) -> bool {
-        let sent = self.now.mono;
-        // One that has no answer yet stands in nobody's way: each is a series of its own.
-        let series = self.entropy.word();
-        let registration = Registration { entry, pbx, series: &series, contact: None, user_agent: None };
-        let prepared = self.build_register(&registration, &mut AuthState::default());
-        self.pbxs[pbx].samples.0.push_back(Sample { sent, answered: false, stranger });
-        let using = ClientUse::Sample { pbx, sent, stranger };
-        prepared.and_then(|prepared| self.send_request(prepared, using)).is_some()
-    }
-
-    /// A sample has its answer, and so has the stranger for whom it was sent.
-    pub(crate) fn on_sample_answered(&mut self, pbx: usize, stranger: ServerId, message: &Message<'_>) {
-        let samples = &mut self.pbxs[pbx].samples.0;
-        if let Some(sample) = samples.iter_mut().find(|sample| sample.stranger == stranger) {
-            sample.answered = true;
+        if wait == Wait::Time {
+            return;
         }
-        let Some(decoy) = self.decoys.waiting.get_mut(&stranger) else { return };
-        decoy.earliest = self.now.mono;
+        let samples = &mut self.pbxs[pbx].samples;
+        match samples.turn(now) {
+            Turn::Now => self.send_sample(pbx, vec![server]),
+            Turn::Join(sample) => self.join_sample(pbx, sample, vec![server]),
+            Turn::Wait => samples.wait(Waiting::Decoy(server), now, pbx, &mut self.timers),
+        }
+    }
+
+    /// These strangers have their turn.
+    pub(crate) fn ask_for_decoys(&mut self, pbx: usize, mut servers: Vec<ServerId>) {
+        servers.retain(|server| self.decoys.waiting.contains_key(server));
+        if servers.is_empty() {
+            return;
+        }
+        match self.pbxs[pbx].samples.hanging(self.now.mono) {
+            Some(Turn::Join(sample)) => self.join_sample(pbx, sample, servers),
+            Some(Turn::Now | Turn::Wait) | None => self.send_sample(pbx, servers),
+        }
+    }
+
+    fn send_sample(&mut self, pbx: usize, servers: Vec<ServerId>) {
+        let sent = self.now.mono;
+        let number = self.pbxs[pbx].samples.sent(sent);
+        self.decoys.held.insert((pbx, number), Batch { sent, servers: BTreeSet::new() });
+        self.join_sample(pbx, number, servers);
+        let prepared = self.entries.any_digest().and_then(|entry| {
+            // One that has no answer yet stands in nobody's way: each is a series of its own.
+            let series = self.entropy.word();
+            let registration = Registration { entry, pbx, series: &series, contact: None, user_agent: None };
+            self.build_register(&registration, &mut AuthState::default())
+        });
+        let using = ClientUse::Sample { pbx, sent, number };
+        if prepared.and_then(|prepared| self.send_request(prepared, using)).is_none() {
+            self.refuse_sampled(pbx, number);
+        }
+    }
+
+    fn join_sample(&mut self, pbx: usize, number: u64, servers: Vec<ServerId>) {
+        let Some(batch) = self.decoys.held.get_mut(&(pbx, number)) else {
+            return self.never("a sample without an answer has no batch");
+        };
+        for server in servers {
+            if let Some(decoy) = self.decoys.waiting.get_mut(&server) {
+                decoy.wait = Wait::Sample(number);
+                batch.servers.insert(server);
+            }
+        }
+    }
+
+    /// A sample has its answer, and so have the strangers for whom it was sent. One gets the very challenge.
+    pub(crate) fn on_sample_answered(&mut self, pbx: usize, number: u64, message: &Message<'_>) {
+        let first = self.decoys.held.get(&(pbx, number)).and_then(|batch| batch.servers.first().copied());
+        self.release_batch(pbx, number);
+        let Some(decoy) = first.and_then(|server| self.decoys.waiting.get_mut(&server)) else { return };
         if message.value(HeaderName::WwwAuthenticate).is_some() {
             let domain = &self.config.pbx[pbx].domain;
             decoy.own = Some(ChallengeShape::of(message, &self.topology, domain, self.now.mono));
         }
     }
 
-    /// The registrar of a PBX answered somebody: strangers who wait for its sign of life have it.
+    /// The registrar of a PBX answered somebody: strangers who have waited long for its sign of life have it. The others
+    /// have a sample under way, whose answer tells how late it is with them.
     pub(crate) fn release_decoys(&mut self, pbx: usize) {
         let now = self.now.mono;
-        for server in self.decoys.held.remove(&pbx).unwrap_or_default() {
+        let of_pbx = self.decoys.held.range((pbx, 0)..=(pbx, u64::MAX));
+        let long = of_pbx.filter(|(_, batch)| now - batch.sent >= SLOW);
+        for number in long.map(|((_, number), _)| *number).collect::<Vec<_>>() {
+            self.release_batch(pbx, number);
+        }
+    }
+
+    fn release_batch(&mut self, pbx: usize, number: u64) {
+        let now = self.now.mono;
+        self.pbxs[pbx].samples.ended(number);
+        let Some(batch) = self.decoys.held.remove(&(pbx, number)) else { return };
+        for server in batch.servers {
             let Some(decoy) = self.decoys.waiting.get_mut(&server) else { continue };
-            decoy.sample = None;
-            decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
-            decoy.deadline.set(decoy.earliest.max(now), Timer::Decoy(server), &mut self.timers);
+            decoy.wait = Wait::Time;
+            decoy.deadline.set(now, Timer::Decoy(server), &mut self.timers);
         }
     }
 
     /// A sample will never be answered.
-    pub(crate) fn on_sample_lost(&mut self, pbx: usize, sent: Instant, why: &str) {
+    pub(crate) fn on_sample_lost(&mut self, pbx: usize, number: u64, why: &str) {
         self.pbx_missed(pbx, why);
-        let of_sample =
-            |server: &&ServerId| self.decoys.waiting.get(server).is_some_and(|it| it.sample == Some(sent));
-        let held = self.decoys.held.get(&pbx).into_iter().flatten();
-        let lost: Vec<ServerId> = held.filter(of_sample).copied().collect();
-        for server in lost {
+        self.refuse_sampled(pbx, number);
+    }
+
+    fn refuse_sampled(&mut self, pbx: usize, number: u64) {
+        self.pbxs[pbx].samples.ended(number);
+        let batch = self.decoys.held.remove(&(pbx, number));
+        for server in batch.into_iter().flat_map(|batch| batch.servers) {
             if let Some(ask) = self.drop_decoy(server) {
                 self.refuse_for_now(&ask);
             }
@@ -228,8 +222,10 @@ impl Border {
     /// Forgets a stranger who waits: his transaction is over.
     pub(crate) fn drop_decoy(&mut self, server: ServerId) -> Option<Ask> {
         let mut decoy = self.decoys.waiting.remove(&server)?;
-        if let Some(held) = self.decoys.held.get_mut(&decoy.pbx) {
-            held.remove(&server);
+        if let Wait::Sample(number) = decoy.wait
+            && let Some(batch) = self.decoys.held.get_mut(&(decoy.pbx, number))
+        {
+            batch.servers.remove(&server);
         }
         decoy.deadline.clear(Timer::Decoy(server), &mut self.timers);
         Some(decoy.ask)
@@ -243,14 +239,13 @@ impl Border {
         if !decoy.deadline.fired(now, Timer::Decoy(server), &mut self.timers) {
             return;
         }
-        let (pbx, held, own) = (decoy.pbx, decoy.sample.is_some(), decoy.own.take());
+        let (pbx, wait, own) = (decoy.pbx, decoy.wait, decoy.own.take());
         let Some(ask) = self.drop_decoy(server) else {
             return self.never("a decoy is gone while it is worked on");
         };
-        if held {
-            self.refuse_for_now(&ask);
-        } else {
-            self.challenge(pbx, &ask, own);
+        match wait {
+            Wait::Time => self.challenge(pbx, &ask, own),
+            Wait::Turn | Wait::Sample(_) => self.refuse_for_now(&ask),
         }
     }
 

@@ -63,6 +63,7 @@ mod replaces;
 mod report;
 mod response;
 mod room;
+mod samples;
 mod server_certificate;
 mod single_contact;
 #[cfg(test)]
@@ -252,6 +253,7 @@ impl Border {
             Timer::Silence(pbx) => self.on_silence_timer(pbx),
             Timer::Pacing(pbx) => self.pump_registrations(pbx),
             Timer::FirstWord => self.release_held(),
+            Timer::Samples(pbx) => self.on_samples_timer(pbx),
             Timer::Decoy(server) => self.on_decoy_timer(server),
             Timer::PassedRegister(client) => self.on_passed_register_timer(client),
             Timer::Store(ticket) => self.on_store_timer(ticket),

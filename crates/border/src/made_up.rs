@@ -1,6 +1,8 @@
 //! Values as a PBX would make them, from those that it made of late: what they have in common stays, a time or a
 //! constant; the rest is drawn anew.
 
+use std::collections::BTreeMap;
+
 use crate::entropy::Entropy;
 use crate::keys;
 
@@ -49,23 +51,23 @@ impl Pieces {
     }
 }
 
-/// Another value as those that were seen, the newest last. A time may have gone on between them: the one that has
-/// most in common with the others is the model.
+/// Another value as those that were seen, the newest last. Where most of them agree there is a constant or a time, which
+/// may just have gone on: there the newest is repeated.
 pub(crate) fn another(seen: &[String], entropy: &mut Entropy) -> Option<String> {
     let seen: Vec<Pieces> = seen.iter().map(|text| Pieces::read(text)).collect();
+    let model = seen.last()?;
     let enough = TELL.max(seen.len().div_ceil(2));
-    let common = |model: &Pieces| -> Vec<bool> {
-        let agree = |(place, piece): (usize, &char)| {
-            let like = |other: &&Pieces| other.form == model.form && other.pieces.get(place) == Some(piece);
-            seen.iter().filter(like).count() >= enough
-        };
-        model.pieces.iter().enumerate().map(agree).collect()
+    let agreed = |place: usize| {
+        let mut counts = BTreeMap::new();
+        for other in seen.iter().filter(|other| other.form == model.form) {
+            if let Some(piece) = other.pieces.get(place) {
+                *counts.entry(*piece).or_insert(0_usize) += 1;
+            }
+        }
+        counts.into_values().any(|count| count >= enough)
     };
-    let models = seen.iter().map(|model| (model, common(model)));
-    let (model, common) = models.max_by_key(|(_, common)| common.iter().filter(|it| **it).count())?;
-    let kinds = kinds(model);
-    let pieces: Vec<char> = (model.pieces.iter().zip(&common).zip(kinds))
-        .map(|((piece, common), kind)| if *common { *piece } else { drawn(*piece, kind, entropy) })
+    let pieces: Vec<char> = (model.pieces.iter().zip(kinds(model)).enumerate())
+        .map(|(place, (piece, kind))| if agreed(place) { *piece } else { drawn(*piece, kind, entropy) })
         .collect();
     Some(Pieces::written(model.form, &pieces))
 }
@@ -159,7 +161,7 @@ mod tests {
     fn the_times_in_a_binary_nonce_make_sense() {
         let now = 1_795_255_813;
         for (seconds, expected) in
-            [(vec![0, 0, 0], 0), (vec![0, 0, 0, 0, 0, 1], 0), (vec![0, 0, 1, 1, 1, 1], 1)]
+            [(vec![0, 0, 0], 0), (vec![0, 0, 0, 0, 0, 1], 1), (vec![0, 0, 1, 1, 1, 1], 1)]
         {
             let seen: Vec<String> =
                 (1..).zip(&seconds).map(|(hash, late)| kamailio(now + late, hash)).collect();

@@ -66,8 +66,22 @@ impl Border {
         entry: EntryId,
         hardware_id: Option<HardwareId>,
     ) {
-        let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
         let Some(pbx) = self.pbx_for_phone(ask, entry) else { return };
+        let is_stranger = hardware_id.is_none() && self.bindings.by_hop(&ask.hop).is_empty();
+        if !is_stranger || self.takes_turn(pbx, ask, entry) {
+            self.pass_register(ask, (message, essentials), entry, hardware_id, pbx);
+        }
+    }
+
+    pub(crate) fn pass_register(
+        &mut self,
+        ask: &Ask,
+        (message, essentials): (&Message<'_>, &Essentials<'_>),
+        entry: EntryId,
+        hardware_id: Option<HardwareId>,
+        pbx: usize,
+    ) {
+        let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
         let passed = PassedRegister {
             ask: ask.clone(),
             entry,
@@ -224,7 +238,8 @@ impl Border {
     fn learn_least_expiry(&mut self, pbx: usize, message: &Message<'_>) {
         let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse().ok());
         let least = Duration::from_secs(least.unwrap_or(0)).min(DEFAULT_EXPIRES);
-        self.pbxs[pbx].expires_min = least;
+        let known = &mut self.pbxs[pbx].expires_min;
+        *known = least.max(*known);
     }
 
     fn on_credentials_refused(&mut self, passed: &PassedRegister, status: u16) {

@@ -16,7 +16,7 @@ use crate::Border;
 use crate::binding::{Binding, BindingId, Inside};
 use crate::command::PbxHealth;
 use crate::config::{self, Authentication};
-use crate::decoy::{ChallengeShape, Samples};
+use crate::decoy::ChallengeShape;
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
@@ -26,6 +26,7 @@ use crate::outgoing::Prepared;
 use crate::refusal::Refusal;
 use crate::report::About;
 use crate::response::ClientUse;
+use crate::samples::Samples;
 use crate::timers::Timer;
 
 /// Answer times that are remembered, for the delay of decoys.

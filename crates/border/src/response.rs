@@ -1,7 +1,7 @@
 //! Responses to our own requests, and what becomes of requests that get none.
 
 use bytes::Bytes;
-use sip::{ClientId, ServerId, TransactionEvent};
+use sip::{ClientId, TransactionEvent};
 use wire::clock::Instant;
 use wire::sip::{Essentials, Message};
 
@@ -55,7 +55,7 @@ pub(crate) enum ClientUse {
     /// The health check, or a question beside it.
     Options { pbx: usize, sent: Instant },
     /// The question that is asked in the place of strangers.
-    Sample { pbx: usize, sent: Instant, stranger: ServerId },
+    Sample { pbx: usize, sent: Instant, number: u64 },
     /// A phone's REGISTER whose challenge is the PBX's matter.
     PassedRegister(Box<PassedRegister>),
     /// A request of one side, on the other.
@@ -88,11 +88,11 @@ impl Border {
                     self.on_query_response(pbx, (entry, sent), message, code);
                 }
             }
-            ClientUse::Sample { pbx, sent, stranger } => {
-                let (pbx, sent, stranger) = (*pbx, *sent, *stranger);
+            ClientUse::Sample { pbx, sent, number } => {
+                let (pbx, sent, number) = (*pbx, *sent, *number);
                 if is_final {
                     self.clients.remove(client);
-                    self.on_sample_answered(pbx, stranger, message);
+                    self.on_sample_answered(pbx, number, message);
                     self.registrar_heard(pbx, sent, message);
                 }
             }
@@ -187,7 +187,7 @@ impl Border {
             Some(ClientUse::Query { pbx, .. }) => self.pbx_missed(pbx, why),
             Some(ClientUse::Options { pbx, sent }) => self.on_check_missed(pbx, sent, why),
             Some(ClientUse::PassedRegister(passed)) => self.on_passed_register_lost(client, &passed),
-            Some(ClientUse::Sample { pbx, sent, .. }) => self.on_sample_lost(pbx, sent, why),
+            Some(ClientUse::Sample { pbx, number, .. }) => self.on_sample_lost(pbx, number, why),
             Some(ClientUse::Forward(forward)) => self.on_forward_lost(forward, lost),
             Some(ClientUse::Abandoned(_) | ClientUse::Deregistration(_) | ClientUse::Ending) | None => {}
         }

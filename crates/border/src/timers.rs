@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Pacing(usize),
     /// PBXs that were not heard since the start are waited for no longer.
     FirstWord,
+    /// Who waits to be asked about at a PBX has his turn.
+    Samples(usize),
     /// A delayed answer to a stranger.
     Decoy(ServerId),
     /// A phone has waited long enough for the PBX's word on its REGISTER.
