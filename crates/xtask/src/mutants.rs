@@ -28,7 +28,7 @@ const VERSION: &str = "27.1.0";
 /// Where it is argued why a mutant may live.
 const ARGUED: &str = "docs/decisions/mutants.md";
 
-const USAGE: &str = "usage: cargo xtask mutants [AREA…] [--sample N] [--seed S] [--again]";
+const USAGE: &str = "usage: cargo xtask mutants [AREA…] [--sample N] [--seed S] [--again | --show]";
 
 /// What is mutated whole: the crate, and the beginning of its files' paths.
 struct Area {
@@ -73,12 +73,15 @@ struct Wish {
     areas: Vec<&'static str>,
     sample: usize,
     seed: u64,
+    /// Also what is known already.
     again: bool,
+    /// Nothing: only what is known is shown.
+    show: bool,
 }
 
 impl Wish {
     fn parse(options: &[&str]) -> Result<Self> {
-        let mut wish = Self { areas: Vec::new(), sample: 200, seed: 1, again: false };
+        let mut wish = Self { areas: Vec::new(), sample: 200, seed: 1, again: false, show: false };
         let mut words = options.iter();
         while let Some(word) = words.next() {
             let mut number = || {
@@ -89,6 +92,7 @@ impl Wish {
                 "--sample" => wish.sample = usize::try_from(number()?)?,
                 "--seed" => wish.seed = number()?,
                 "--again" => wish.again = true,
+                "--show" => wish.show = true,
                 name => {
                     let area = area_names().find(|known| *known == name);
                     let known = || area_names().collect::<Vec<_>>().join(", ");
@@ -114,16 +118,18 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     let wish = Wish::parse(options)?;
     let directory = std::path::absolute(stage::directory().join("mutants"))?;
     let tools = install(&directory)?;
-    let tree = directory.join("tree");
-    let written = tree::copy(Path::new("."), &tree)?;
-    println!("mutants: {written} files of the tree are new or changed");
+    let tree = if wish.show { std::env::current_dir()? } else { directory.join("tree") };
+    if !wish.show {
+        let written = tree::copy(Path::new("."), &tree)?;
+        println!("mutants: {written} files of the tree are new or changed");
+    }
     let all = list::list(&tools, &tree, PACKAGES)?;
     let chosen = choose(&all, &wish);
     let mut kept = Kept::open(&directory.join("results.tsv"))?;
     for (package, simulated) in PACKAGES {
         let mutants: Vec<&Mutant> =
             chosen.iter().map(|(_, mutant)| *mutant).filter(|mutant| mutant.package == *package).collect();
-        if mutants.is_empty() {
+        if mutants.is_empty() || wish.show {
             continue;
         }
         let against = tree::fingerprint(&tree, package, *simulated)?;
@@ -209,7 +215,9 @@ fn conclude(
     for (area, mutant) in chosen {
         let row = rows.entry(area).or_default();
         row.mutants += 1;
-        let Some(outcome) = kept.outcome(mutant.key) else {
+        // what the simulation is still to see is not tried either
+        let Some(outcome) = kept.outcome(mutant.key).filter(|outcome| *outcome != Outcome::PassedTests)
+        else {
             row.not_tried += 1;
             continue;
         };
@@ -249,7 +257,7 @@ fn table(rows: &BTreeMap<&str, Row>) -> String {
         ("by sim", &[Outcome::KilledBySimulation]),
         ("timeout", &[Outcome::Timeout]),
         ("unviable", &[Outcome::Unviable]),
-        ("survived", &[Outcome::Survived, Outcome::PassedTests]),
+        ("survived", &[Outcome::Survived]),
     ];
     let mut text = format!("{:<12} {:>8}", "area", "mutants");
     for (title, _) in COLUMNS {
@@ -279,7 +287,8 @@ mod tests {
     #[test]
     fn options_are_areas_and_numbers() -> Result<()> {
         let wish = Wish::parse(&["guard", "--sample", "7", "sample", "--seed", "9", "--again"])?;
-        assert_eq!(wish, Wish { areas: vec!["guard", SAMPLE], sample: 7, seed: 9, again: true });
+        assert_eq!(wish, Wish { areas: vec!["guard", SAMPLE], sample: 7, seed: 9, again: true, show: false });
+        assert!(Wish::parse(&["--show"])?.show);
         assert_eq!(Wish::parse(&[])?.areas, area_names().collect::<Vec<_>>());
         assert!(Wish::parse(&["gard"]).is_err() && Wish::parse(&["--seed", "x"]).is_err());
         Ok(())
@@ -320,6 +329,8 @@ mod tests {
         let mut kept = Kept::default();
         kept.note(1, Outcome::Survived, 0, "")?;
         assert!(conclude(&chosen, &all, &kept, argued(&[name])).is_err(), "one is not tried");
+        kept.note(2, Outcome::PassedTests, 0, "")?;
+        assert!(conclude(&chosen, &all, &kept, argued(&[name])).is_err(), "the simulation has not seen it");
         kept.note(2, Outcome::Killed, 0, "")?;
         assert!(conclude(&chosen, &all, &kept, argued(&[])).is_err(), "one lives");
         assert!(conclude(&chosen, &all, &kept, argued(&[name])).is_ok());

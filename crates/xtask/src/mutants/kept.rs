@@ -56,23 +56,19 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Reads what is there, and leaves out of the file what was overruled.
+    /// Reads what is there; of several results of a mutant the last one counts.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).unwrap_or_default();
-        let mut lines = BTreeMap::new();
         // the last line of a run that was killed may be half a line
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            if let Some((key, ..)) = parse(line) {
-                lines.insert(key, line);
-            }
-        }
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let results =
+            whole.filter_map(parse).map(|(key, outcome, against)| (key, (outcome, against))).collect();
         let cannot = || format!("cannot write {}", path.display());
-        let next = path.with_extension("new");
-        fs::write(&next, lines.values().copied().collect::<String>()).with_context(cannot)?;
-        fs::rename(&next, path).with_context(cannot)?;
-        let results = lines.values().filter_map(|line| parse(line));
-        let results = results.map(|(key, outcome, against)| (key, (outcome, against))).collect();
-        Ok(Self { results, file: Some(OpenOptions::new().append(true).open(path).with_context(cannot)?) })
+        let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            writeln!(file).with_context(cannot)?;
+        }
+        Ok(Self { results, file: Some(file) })
     }
 
     /// Keeps a result, and what it was tried against.
@@ -112,19 +108,20 @@ mod tests {
     #[test]
     fn results_outlive_the_run_and_half_lines_do_not_count() -> Result<()> {
         let path = std::env::temp_dir().join(format!("kept-mutants-{}.tsv", std::process::id()));
-        fs::write(&path, "")?;
+        fs::remove_file(&path).unwrap_or_default();
         let mut kept = Kept::open(&path)?;
         kept.note(1, Outcome::PassedTests, 7, "a")?;
         kept.note(1, Outcome::Survived, 7, "a")?;
         kept.note(2, Outcome::Killed, 7, "b")?;
         drop(kept);
-        fs::write(&path, fs::read_to_string(&path)? + "0000000000000003\tkilled\t00000000")?;
-        let kept = Kept::open(&path)?;
-        assert_eq!(
-            [1, 2, 3].map(|key| kept.outcome(key)),
-            [Some(Outcome::Survived), Some(Outcome::Killed), None]
-        );
-        assert_eq!(fs::read_to_string(&path)?.lines().count(), 2);
+        let half = "0000000000000003\tkilled\t00000000";
+        fs::write(&path, fs::read_to_string(&path)? + half)?;
+        for _ in 0..2 {
+            let mut kept = Kept::open(&path)?;
+            let outcomes = [1, 2, 3].map(|key| kept.outcome(key));
+            assert_eq!(outcomes, [Some(Outcome::Survived), Some(Outcome::Killed), None]);
+            kept.note(2, Outcome::Killed, 8, "b")?;
+        }
         fs::remove_file(&path)?;
         Ok(())
     }
