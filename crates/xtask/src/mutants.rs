@@ -64,6 +64,7 @@ const PACKAGES: &[(&str, bool)] = &[
     ("border", true),
     ("store", false),
     ("net", false),
+    ("portcullis-lab", false),
     ("portcullis", false),
 ];
 
