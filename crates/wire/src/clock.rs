@@ -93,6 +93,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_between_two_moments_is_never_negative_and_never_wraps() {
+        let at = Instant::from_nanos;
+        for (later, earlier, nanos) in [(7, 2, 5), (7, 7, 0), (2, 7, 0), (u64::MAX, 0, u64::MAX)] {
+            assert_eq!(at(later).since(at(earlier)), Duration::from_nanos(nanos));
+            assert_eq!(at(later) - at(earlier), Duration::from_nanos(nanos));
+        }
+        assert_eq!(at(5) + Duration::from_nanos(2), at(7));
+        assert_eq!(at(5) + Duration::MAX, at(u64::MAX));
+        let wall = WallTime;
+        for (later, earlier, millis) in [(7, 2, 5), (7, 7, 0), (2, 7, 0)] {
+            assert_eq!(wall(later).since(wall(earlier)), Duration::from_millis(millis));
+        }
+        assert_eq!(wall(5) + Duration::from_millis(2), wall(7));
+        assert_eq!(wall(5) + Duration::MAX, wall(u64::MAX));
+    }
+
+    #[test]
     fn the_next_multiple_is_never_before() {
         let step = Duration::from_millis(20);
         for (ms, next) in [(0, 0), (1, 20), (19, 20), (20, 20), (21, 40)] {
