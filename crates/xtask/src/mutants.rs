@@ -49,7 +49,11 @@ const AREAS: &[Area] = &[
     Area { name: "framing", package: "wire", files: &["crates/wire/src/sip/framing"] },
     Area { name: "entry", package: "border", files: &["crates/border/src/entry.rs"] },
     Area { name: "registrar", package: "border", files: &["crates/border/src/registrar.rs"] },
-    Area { name: "topology", package: "border", files: &["crates/border/src/topology.rs"] },
+    Area {
+        name: "topology",
+        package: "border",
+        files: &["crates/border/src/topology.rs", "crates/border/src/host_text.rs"],
+    },
 ];
 
 /// The area of everything else, of which only so many mutants are drawn.
