@@ -232,6 +232,8 @@ fn each_limit_lets_its_last_byte_through() {
     let ended = |length: usize| [&up_to(length - 2)[..], b"\r\n"].concat();
     assert_eq!(begun(&ended(Limits::MESSAGE)), None);
     assert_eq!(begun(&ended(Limits::MESSAGE + 1)), too_long, "a line");
+    let closed = [&ended(Limits::MESSAGE + 1)[..], b"\r\n"].concat();
+    assert_eq!(begun(&closed), too_long, "before what it lacks");
 }
 
 #[test]
