@@ -4,24 +4,25 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
 
-/// How often an escape may be escaped again and still be seen through.
-const ESCAPED_MAX: usize = 3;
+use crate::host_search::{self, ESCAPED_MAX};
 
 /// Whether `text` names `host`: not as a part of a longer name or address.
 pub(crate) fn names(text: &[u8], host: &str) -> bool {
-    find(text, 0, host.as_bytes()).is_some()
+    !host_search::find_all(text, host.as_bytes()).is_empty()
 }
 
 /// `text` with `domain` in the place of each of these hosts; an IPv6 address goes with its brackets.
 pub(crate) fn replaced<'a>(text: &[u8], hosts: impl Iterator<Item = &'a str>, domain: &str) -> Vec<u8> {
     let mut text = text.to_vec();
     for host in hosts {
-        let Some(mut found) = find(&text, 0, host.as_bytes()) else { continue };
+        let found = host_search::find_all(&text, host.as_bytes());
+        if found.is_empty() {
+            continue;
+        }
         let mut written = Vec::with_capacity(text.len());
         let mut from = 0;
-        loop {
+        for mut found in found {
             let bracketed = text.get(from..found.start).is_some_and(|before| before.ends_with(b"["))
                 && text.get(found.end) == Some(&b']');
             if bracketed {
@@ -30,10 +31,6 @@ pub(crate) fn replaced<'a>(text: &[u8], hosts: impl Iterator<Item = &'a str>, do
             written.extend_from_slice(text.get(from..found.start).unwrap_or_default());
             written.extend_from_slice(domain.as_bytes());
             from = found.end;
-            match find(&text, from, host.as_bytes()) {
-                Some(next) => found = next,
-                None => break,
-            }
         }
         written.extend_from_slice(text.get(from..).unwrap_or_default());
         text = written;
@@ -85,67 +82,6 @@ pub(crate) fn is_private(ip: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
-}
-
-/// Where the next `host` stands from `from` on.
-fn find(text: &[u8], from: usize, host: &[u8]) -> Option<Range<usize>> {
-    let first = host.first()?;
-    let [lower, upper] = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
-    // Nearly no byte begins it: the rest is looked at only where one does.
-    let begins = |byte: u8| byte == lower || byte == upper || byte == b'%';
-    let starts = text.iter().enumerate().skip(from).filter(|(_, byte)| begins(**byte));
-    starts.map(|(start, _)| start).find_map(|start| {
-        let end = match_at(text, start, host)?;
-        (is_boundary_before(text, start) && !text.get(end).is_some_and(is_part)).then_some(start..end)
-    })
-}
-
-/// Where `host` ends that begins at `start`.
-fn match_at(text: &[u8], start: usize, host: &[u8]) -> Option<usize> {
-    let mut at = start;
-    for wanted in host {
-        let (byte, length) = read(text.get(at..)?)?;
-        if !byte.eq_ignore_ascii_case(wanted) {
-            return None;
-        }
-        at += length;
-    }
-    Some(at)
-}
-
-/// The first character of `text` and how many bytes write it: `.`, `%2e`, `%252e`, …
-fn read(text: &[u8]) -> Option<(u8, usize)> {
-    let first = *text.first()?;
-    if first != b'%' {
-        return Some((first, 1));
-    }
-    let mut digits = 1;
-    while digits <= 2 * ESCAPED_MAX && text.get(digits..digits + 2) == Some(b"25") {
-        digits += 2;
-    }
-    let escaped = text.get(digits..digits + 2).and_then(|pair| {
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        let [high, low] = pair else { return None };
-        u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-    });
-    Some(escaped.map_or((first, 1), |byte| (byte, digits + 2)))
-}
-
-/// Whether a host may begin at `start`: after nothing, after a sign, or after an escape, whatever it stands for.
-fn is_boundary_before(text: &[u8], start: usize) -> bool {
-    let before = text.get(..start).unwrap_or_default();
-    let [rest @ .., high, low] = before else { return !before.last().is_some_and(is_part) };
-    let mut rest = rest;
-    while let Some(shorter) = rest.strip_suffix(b"25") {
-        rest = shorter;
-    }
-    let escape = high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && rest.ends_with(b"%");
-    escape || !is_part(low)
-}
-
-/// Whether a byte may stand within a name or address.
-fn is_part(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || *byte == b'-'
 }
 
 #[cfg(test)]

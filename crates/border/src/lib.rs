@@ -40,6 +40,7 @@ mod failover;
 mod flow;
 mod forward;
 mod forward_response;
+mod host_search;
 mod host_text;
 mod ingress;
 mod inside_registration;
