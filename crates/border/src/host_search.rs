@@ -215,7 +215,8 @@ mod tests {
         let text = format!("{}{host} {}", "a.".repeat(15_000), "a.".repeat(15_000));
         assert_eq!(directly(text.as_bytes(), host.as_bytes(), COMPARED_MAX * text.len()), None);
         let all = find_all(text.as_bytes(), host.as_bytes());
-        assert_eq!(all, [30_000..30_000 + host.len()]);
+        let places: Vec<_> = all.iter().map(|found| (found.start, found.end)).collect();
+        assert_eq!(places, [(30_000, 30_000 + host.len())]);
     }
 
     #[test]

@@ -305,7 +305,8 @@ impl Border {
             self.report_registration_failed(&ask, entry, &why);
             return self.refuse(&ask, 503);
         };
-        let granted = self.within_certificate(&ask.hop, granted);
+        // A PBX may grant more than was wished, where it takes nothing shorter.
+        let granted = self.within_certificate(&ask.hop, granted.min(asked));
         let phone = Phone { contact, series, user_agent, hardware_id, granted };
         self.keep_passed_binding(ask, entry, pbx, phone);
     }

@@ -9,7 +9,7 @@ use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
 
 use crate::oracle::{Seen, Violation};
-use crate::text::Text;
+use crate::text::{Text, uri_of, user_of};
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -352,6 +352,11 @@ impl Repeats {
             });
         }
         self.supersede(&key);
+        if text.code().is_some_and(|code| code >= 200) {
+            let asked = |text: &Text| user_of(uri_of(text.header("From"))).to_owned();
+            let (method, from) = (text.method().to_owned(), asked(text));
+            self.may_be_left(|key, own| key.0 != seen.side && own.method() == method && asked(own) == from);
+        }
         // a refusal without a transaction is not repeated
         let taken_on = self.taken_on.contains(&(seen.side, text.branch().to_owned()));
         // what was accepted in a dialog that has its BYE may be left
@@ -386,8 +391,23 @@ impl Repeats {
         }
     }
 
+    /// Who asked may have his answer or be gone: what stands alone need not be asked for any more on the other side.
+    fn may_be_left(&mut self, of: impl Fn(&Key, &Text) -> bool) {
+        for (key, request) in &mut self.requests {
+            let alone = |text: &Text| {
+                text.to_tag().is_empty() && !["INVITE", "REGISTER", "CANCEL", "ACK"].contains(&text.method())
+            };
+            let text = Text::parse(&request.repeated.bytes);
+            if text.is_some_and(|text| alone(&text) && of(key, &text)) {
+                request.repeated.due = None;
+                request.repeated.unsure = true;
+            }
+        }
+    }
+
     /// A flow is gone, and every transaction on it.
     pub(super) fn on_closed(&mut self, flow: FlowId) {
+        self.may_be_left(|_, _| true);
         for request in self.requests.values_mut() {
             if request.repeated.stream == Some(flow) {
                 request.repeated.due = None;
