@@ -76,8 +76,6 @@ struct Decoy {
     ask: Ask,
     pbx: usize,
     wait: Wait,
-    /// The challenge that was asked for in his place.
-    own: Option<ChallengeShape>,
     deadline: Deadline,
 }
 
@@ -107,7 +105,7 @@ impl Border {
     pub(crate) fn answer_with_decoy(&mut self, ask: Ask) {
         let Some(pbx) = self.pbx_for_stranger(&ask) else { return };
         let (now, server) = (self.now.mono, ask.server);
-        let mut decoy = Decoy { ask, pbx, wait: Wait::Turn, own: None, deadline: Deadline::default() };
+        let mut decoy = Decoy { ask, pbx, wait: Wait::Turn, deadline: Deadline::default() };
         // Without digest extensions no name is asked about at the PBX: there is nothing to be like.
         let at = if self.entries.any_digest().is_none() {
             decoy.wait = Wait::Time;
@@ -170,14 +168,14 @@ impl Border {
         }
     }
 
-    /// A sample has its answer, and so have the strangers for whom it was sent. One gets the very challenge.
+    /// A sample has its answer, and so have the strangers for whom it was sent. One gets the very challenge. All get it
+    /// at once, as a name that exists does.
     pub(crate) fn on_sample_answered(&mut self, pbx: usize, number: u64, message: &Message<'_>) {
-        let first = self.decoys.held.get(&(pbx, number)).and_then(|batch| batch.servers.first().copied());
-        self.release_batch(pbx, number);
-        let Some(decoy) = first.and_then(|server| self.decoys.waiting.get_mut(&server)) else { return };
-        if message.value(HeaderName::WwwAuthenticate).is_some() {
-            let domain = &self.config.pbx[pbx].domain;
-            decoy.own = Some(ChallengeShape::of(message, &self.topology, domain, self.now.mono));
+        let mut own = message.value(HeaderName::WwwAuthenticate).is_some().then(|| {
+            ChallengeShape::of(message, &self.topology, &self.config.pbx[pbx].domain, self.now.mono)
+        });
+        for ask in self.take_batch(pbx, number) {
+            self.challenge(pbx, &ask, own.take());
         }
     }
 
@@ -188,19 +186,17 @@ impl Border {
         let of_pbx = self.decoys.held.range((pbx, 0)..=(pbx, u64::MAX));
         let long = of_pbx.filter(|(_, batch)| now - batch.sent >= SLOW);
         for number in long.map(|((_, number), _)| *number).collect::<Vec<_>>() {
-            self.release_batch(pbx, number);
+            for ask in self.take_batch(pbx, number) {
+                self.challenge(pbx, &ask, None);
+            }
         }
     }
 
-    fn release_batch(&mut self, pbx: usize, number: u64) {
-        let now = self.now.mono;
+    /// Those who wait for the answer to a sample; they wait no more.
+    fn take_batch(&mut self, pbx: usize, number: u64) -> Vec<Ask> {
         self.pbxs[pbx].samples.ended(number);
-        let Some(batch) = self.decoys.held.remove(&(pbx, number)) else { return };
-        for server in batch.servers {
-            let Some(decoy) = self.decoys.waiting.get_mut(&server) else { continue };
-            decoy.wait = Wait::Time;
-            decoy.deadline.set(now, Timer::Decoy(server), &mut self.timers);
-        }
+        let servers = self.decoys.held.remove(&(pbx, number)).map(|batch| batch.servers).unwrap_or_default();
+        servers.into_iter().filter_map(|server| self.drop_decoy(server)).collect()
     }
 
     /// A sample will never be answered.
@@ -210,12 +206,8 @@ impl Border {
     }
 
     fn refuse_sampled(&mut self, pbx: usize, number: u64) {
-        self.pbxs[pbx].samples.ended(number);
-        let batch = self.decoys.held.remove(&(pbx, number));
-        for server in batch.into_iter().flat_map(|batch| batch.servers) {
-            if let Some(ask) = self.drop_decoy(server) {
-                self.refuse_for_now(&ask);
-            }
+        for ask in self.take_batch(pbx, number) {
+            self.refuse_for_now(&ask);
         }
     }
 
@@ -239,12 +231,12 @@ impl Border {
         if !decoy.deadline.fired(now, Timer::Decoy(server), &mut self.timers) {
             return;
         }
-        let (pbx, wait, own) = (decoy.pbx, decoy.wait, decoy.own.take());
+        let (pbx, wait) = (decoy.pbx, decoy.wait);
         let Some(ask) = self.drop_decoy(server) else {
             return self.never("a decoy is gone while it is worked on");
         };
         match wait {
-            Wait::Time => self.challenge(pbx, &ask, own),
+            Wait::Time => self.challenge(pbx, &ask, None),
             Wait::Turn | Wait::Sample(_) => self.refuse_for_now(&ask),
         }
     }

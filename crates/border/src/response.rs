@@ -92,8 +92,10 @@ impl Border {
                 let (pbx, sent, number) = (*pbx, *sent, *number);
                 if is_final {
                     self.clients.remove(client);
+                    self.learn_challenge(pbx, sent, message);
+                    self.pbx_heard(pbx);
                     self.on_sample_answered(pbx, number, message);
-                    self.registrar_heard(pbx, sent, message);
+                    self.release_decoys(pbx);
                 }
             }
             ClientUse::Options { pbx, .. } => {
