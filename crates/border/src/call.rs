@@ -645,7 +645,9 @@ impl Border {
     /// The one exit of a call: its ports, its slot, its dialogs.
     pub(crate) fn end_call(&mut self, id: CallId) {
         self.release_media(id);
-        let Some(mut call) = self.calls.remove(id) else { return };
+        let hop = self.calls.call(id).map(|call| self.phone_hop(call));
+        let (Some(mut call), Some(hop)) = (self.calls.remove(id), hop) else { return };
+        self.on_call_of_flow_ended(&hop);
         call.deadline.clear(Timer::Call(id), &mut self.timers);
         for key in call.dialogs.iter().filter(|pair| !pair.ended).flat_map(DialogPair::keys) {
             self.dialogs.remove(&key);

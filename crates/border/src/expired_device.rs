@@ -1,10 +1,11 @@
 //! A certificate whose time ends while its phone is connected. The handshake looked at the dates once; from then
-//! on they are looked at here, when the phone registers and when it begins something new. A call that is up goes on.
+//! on they are looked at here, when the phone registers and when it begins something new. A call that is up goes on,
+//! and its connection stays until the last one on it has ended.
 
 use std::time::Duration;
 
 use sip::Hop;
-use wire::net::VerifiedDevice;
+use wire::net::{FlowId, VerifiedDevice};
 use wire::sip::{Essentials, Message, Method};
 
 use crate::Border;
@@ -52,6 +53,19 @@ impl Border {
             (identity.text, identity.next_step)
         });
         true
+    }
+
+    /// Whether the phone of a call is on this connection.
+    pub(crate) fn carries_call(&self, flow: FlowId) -> bool {
+        self.calls.iter().any(|(_, call)| self.phone_hop(call).flow == flow)
+    }
+
+    /// A call has ended: where it was the last on the connection of a device whose certificate has expired, that
+    /// connection has been kept for it.
+    pub(crate) fn on_call_of_flow_ended(&mut self, hop: &Hop) {
+        if self.expired_device(hop).is_some() && !self.carries_call(hop.flow) {
+            self.flows.leaves_soon(hop.flow, self.now.mono, &mut self.timers);
+        }
     }
 
     fn device_of(&self, hop: &Hop) -> Option<&VerifiedDevice> {

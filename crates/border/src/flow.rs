@@ -59,6 +59,8 @@ const WHOLE_MESSAGE: Duration = Duration::from_secs(10);
 const UNREGISTERED_IDLE: Duration = Duration::from_secs(30);
 /// Nobody stays longer without a registration, whatever he says.
 const UNREGISTERED_MAX: Duration = Duration::from_secs(60);
+/// How long a connection that was kept for a call stays behind it: for the answer to its end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Messages and keepalives a second on a connection on which nobody is registered: a phone sends a handful, a
 /// proxy for a house of phones some dozens.
 const UNREGISTERED_MESSAGES_MAX: u32 = 100;
@@ -233,6 +235,27 @@ impl Flows {
     pub(crate) fn accepted(&mut self, id: FlowId) {
         if let Some(flow) = self.open.get_mut(&id) {
             flow.accepted = true;
+        }
+    }
+
+    /// Whether a device with a certificate is at the other end that is not registered, and owes no rest of a message.
+    pub(crate) fn is_idle_device(&self, id: FlowId) -> bool {
+        let idle =
+            |flow: &Flow| flow.device.is_some() && flow.bindings == 0 && flow.patience == Patience::Idle;
+        self.open.get(&id).is_some_and(idle)
+    }
+
+    /// It has been silent for too long, but for a call on it.
+    pub(crate) fn stays_for_call(&mut self, id: FlowId, now: Instant, timers: &mut Timers) {
+        if let Some(flow) = self.open.get_mut(&id) {
+            flow.deadline.set(now + UNREGISTERED_IDLE, Timer::Flow(id), timers);
+        }
+    }
+
+    /// What it was kept for is over.
+    pub(crate) fn leaves_soon(&mut self, id: FlowId, now: Instant, timers: &mut Timers) {
+        if let Some(flow) = self.open.get_mut(&id) {
+            flow.deadline.set(now + LAST_WORDS, Timer::Flow(id), timers);
         }
     }
 

@@ -89,7 +89,13 @@ impl Border {
     }
 
     pub(crate) fn on_flow_timer(&mut self, flow: FlowId) {
-        if self.flows.timed_out(flow, self.now.mono, &mut self.timers) {
+        if !self.flows.timed_out(flow, self.now.mono, &mut self.timers) {
+            return;
+        }
+        // A device of ours whose registration is over, and a call of its is not.
+        if self.flows.is_idle_device(flow) && self.carries_call(flow) {
+            self.flows.stays_for_call(flow, self.now.mono, &mut self.timers);
+        } else {
             self.close_flow(flow);
         }
     }

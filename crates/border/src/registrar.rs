@@ -165,8 +165,11 @@ impl Border {
         if let Some(identity) = self.expired_device(&ask.hop) {
             let asked = crate::ingress::user_of(essentials.to.uri).unwrap_or_default();
             self.on_identity_refused(ask, message, identity, asked, true);
-            // Another certificate can only be shown by another handshake.
-            return self.close_flow(ask.hop.flow);
+            // Another certificate can only be shown by another handshake, once the calls on this one are over.
+            if !self.carries_call(ask.hop.flow) {
+                self.close_flow(ask.hop.flow);
+            }
+            return;
         }
         let name = self.registered_name(message, essentials);
         let device = self.flows.flow(ask.hop.flow).and_then(|flow| flow.device.as_ref());

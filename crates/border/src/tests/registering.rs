@@ -132,16 +132,29 @@ fn a_call_goes_on_when_the_certificate_of_its_phone_has_expired() {
     bench.phone_says(flow, &register("1001", 1));
     let asked = bench.take("REGISTER");
     bench.pbx_says(&asked.registered(&[]));
-    bench.phone_says(flow, &request("INVITE", 5, None, "", ""));
-    let invite = bench.take("INVITE");
-    bench.pbx_says(&invite.answer(200, "pbx", "Contact: <sip:2001@10.0.0.9:5060>"));
-    let tag = bench.final_answer(flow).expect("an answer").header(HeaderName::To);
-    let tag = tag.split_once("tag=").expect("a tag").1.to_owned();
-    bench.phone_says(flow, &request("ACK", 5, Some(&tag), "", ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    calls::call(&mut bench, flow);
+    let tag = "desk";
     bench.pass(Duration::from_secs(91));
-    bench.phone_says(flow, &request("BYE", 6, Some(&tag), "", ""));
-    bench.take("BYE");
+    bench.phone_says(flow, &request("INFO", 6, Some(tag), "", ""));
+    bench.take("INFO");
     assert!(!bench.has_event(Code::CertExpired));
+    // It is not registered again, and its connection stays for the call, however long that is.
+    bench.sent.clear();
+    bench.phone_says(flow, &register("1001", 2));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(403));
+    bench.pass(Duration::from_secs(200));
+    assert!(bench.has_event(Code::CertExpired) && bench.closed.is_empty());
+    bench.sent.clear();
+    bench.phone_says(flow, &request("BYE", 7, Some(tag), "", ""));
+    let bye = bench.take("BYE");
+    bench.pass(Duration::from_secs(1));
+    bench.pbx_says(&bye.answer(200, "pbx", ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    bench.pass(Duration::from_secs(4));
+    assert!(bench.closed.is_empty());
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.closed, [flow], "the last call on it has ended");
 }
 
 #[test]
