@@ -244,6 +244,15 @@ impl Repeats {
             }
             (_, None) => self.request_sent(seen),
             ("INVITE", Some(200..)) => self.answer_sent(seen),
+            (method, Some(200..)) => {
+                let asked = |text: &Text| user_of(uri_of(text.header("From"))).to_owned();
+                let from = asked(seen.text);
+                let of = |key: &Key, own: &Text| {
+                    key.0 != seen.side && own.method() == method && asked(own) == from
+                };
+                self.may_be_left(of);
+                Ok(())
+            }
             ("INVITE", Some(_)) => {
                 self.taken_on.insert((seen.side, seen.text.branch().to_owned()));
                 Ok(())
@@ -352,11 +361,6 @@ impl Repeats {
             });
         }
         self.supersede(&key);
-        if text.code().is_some_and(|code| code >= 200) {
-            let asked = |text: &Text| user_of(uri_of(text.header("From"))).to_owned();
-            let (method, from) = (text.method().to_owned(), asked(text));
-            self.may_be_left(|key, own| key.0 != seen.side && own.method() == method && asked(own) == from);
-        }
         // a refusal without a transaction is not repeated
         let taken_on = self.taken_on.contains(&(seen.side, text.branch().to_owned()));
         // what was accepted in a dialog that has its BYE may be left
