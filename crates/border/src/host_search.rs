@@ -215,8 +215,7 @@ mod tests {
         let text = format!("{}{host} {}", "a.".repeat(15_000), "a.".repeat(15_000));
         assert_eq!(directly(text.as_bytes(), host.as_bytes(), COMPARED_MAX * text.len()), None);
         let all = find_all(text.as_bytes(), host.as_bytes());
-        let places: Vec<_> = all.iter().map(|found| (found.start, found.end)).collect();
-        assert_eq!(places, [(30_000, 30_000 + host.len())]);
+        assert!(matches!(all.as_slice(), [one] if *one == (30_000..30_000 + host.len())), "{all:?}");
     }
 
     #[test]
