@@ -146,6 +146,10 @@ impl Border {
         if let Some(entry) = entry.filter(|_| matches!(status, 401 | 407) && ask.side == Side::Outside) {
             self.count_refused_credentials(&ask, &request, message, entry);
         }
+        if status >= 200 && method != Method::Invite {
+            // Done with: only its transactions still wait for repetitions.
+            self.drop_forward(id);
+        }
     }
 
     /// A response as the side that asked gets it.

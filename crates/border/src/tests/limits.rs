@@ -146,6 +146,19 @@ fn a_phone_that_floods_is_refused_and_its_call_goes_on() {
 }
 
 #[test]
+fn what_is_answered_takes_no_room() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    for number in 1..=100 {
+        bench.phone_says(flow, &large(number));
+        let message = bench.take("MESSAGE");
+        bench.pbx_says(&message.answer(200, "d", ""));
+        assert_eq!(last_answer(&mut bench, flow).0, Some(200), "{number}");
+    }
+    assert_eq!((under_way(&bench, "forwards"), under_way(&bench, "requests with room")), (0, 0));
+}
+
+#[test]
 fn what_is_left_of_a_closed_flow_in_a_call_still_counts() {
     let mut bench = Bench::with_pbx_up(config());
     let flow = bench.registered(100);
