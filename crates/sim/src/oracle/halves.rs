@@ -140,7 +140,8 @@ impl Halves {
         }
         while let Some(entry) = self.ending.first_entry().filter(|entry| entry.key().0 < now) {
             let ((_, tags), side) = entry.remove_entry();
-            let Some(halves) = self.pairs.remove(&tags) else { continue };
+            // It is kept: an answer of it that is repeated still makes no new call.
+            let Some(halves) = self.pairs.get(&tags) else { continue };
             let half = &halves[side.index()];
             if half.confirmed && !half.ended && !half.flows.iter().any(|flow| is_closed(*flow)) {
                 return Err(Violation {
