@@ -34,7 +34,10 @@ const SHAPES_AGE: Duration = Duration::from_secs(1);
 /// What the last challenge of a PBX looked like, as it leaves us.
 pub(crate) struct ChallengeShape {
     came: Instant,
-    challenges: Vec<String>,
+    /// 401, or 407 where a proxy asks.
+    status: u16,
+    /// Each by the name of its header.
+    challenges: Vec<(&'static str, String)>,
     /// The other headers that pass, in order.
     passed: Vec<(String, String)>,
 }
@@ -52,11 +55,11 @@ impl ChallengeShape {
                     .collect()
             })
             .unwrap_or_default();
-        let challenges = message
-            .values(HeaderName::WwwAuthenticate)
-            .map(|value| wire::sip::unfold(value).into_owned())
+        let status = message.status().filter(|status| *status == 407).unwrap_or(401);
+        let challenges = digest::challenges_of(message)
+            .map(|(name, value)| (name, wire::sip::unfold(value).into_owned()))
             .collect();
-        Self { came, challenges, passed }
+        Self { came, status, challenges, passed }
     }
 }
 
@@ -171,7 +174,7 @@ impl Border {
     /// A sample has its answer, and so have the strangers for whom it was sent. One gets the very challenge. All get it
     /// at once, as a name that exists does.
     pub(crate) fn on_sample_answered(&mut self, pbx: usize, number: u64, message: &Message<'_>) {
-        let mut own = message.value(HeaderName::WwwAuthenticate).is_some().then(|| {
+        let mut own = digest::challenges_of(message).next().is_some().then(|| {
             ChallengeShape::of(message, &self.topology, &self.config.pbx[pbx].domain, self.now.mono)
         });
         for ask in self.take_batch(pbx, number) {
@@ -247,15 +250,16 @@ impl Border {
             return self.never("a request that was read cannot be read again");
         };
         let tag = self.entropy.word();
-        let mut writer =
-            sip::response::response(&request, ask.hop.remote, 401, reason_phrase(401), Some(&tag));
         let source = ask.hop.remote.ip();
         let shape = own.or_else(|| self.made_up_shape(pbx));
-        for challenge in shape.iter().flat_map(|shape| &shape.challenges) {
+        let status = shape.as_ref().map_or(401, |shape| shape.status);
+        let mut writer =
+            sip::response::response(&request, ask.hop.remote, status, reason_phrase(status), Some(&tag));
+        for (name, challenge) in shape.iter().flat_map(|shape| &shape.challenges) {
             let inner = digest::given_opaque(challenge);
             let opaque = self.keys.seal_opaque(source, self.now.wall, inner.as_deref());
             if let Some(challenge) = sip::auth::challenge_with(challenge, &opaque) {
-                writer.header("WWW-Authenticate", challenge);
+                writer.header(name, challenge);
             }
         }
         for (name, value) in shape.iter().flat_map(|shape| &shape.passed) {
@@ -273,7 +277,7 @@ impl Border {
             );
         }
         let bytes = Bytes::from(writer.finish(b""));
-        self.transactions.respond(ask.server, 401, bytes, self.now.mono);
+        self.transactions.respond(ask.server, status, bytes, self.now.mono);
     }
 
     /// The newest challenge with another nonce and opaque; none where the PBX never challenged.
@@ -283,8 +287,10 @@ impl Border {
         let recent = shapes.iter().filter(|shape| newest.came - shape.came < SHAPES_AGE).count();
         let told_by = if recent >= made_up::TELL { recent } else { shapes.len() };
         let mut challenges = Vec::with_capacity(newest.challenges.len());
-        for (line, challenge) in newest.challenges.iter().enumerate() {
-            let seen = || shapes.iter().skip(shapes.len() - told_by).filter_map(|it| it.challenges.get(line));
+        for (line, (header, challenge)) in newest.challenges.iter().enumerate() {
+            let lines =
+                || shapes.iter().skip(shapes.len() - told_by).filter_map(|it| it.challenges.get(line));
+            let seen = || lines().map(|(_, text)| text);
             let mut text = challenge.clone();
             for (name, of) in [("nonce", digest::nonce_of as fn(&str) -> _), ("opaque", digest::given_opaque)]
             {
@@ -295,9 +301,9 @@ impl Border {
                 };
                 text = text.replacen(&format!("{name}=\"{old}\""), &format!("{name}=\"{new}\""), 1);
             }
-            challenges.push(text);
+            challenges.push((*header, text));
         }
-        Some(ChallengeShape { came: newest.came, challenges, passed: newest.passed.clone() })
+        Some(ChallengeShape { challenges, passed: newest.passed.clone(), ..*newest })
     }
 
     fn realm_or_domain(&self, pbx: usize) -> String {

@@ -204,14 +204,16 @@ impl Border {
         self.pbxs[pbx].expires_min.max(self.config.registration.pbx_expires)
     }
 
-    /// The PBX wants registrations to last longer (RFC 3261 §10.2.8): true where that is new, and bearable.
+    /// The PBX wants registrations to last longer (RFC 3261 §10.2.8), which is kept where it is bearable; whether
+    /// that is more than ours are asked for.
     pub(crate) fn learn_expires(&mut self, pbx: usize, message: &Message<'_>) -> bool {
         let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse::<u32>().ok());
         let asked = self.asked_expires(pbx);
         let least = least.map(|secs| Duration::from_secs(u64::from(secs)));
-        let Some(least) = least.filter(|least| *least > asked && *least <= EXPIRES_MAX) else { return false };
-        self.pbxs[pbx].expires_min = least;
-        true
+        let Some(least) = least.filter(|least| *least <= EXPIRES_MAX) else { return false };
+        let known = &mut self.pbxs[pbx].expires_min;
+        *known = least.max(*known);
+        least > asked
     }
 
     /// The PBX keeps our contact; whether the operator was told of that.

@@ -222,24 +222,26 @@ impl Border {
                 return self.abandon(&passed.ask, DropReason::Blocked);
             }
         }
-        if status == 423 {
-            self.learn_least_expiry(passed.pbx, message);
-        }
         match status {
             200..=299 => self.on_passed_register_accepted(passed, message),
             401 | 407 => self.answer_with_challenge(&passed.ask, message, status, passed.pbx),
             // Any other refusal would tell this name from one that does not exist.
-            _ => self.challenge(passed.pbx, &passed.ask, None),
+            _ => {
+                if status == 423 {
+                    self.learn_expires(passed.pbx, message);
+                }
+                // That of the password has its event.
+                if status != 403 {
+                    let why = format!(
+                        "PBX {} answered {status} {}",
+                        self.pbx_name(passed.pbx),
+                        reason_phrase(status)
+                    );
+                    self.report_registration_failed(&passed.ask, passed.entry, &why);
+                }
+                self.challenge(passed.pbx, &passed.ask, None);
+            }
         }
-    }
-
-    /// A PBX takes no shorter registrations: from now on it is asked for none, and the phone tries again for the
-    /// challenge that it gets.
-    fn learn_least_expiry(&mut self, pbx: usize, message: &Message<'_>) {
-        let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse().ok());
-        let least = Duration::from_secs(least.unwrap_or(0)).min(DEFAULT_EXPIRES);
-        let known = &mut self.pbxs[pbx].expires_min;
-        *known = least.max(*known);
     }
 
     fn on_credentials_refused(&mut self, passed: &PassedRegister, status: u16) {
@@ -255,7 +257,8 @@ impl Border {
         });
     }
 
-    /// The PBX's 401 as the phone sees it; a decoy is written by the same code from what was learned here.
+    /// The PBX's challenge as the phone sees it. A decoy is written from what is learned of these: status, headers, and
+    /// what passes beside them.
     fn answer_with_challenge(&mut self, ask: &Ask, message: &Message<'_>, status: u16, pbx: usize) {
         let Ok(request) = Message::parse(&ask.bytes) else {
             return self.never("a request that was read cannot be read again");
@@ -366,7 +369,10 @@ impl Border {
     pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
         self.room.release(passed.ask.server);
         self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
-        self.put_off_late(&passed.ask, passed.entry, passed.pbx);
+        // After its patience it has had its answer.
+        if self.now.mono < passed.ask.patience_ends() {
+            self.put_off_late(&passed.ask, passed.entry, passed.pbx);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use guard::CallLimit;
 use sip::Hop;
 use wire::clock::Instant;
 use wire::net::{FlowId, Side, Transport};
-use wire::sip::{Essentials, HeaderName, Message, Uri, Writer};
+use wire::sip::{Essentials, Message, Uri, Writer};
 
 use crate::Border;
 use crate::binding::{Binding, BindingId, Inside};
@@ -536,10 +536,10 @@ impl Border {
 
     /// Keeps what the challenges of a PBX look like and how long they take.
     pub(crate) fn learn_challenge(&mut self, pbx: usize, sent: Instant, message: &Message<'_>) {
-        if message.value(HeaderName::WwwAuthenticate).is_some() {
+        if crate::digest::challenges_of(message).next().is_some() {
             self.pbxs[pbx].answered_in(self.now.mono - sent);
             // One that only renews a nonce is no answer to somebody who comes for the first time.
-            if message.values(HeaderName::WwwAuthenticate).any(crate::digest::is_stale) {
+            if crate::digest::challenges_of(message).any(|(_, value)| crate::digest::is_stale(value)) {
                 return;
             }
             let domain = self.config.pbx[pbx].domain.clone();

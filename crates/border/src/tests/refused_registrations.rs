@@ -68,6 +68,7 @@ fn a_phone_that_no_pbx_answers_for_is_told_of() {
 
         bench.pass(Duration::from_secs(30));
         assert!(bench.has_event(Code::PbxDown));
+        assert_eq!(failed(&bench).len(), 1, "its transaction ends at 32 s and says nothing more");
         let flow = bench.connect(101, device);
         bench.events.clear();
         bench.sent.clear();

@@ -117,6 +117,65 @@ fn a_registration_too_short_for_the_pbx_tells_no_name_and_the_next_is_longer() {
     }
 }
 
+#[test]
+fn where_a_proxy_asks_every_name_is_asked_as_by_a_proxy() {
+    let mut bench = Bench::with_pbx_up(config());
+    let by_proxy = CHALLENGE.replace("WWW-", "Proxy-");
+    for (number, name) in ["1003", "4711", "1001"].into_iter().enumerate() {
+        let flow = bench.connect(100 + number as u64, None);
+        bench.phone_says(flow, &register(name, 1));
+        bench.pass(Duration::from_millis(3));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.answer(407, "pbx", &by_proxy.replace("abc", &format!("n{number}"))));
+        bench.pass(Duration::ZERO);
+        let answer = bench.final_answer(flow).unwrap();
+        let headers = [HeaderName::ProxyAuthenticate, HeaderName::WwwAuthenticate];
+        let [proxy, www] =
+            headers.map(|header| answer.text.contains(&format!("{}: Digest", header.as_str())));
+        assert_eq!((answer.status(), proxy, www), (Some(407), true, false), "{name}");
+    }
+    // More than may be asked about at once: one gets an answer that is made up.
+    bench.pass(Duration::from_millis(300));
+    let flows: Vec<FlowId> = (0..6).map(|number| bench.connect(150 + number, None)).collect();
+    for flow in &flows {
+        bench.phone_says(*flow, &register("4711", 1));
+    }
+    for (nonce, questions) in [("m1", 4), ("m2", 1)] {
+        let asked: Vec<Sent> = std::iter::from_fn(|| bench.try_take("REGISTER")).collect();
+        assert_eq!(asked.len(), questions);
+        for asked in asked {
+            bench.pbx_says(&asked.answer(407, "pbx", &by_proxy.replace("abc", nonce)));
+        }
+        bench.pass(Duration::from_millis(50));
+    }
+    bench.pass(Duration::ZERO);
+    let statuses: Vec<_> = flows.iter().map(|flow| bench.final_answer(*flow).unwrap().status()).collect();
+    assert_eq!(statuses, [Some(407); 6]);
+}
+
+#[test]
+fn a_digest_phone_that_the_pbx_turns_away_is_told_of_and_hears_a_challenge() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    for (cseq, status, more) in [(11, 404, ""), (12, 500, ""), (13, 423, "Min-Expires: 7200")] {
+        bench.sent.clear();
+        bench.events.clear();
+        bench.phone_says(flow, &register("1003", cseq));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.answer(status, "pbx", more));
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(401), "{status}");
+        let told: Vec<_> =
+            bench.events.iter().filter(|event| event.code == Code::RegistrationFailed).collect();
+        let [one] = told[..] else { panic!("{status}: {:#?}", bench.events) };
+        assert_eq!(one.extension.as_deref(), Some("1003"));
+        assert!(one.text.contains(&format!("PBX main answered {status}")), "{}", one.text);
+    }
+    bench.sent.clear();
+    bench.phone_says(flow, &register("1003", 14));
+    let contact = bench.take("REGISTER").header(HeaderName::Contact);
+    assert!(contact.ends_with(";expires=7200"), "as long as it wants: {contact}");
+}
+
 /// The nonce that a stranger was given.
 fn nonce(bench: &mut Bench, flow: FlowId) -> String {
     let challenge = bench.final_answer(flow).unwrap().header(HeaderName::WwwAuthenticate);
