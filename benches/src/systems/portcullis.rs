@@ -43,7 +43,8 @@ fn configuration(wanted: &Wanted, ground: &Ground<'_>) -> Result<String, std::fm
          inside_ports = \"{MEDIA_PORTS}\"\n\n\
          [registration]\nphone_expires = \"1h\"\n\n\
          [[pbx]]\nname = \"main\"\nuri = \"sip:{};transport=udp\"\ndomain = \"{DOMAIN}\"\n\
-         registrations = \"100000/1s\"\n\n\
+         registrations = \"100000/1s\"\n\
+         health_check = \"1h\"\n\n\
          [[frequency]]\nname = \"default\"\nrules = [\"100000/1s\"]\n",
         ground.pbx.address()
     );
