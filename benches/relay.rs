@@ -60,6 +60,7 @@ fn open_table() -> RelayTable {
         ports: [10_000..=19_999, 20_000..=29_999],
         forbidden: Default::default(),
         seed: 1,
+        spare_from: usize::MAX,
     });
     for relay in 0..RELAYS {
         let spec = rtp_relay(phone(relay), PBX);

@@ -103,6 +103,7 @@ fn open(payload: Payload, mux: bool, now: Instant) -> RelayTable {
         ports: [10_000..=10_019, 20_000..=20_019],
         forbidden: [PrefixSet::default(), PrefixSet::default()],
         seed: 1,
+        spare_from: usize::MAX,
     });
     let leg = |(ip, port): ([u8; 4], u16), signalling: bool| LegSpec {
         advertised_rtp: Some(SocketAddr::new(IpAddr::from(ip), port)),

@@ -27,7 +27,9 @@ mod latch;
 mod leg;
 mod order;
 mod port_pool;
+mod random;
 mod relay;
+mod spare;
 mod stats;
 
 pub use drop_reason::{DropCounts, DropReason};

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use wire::clock::Instant;
 
+use crate::random::SplitMix;
+
 /// How long a port rests after its relay was closed, or after `bind` refused it.
 pub const REST: Duration = Duration::from_secs(1);
 
@@ -20,7 +22,7 @@ pub struct PortPool {
     free: VecDeque<u16>,
     /// Oldest first.
     resting: VecDeque<(Instant, u16)>,
-    random: u64,
+    random: SplitMix,
     capacity: usize,
 }
 
@@ -29,7 +31,12 @@ impl PortPool {
     pub fn new(range: RangeInclusive<u16>, seed: u64) -> Self {
         let (first, last) = range.into_inner();
         let pairs = (first..last).filter(|port| port % 2 == 0 && *port != 0);
-        let mut pool = Self { free: VecDeque::new(), resting: VecDeque::new(), random: seed, capacity: 0 };
+        let mut pool = Self {
+            free: VecDeque::new(),
+            resting: VecDeque::new(),
+            random: SplitMix::new(seed),
+            capacity: 0,
+        };
         for port in pairs {
             pool.insert(port);
         }
@@ -44,6 +51,18 @@ impl PortPool {
 
     /// The next even port to try, or none at present.
     pub fn propose(&mut self, now: Instant) -> Option<u16> {
+        self.wake(now);
+        self.free.pop_front()
+    }
+
+    /// Whether there is one to try.
+    pub fn has_one(&mut self, now: Instant) -> bool {
+        self.wake(now);
+        !self.free.is_empty()
+    }
+
+    /// Ports that have rested may be proposed again.
+    fn wake(&mut self, now: Instant) {
         while let Some(&(until, port)) = self.resting.front() {
             if until > now {
                 break;
@@ -51,7 +70,6 @@ impl PortPool {
             self.resting.pop_front();
             self.insert(port);
         }
-        self.free.pop_front()
     }
 
     /// A proposed port comes back: it was closed, or could not be bound. It rests from `now` on.
@@ -70,17 +88,8 @@ impl PortPool {
     fn insert(&mut self, port: u16) {
         self.free.push_back(port);
         let last = self.free.len() - 1;
-        let place = (self.next_random() % self.free.len() as u64) as usize;
+        let place = self.random.below(self.free.len());
         self.free.swap(place, last);
-    }
-
-    /// SplitMix64: well spread, and the seed is the secret.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }
 

@@ -17,6 +17,7 @@ use wire::net::{PrefixSet, Side};
 use crate::demux::Channel;
 use crate::destination::Destinations;
 use crate::leg::{Arrival, Leg};
+use crate::spare::{Spare, Spares};
 use crate::{
     DropCounts, DropReason, Order, Payload, PortPool, RelayEvent, RelayFault, RelayId, RelaySpec, Traffic,
 };
@@ -26,7 +27,7 @@ pub const SOCKETS_PER_RELAY: usize = 4;
 /// How many pairs of ports are tried on one side before the relay fails.
 const TRIES: u8 = 64;
 /// How often counters and refused addresses are reported.
-const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// What a table must know from the start.
 #[derive(Clone, Debug)]
@@ -41,6 +42,9 @@ pub struct TableConfig {
     pub forbidden: [PrefixSet; 2],
     /// Of the order in which ports are tried.
     pub seed: u64,
+    /// From how many relays that open in a second on the sockets of those that end are kept for the next ones.
+    /// The next one draws among at least so many.
+    pub spare_from: usize,
 }
 
 /// What becomes of a datagram.
@@ -110,7 +114,9 @@ struct Relay {
 /// The relays of one shard.
 #[derive(Debug)]
 pub struct RelayTable {
-    relays: Slab<Relay>,
+    /// None where sockets are kept for a relay to come.
+    relays: Slab<Option<Relay>>,
+    spares: Spares,
     slots: BTreeMap<RelayId, usize>,
     pools: [PortPool; 2],
     destinations: Destinations,
@@ -129,6 +135,7 @@ impl RelayTable {
         let [outside, inside] = config.ports;
         Self {
             relays: Slab::new(),
+            spares: Spares::new(config.spare_from, config.seed.rotate_left(32)),
             slots: BTreeMap::new(),
             pools: [PortPool::new(outside, config.seed), PortPool::new(inside, !config.seed)],
             destinations: Destinations::new(config.faces, config.forbidden),
@@ -169,12 +176,12 @@ impl RelayTable {
     /// is believed no more: this costs a walk over all relays, so that no packet costs a look-up.
     pub fn set_blocked(&mut self, blocked: Arc<PrefixSet>, now: Instant) {
         self.destinations.block(blocked);
-        for (_, relay) in &mut self.relays {
+        for relay in self.relays.iter_mut().filter_map(|(_, place)| place.as_mut()) {
             relay.leg(Side::Outside).on_blocked(&self.destinations, now);
         }
     }
 
-    /// What the shard shall do next with its sockets. To be drained after each order and each `on_bind`.
+    /// What the shard shall do next with its sockets. To be drained after each order, `on_bind` and timeout.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -188,7 +195,7 @@ impl RelayTable {
         outcome: Result<(), BindFault>,
         now: Instant,
     ) {
-        let Some(relay) = self.relays.get_mut(slot) else { return };
+        let Some(Some(relay)) = self.relays.get_mut(slot) else { return };
         let Ports::Asking { side: asked, port: asked_port, outside, tries } = relay.ports else { return };
         if (asked, asked_port) != (side, port) {
             return;
@@ -214,7 +221,7 @@ impl RelayTable {
     /// sent to them on the outside from now on, in the relays that are open too.
     pub fn set_hosts_inside(&mut self, hosts: PrefixSet, now: Instant) {
         self.destinations.set_hosts_inside(hosts);
-        for (_, relay) in &mut self.relays {
+        for relay in self.relays.iter_mut().filter_map(|(_, place)| place.as_mut()) {
             relay.leg(Side::Outside).confirm(&self.destinations, now);
         }
         self.check_invariants();
@@ -224,7 +231,7 @@ impl RelayTable {
     #[inline]
     pub fn on_datagram(&mut self, socket: usize, from: SocketAddr, bytes: &[u8], now: Instant) -> Verdict {
         let (slot, side, channel) = place_of(socket);
-        let Some(relay) = self.relays.get_mut(slot) else {
+        let Some(Some(relay)) = self.relays.get_mut(slot) else {
             self.drops.add(DropReason::NotOpen);
             return Verdict::Drop(DropReason::NotOpen);
         };
@@ -255,7 +262,7 @@ impl RelayTable {
         debug_assert!(matches!(reason, DropReason::SendFailed | DropReason::SendBufferFull));
         let (slot, side, _) = place_of(socket);
         self.drops.add(reason);
-        if let Some(relay) = self.relays.get_mut(slot) {
+        if let Some(Some(relay)) = self.relays.get_mut(slot) {
             relay.leg(side).tally.unsent(len);
             relay.heard = relay.heard_before;
         }
@@ -264,6 +271,9 @@ impl RelayTable {
     /// Reports what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.tick_at.is_some_and(|at| at <= now) {
+            for spare in self.spares.tick() {
+                self.release(spare, now);
+            }
             self.tick_at = (!self.relays.is_empty()).then_some(now + TICK);
             self.report();
         }
@@ -304,35 +314,54 @@ impl RelayTable {
     }
 
     fn open(&mut self, id: RelayId, spec: &RelaySpec, now: Instant) {
+        let scarce = !self.pools.iter_mut().all(|pool| pool.has_one(now));
+        let spare = self.spares.take(scarce, now);
+        let ports = match spare {
+            Some(Spare { ports, .. }) => Ports::Bound(ports),
+            None => Ports::Asking { side: Side::Outside, port: 0, outside: None, tries: 0 },
+        };
+        let relay = self.relay(id, spec, ports, now);
+        let slot = match spare {
+            Some(Spare { slot, .. }) => slot,
+            None => self.relays.insert(None),
+        };
+        if let Some(place) = self.relays.get_mut(slot) {
+            *place = Some(relay);
+        }
+        self.slots.insert(id, slot);
+        self.tick_at.get_or_insert(now + TICK);
+        self.expect_silence(now + spec.idle);
+        match spare {
+            Some(Spare { ports, .. }) => self.events.push_back(RelayEvent::Ready { relay: id, ports }),
+            None => self.ask(slot, Side::Outside, None, 0, now),
+        }
+    }
+
+    fn relay(&self, id: RelayId, spec: &RelaySpec, ports: Ports, now: Instant) -> Relay {
         let [outside, inside] = &spec.legs;
         let leg = |side, spec| Leg::new(side, spec, &self.destinations, now);
-        let relay = Relay {
+        Relay {
             id,
-            ports: Ports::Asking { side: Side::Outside, port: 0, outside: None, tries: 0 },
+            ports,
             legs: [leg(Side::Outside, outside), leg(Side::Inside, inside)],
             payload: spec.payload,
             idle: spec.idle,
             heard: now,
             heard_before: now,
             silence_told: None,
-        };
-        let slot = self.relays.insert(relay);
-        self.slots.insert(id, slot);
-        self.tick_at.get_or_insert(now + TICK);
-        self.expect_silence(now + spec.idle);
-        self.ask(slot, Side::Outside, None, 0, now);
+        }
     }
 
     /// An `Open` that came twice is an update, answered as an `Open`.
     fn open_again(&mut self, slot: usize, spec: &RelaySpec, now: Instant) {
         self.apply(slot, spec, now);
-        if let Some(Relay { id, ports: Ports::Bound(ports), .. }) = self.relays.get(slot) {
+        if let Some(Some(Relay { id, ports: Ports::Bound(ports), .. })) = self.relays.get(slot) {
             self.events.push_back(RelayEvent::Ready { relay: *id, ports: *ports });
         }
     }
 
     fn apply(&mut self, slot: usize, spec: &RelaySpec, now: Instant) {
-        let Some(relay) = self.relays.get_mut(slot) else { return };
+        let Some(Some(relay)) = self.relays.get_mut(slot) else { return };
         for (leg, spec) in relay.legs.iter_mut().zip(&spec.legs) {
             leg.apply(spec, &self.destinations, now);
         }
@@ -347,7 +376,7 @@ impl RelayTable {
     /// Proposes the next pair for `side`, or gives the relay up.
     fn ask(&mut self, slot: usize, side: Side, outside: Option<u16>, tries: u8, now: Instant) {
         let proposed = self.pool(side).propose(now);
-        let Some(relay) = self.relays.get_mut(slot) else { return };
+        let Some(Some(relay)) = self.relays.get_mut(slot) else { return };
         let port = proposed.unwrap_or_default();
         relay.ports = Ports::Asking { side, port, outside, tries: tries + 1 };
         match proposed {
@@ -357,7 +386,8 @@ impl RelayTable {
     }
 
     fn fail(&mut self, slot: usize, fault: RelayFault, now: Instant) {
-        let Some(relay) = self.relays.get(slot).map(|relay| relay.id) else { return };
+        let Some(Some(relay)) = self.relays.get(slot) else { return };
+        let relay = relay.id;
         self.remove(slot, now);
         self.events.push_back(RelayEvent::Failed { relay, fault });
     }
@@ -366,31 +396,38 @@ impl RelayTable {
         self.events.push_back(RelayEvent::Closed { relay, received: Default::default() });
     }
 
-    /// The only place where a relay ends: its ports go back, its slot is free.
+    /// The only place where a relay ends: its ports are kept for another, or go back and its slot is free.
     fn remove(&mut self, slot: usize, now: Instant) -> [Traffic; 2] {
-        let Some(relay) = self.relays.try_remove(slot) else { return Default::default() };
+        let Some(relay) = self.relays.get_mut(slot).and_then(Option::take) else { return Default::default() };
         self.slots.remove(&relay.id);
-        let (outside, inside) = match relay.ports {
-            Ports::Bound([outside, inside]) => (Some(outside), Some(inside)),
-            Ports::Asking { side: Side::Outside, port, .. } => (Some(port), None),
-            Ports::Asking { side: Side::Inside, port, outside, .. } => (outside, Some(port)),
-        };
-        for (side, port) in [(Side::Outside, outside), (Side::Inside, inside)] {
-            // port 0 was never proposed: the pool had none
-            if let Some(port) = port.filter(|port| *port != 0) {
-                self.pool(side).give_back(port, now);
-            }
+        let [outside, inside] = relay.ports.taken();
+        let bound = matches!(relay.ports, Ports::Bound(_));
+        if !(bound && self.spares.keep(Spare { slot, ports: [outside, inside] }, now)) {
+            self.release(Spare { slot, ports: [outside, inside] }, now);
         }
-        self.actions.push_back(Action::Release { slot });
-        if self.relays.is_empty() {
-            self.tick_at = None;
+        if self.slots.is_empty() {
             self.idle_at = None;
         }
         relay.legs.map(|leg| leg.tally.received())
     }
 
+    /// Closes the sockets of a place without a relay; its ports go back.
+    fn release(&mut self, Spare { slot, ports }: Spare, now: Instant) {
+        self.relays.try_remove(slot);
+        for (pool, port) in self.pools.iter_mut().zip(ports) {
+            // port 0 was never proposed
+            if port != 0 {
+                pool.give_back(port, now);
+            }
+        }
+        self.actions.push_back(Action::Release { slot });
+        if self.relays.is_empty() {
+            self.tick_at = None;
+        }
+    }
+
     fn report(&mut self) {
-        for (_, relay) in &mut self.relays {
+        for relay in self.relays.iter_mut().filter_map(|(_, place)| place.as_mut()) {
             let id = relay.id;
             let [outside, inside] = &mut relay.legs;
             let changed = outside.tally.take_changed() | inside.tally.take_changed();
@@ -413,7 +450,7 @@ impl RelayTable {
 
     fn report_silence(&mut self, now: Instant) {
         self.idle_at = None;
-        for (_, relay) in &mut self.relays {
+        for relay in self.relays.iter_mut().filter_map(|(_, place)| place.as_mut()) {
             if relay.silence_told() {
                 continue;
             }
@@ -443,27 +480,35 @@ impl RelayTable {
         if !cfg!(debug_assertions) {
             return;
         }
-        assert_eq!(self.slots.len(), self.relays.len(), "each relay has one slot");
+        assert_eq!(self.slots.len() + self.spares.len(), self.relays.len(), "each relay has one slot");
         for (id, slot) in &self.slots {
-            assert_eq!(self.relays.get(*slot).map(|relay| relay.id), Some(*id), "slot {slot}");
+            let relay = self.relays.get(*slot).and_then(Option::as_ref);
+            assert_eq!(relay.map(|relay| relay.id), Some(*id), "slot {slot}");
+        }
+        for spare in self.spares.iter() {
+            assert!(matches!(self.relays.get(spare.slot), Some(None)), "slot {} is kept", spare.slot);
         }
         for (index, pool) in self.pools.iter().enumerate() {
-            let used = self.relays.iter().filter(|(_, relay)| relay.ports.uses(index)).count();
-            assert_eq!(pool.idle() + used, pool.capacity(), "ports of side {index} balance");
+            let used = self.relays.iter().filter_map(|(_, place)| place.as_ref());
+            let used =
+                used.filter(|relay| relay.ports.taken().get(index).is_some_and(|port| *port != 0)).count();
+            assert_eq!(
+                pool.idle() + used + self.spares.len(),
+                pool.capacity(),
+                "ports of side {index} balance"
+            );
         }
-        assert_eq!(self.relays.is_empty(), self.tick_at.is_none(), "a tick while there is a relay");
+        assert_eq!(self.relays.is_empty(), self.tick_at.is_none(), "a tick while there is a place");
     }
 }
 
 impl Ports {
-    /// Whether a port of this side (0 outside) is out of its pool.
-    fn uses(self, index: usize) -> bool {
+    /// The ports that are out of their pools, outside then inside; 0 where there is none.
+    fn taken(self) -> [u16; 2] {
         match self {
-            Self::Bound(_) => true,
-            Self::Asking { side, port, outside, .. } if index == Side::Outside.index() => {
-                outside.is_some() || (side == Side::Outside && port != 0)
-            }
-            Self::Asking { side, port, .. } => side == Side::Inside && port != 0,
+            Self::Bound(ports) => ports,
+            Self::Asking { side: Side::Outside, port, .. } => [port, 0],
+            Self::Asking { side: Side::Inside, port, outside, .. } => [outside.unwrap_or_default(), port],
         }
     }
 }

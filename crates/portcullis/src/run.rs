@@ -42,6 +42,8 @@ use crate::signaling::{Plant, ShellEvent, Signaling, record};
 
 /// How long whoever reads standard output may take for the ready line.
 const READY_LINE_MAX: Duration = Duration::from_secs(1);
+/// From how many relays a second on sockets are kept for the next: a company does not call so often, a loaded trunk does.
+const SPARE_FROM: usize = 64;
 
 /// Why the product cannot start, or not go on: the world's fault.
 #[derive(Debug, thiserror::Error)]
@@ -414,6 +416,7 @@ fn table_config(settings: &Settings) -> Result<TableConfig, RunError> {
         ports: [ports(media.outside.value), ports(media.inside.value)],
         forbidden: [PrefixSet::from_prefixes(inside.chain([ours])), PrefixSet::from_prefixes([ours])],
         seed: getrandom::u64()?,
+        spare_from: SPARE_FROM,
     })
 }
 

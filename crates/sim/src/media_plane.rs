@@ -41,6 +41,7 @@ impl MediaPlane {
             ports: scenery::MEDIA_PORTS,
             forbidden: [PrefixSet::default(), PrefixSet::default()],
             seed,
+            spare_from: 2,
         };
         Self {
             faces,
@@ -83,11 +84,13 @@ impl MediaPlane {
                     }
                     self.table.on_bind(slot, side, port, outcome, now);
                 }
-                Action::Release { slot } => {
-                    self.sockets.retain(|_, socket| *socket / SOCKETS_PER_RELAY != slot)
-                }
+                Action::Release { slot } => self.close(slot),
             }
         }
+    }
+
+    fn close(&mut self, slot: usize) {
+        self.sockets.retain(|_, socket| *socket / SOCKETS_PER_RELAY != slot);
     }
 
     fn listen(&mut self, slot: usize, side: Side, port: u16) {
@@ -145,6 +148,13 @@ impl MediaPlane {
     /// What is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.table.handle_timeout(now);
+        // nothing is bound for a timeout: what was kept is closed
+        while let Some(action) = self.table.poll_action() {
+            match action {
+                Action::Release { slot } => self.close(slot),
+                Action::Bind { port, .. } => self.violated("ports are bound for an order", port.to_string()),
+            }
+        }
     }
 
     /// When something is due.

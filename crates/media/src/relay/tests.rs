@@ -34,6 +34,7 @@ fn config() -> TableConfig {
         ports: [10_000..=10_007, 20_000..=20_007],
         forbidden: Default::default(),
         seed: 7,
+        spare_from: usize::MAX,
     }
 }
 
@@ -727,4 +728,81 @@ proptest! {
         prop_assert_eq!(totals.dropped, drops.total() - drops.of(DropReason::NotOpen));
         prop_assert!(rig.table.is_empty());
     }
+}
+
+/// Relays open fast enough that the place of one that ends is kept: two, and both have ended.
+fn with_kept_places() -> Rig {
+    let mut rig = Rig { table: RelayTable::new(TableConfig { spare_from: 2, ..config() }) };
+    for relay in [RelayId(1), RelayId(2)] {
+        rig.order(Order::Open { relay, spec: spec() }, 0);
+    }
+    for relay in [RelayId(1), RelayId(2)] {
+        rig.table.handle_order(Order::Close { relay }, at(10));
+        assert_eq!(rig.bind(|_, _| Ok(()), 10), [], "nothing is closed");
+    }
+    rig.events();
+    rig
+}
+
+#[test]
+fn a_relay_takes_a_kept_place_with_its_ports_and_starts_anew() {
+    let mut rig = with_kept_places();
+    assert!(rig.table.is_empty());
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 20), Verdict::Drop(DropReason::NotOpen));
+    rig.table.handle_order(Order::Open { relay: RelayId(3), spec: spec() }, at(900));
+    assert!(
+        matches!(rig.bind(|_, _| Ok(()), 900)[..], [Action::Bind { .. }, Action::Bind { .. }]),
+        "they rest"
+    );
+    rig.table.handle_order(Order::Open { relay: RelayId(4), spec: spec() }, at(1_100));
+    assert_eq!(rig.bind(|_, _| Ok(()), 1_100), []);
+    let events = rig.events();
+    let [RelayEvent::Ready { ports: fresh, .. }, RelayEvent::Ready { relay: RelayId(4), ports: kept }] =
+        events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert!(fresh.iter().zip(kept).all(|(one, other)| *one != other));
+    // only in one of the two kept places is there a relay, which owes nothing to the one before
+    let verdicts = [0, 1].map(|slot| rig.send(slot * SOCKETS_PER_RELAY + IN_RTP, PBX, &rtp(9), 1_200));
+    let slot =
+        verdicts.iter().position(|verdict| *verdict != Verdict::Drop(DropReason::NotOpen)).expect("open");
+    assert_eq!(verdicts[1 - slot], Verdict::Drop(DropReason::NotOpen));
+    rig.table.handle_order(Order::Close { relay: RelayId(4) }, at(1_300));
+    let closed = rig.events().into_iter().find_map(|event| match event {
+        RelayEvent::Closed { relay: RelayId(4), received } => Some(received),
+        _ => None,
+    });
+    let counted = closed.map(|received| received.map(|traffic| traffic.packets + traffic.dropped));
+    assert_eq!(counted, Some([0, 1]));
+}
+
+#[test]
+fn kept_places_are_given_up_in_calm() {
+    let mut rig = with_kept_places();
+    rig.table.handle_timeout(at(1_000));
+    assert_eq!(rig.table.poll_action(), None, "two in this second");
+    assert_eq!(rig.table.poll_timeout(), Some(at(2_000)), "kept places are looked after");
+    rig.table.handle_timeout(at(2_000));
+    assert_eq!(rig.bind(|_, _| Ok(()), 2_000), [Action::Release { slot: 0 }, Action::Release { slot: 1 }]);
+    assert_eq!(rig.table.poll_timeout(), None);
+}
+
+#[test]
+fn a_kept_place_serves_where_no_other_port_is_left() {
+    let mut rig = with_kept_places();
+    for relay in 3..=4 {
+        rig.order(Order::Open { relay: RelayId(relay), spec: spec() }, 20);
+    }
+    rig.order(Order::Open { relay: RelayId(5), spec: spec() }, 500);
+    for relay in 6..=7 {
+        rig.order(Order::Open { relay: RelayId(relay), spec: spec() }, 1_500);
+    }
+    let outcomes: Vec<_> =
+        rig.events().iter().map(|event| matches!(event, RelayEvent::Ready { .. })).collect();
+    assert_eq!(
+        outcomes,
+        [true, true, false, true, true],
+        "of four pairs two are open, two rested from 1,010 ms on"
+    );
 }

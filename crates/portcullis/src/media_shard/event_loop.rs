@@ -118,7 +118,7 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
             self.take_blocks();
             let datagrams = self.read_ready(&ready);
             more = orders | !self.backlog.is_empty();
-            self.run_timers();
+            self.run_timers(poll);
             self.hand_up_events();
             pace = pace.after(self.now, datagrams);
         }
@@ -215,9 +215,7 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
                 Order::Open { relay, .. } | Order::Update { relay, .. } | Order::Close { relay } => *relay,
             });
             self.table.handle_order(order, given);
-            while let Some(action) = self.table.poll_action() {
-                self.act(action, poll);
-            }
+            self.carry_out(poll);
             self.in_hand = None;
         }
         Ok(true)
@@ -230,6 +228,12 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
         if !Arc::ptr_eq(newest, &self.in_force) {
             self.in_force = Arc::clone(newest);
             self.table.set_blocked(Arc::clone(newest), self.now);
+        }
+    }
+
+    fn carry_out(&mut self, poll: &Poll) {
+        while let Some(action) = self.table.poll_action() {
+            self.act(action, poll);
         }
     }
 
@@ -273,9 +277,10 @@ impl<'a, C: Fn() -> Instant> EventLoop<'a, C> {
         Ok(())
     }
 
-    fn run_timers(&mut self) {
+    fn run_timers(&mut self, poll: &Poll) {
         if self.table.poll_timeout().is_some_and(|due| due <= self.now) {
             self.table.handle_timeout(self.now);
+            self.carry_out(poll);
             self.publish_counts();
         }
     }

@@ -33,6 +33,7 @@ impl Net {
             ports: [40_000..=40_019, 50_000..=50_019],
             forbidden: Default::default(),
             seed: 7,
+            spare_from: usize::MAX,
         }
     }
 
@@ -234,6 +235,31 @@ fn an_order_counts_from_when_it_was_given() {
         let closed = next();
         assert!(matches!(closed, RelayEvent::Closed { .. }), "{closed:?}");
     }
+}
+
+#[test]
+fn sockets_that_are_kept_serve_the_next_relay_and_what_came_meanwhile_does_not() {
+    let net = Net(12);
+    let rig = Rig::start(TableConfig { spare_from: 1, ..net.config() }, clock(), PrefixSet::default());
+    let (phone, pbx) = (net.peer(10), net.peer(20));
+    let ports = rig.open(1, address(&phone), address(&pbx));
+    // each packet makes a round, which takes orders, then packets: after the second the first has been read
+    for relay in [1, u64::MAX] {
+        rig.order(Order::Close { relay: RelayId(relay) }).expect("order");
+        phone.send_to(&rtp(1), (net.host(2), ports[0])).expect("send");
+        assert!(matches!(rig.next_change(), RelayEvent::Closed { .. }));
+        for (face, port) in [(2, ports[0]), (2, ports[0] + 1), (3, ports[1]), (3, ports[1] + 1)] {
+            UdpSocket::bind((net.host(face), port)).expect_err("kept");
+        }
+    }
+    let open = Order::Open { relay: RelayId(2), spec: spec(address(&phone), address(&pbx)) };
+    rig.shard.order(open, (rig.clock)() + media::REST).expect("order");
+    assert_eq!(rig.next_change(), RelayEvent::Ready { relay: RelayId(2), ports });
+    phone.send_to(&rtp(2), (net.host(2), ports[0])).expect("send");
+    assert_eq!(receive(&pbx), (rtp(2), SocketAddr::new(net.host(3), ports[1])));
+    assert!(matches!(rig.next_change(), RelayEvent::Learned { relay: RelayId(2), .. }));
+    let received = rig.close(2);
+    assert_eq!(received.map(|traffic| (traffic.packets, traffic.dropped)), [(1, 0), (0, 0)]);
 }
 
 #[test]
