@@ -417,16 +417,11 @@ impl Border {
         more: impl FnOnce(&mut Writer),
     ) {
         let call_id = message.value(HeaderName::CallId).unwrap_or_default();
-        let tag = self.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
+        let tag = self.keys.stateless_tag(call_id, message.value(HeaderName::Via).unwrap_or_default());
         let reason = crate::answer::reason_phrase(status);
         let mut writer = sip::response::response(message, hop.remote, status, reason, Some(&tag));
         more(&mut writer);
         self.send(hop, Bytes::from(writer.finish(b"")));
-    }
-
-    /// The To tag of an answer without a transaction: the same for each repetition (RFC 3261 §8.2.7).
-    fn stateless_tag(&self, call_id: &str, branch: &str) -> String {
-        self.keys.series(call_id, branch).1
     }
 
     fn on_inside_stranger(&mut self, hop: &Hop, what: &str) {

@@ -1,7 +1,7 @@
 //! Our REGISTER at the PBX for each binding (contract section 3): sent, challenged, refreshed, ended.
 //!
 //! One series for each binding: its own Call-ID, From-tag and Contact token, and a CSeq that rises over
-//! everything we send (RFC 3261 §10.2).
+//! everything we send (RFC 3261 §10.2). While the disk takes no numbers the series is that of this start (`node`).
 
 use std::time::Duration;
 
@@ -137,8 +137,7 @@ impl Border {
         let domain = self.config.pbx[registration.pbx].domain.clone();
         let uri = format!("sip:{domain}");
         let name = self.entries.name(registration.entry).to_owned();
-        let (call_id, tag) = self.keys.series(&name, registration.series);
-        let cseq = self.next_cseq();
+        let (call_id, tag, cseq) = self.next_in_series(&name, registration.series);
         let branch = self.entropy.branch();
         let credentials = self.credentials(registration.entry, auth, "REGISTER", &uri);
         let mut writer = Writer::request("REGISTER", &uri);

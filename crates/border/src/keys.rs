@@ -96,7 +96,18 @@ pub(crate) struct Keys {
     call_ids: [CallIdKey; 2],
     token: MacKey,
     series: MacKey,
+    /// The same of this start of the node alone.
+    series_of_start: MacKey,
+    stateless_tag: MacKey,
     opaque: MacKey,
+}
+
+/// For how long a series of registrations is known by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    ForEver,
+    /// Until the process ends.
+    ThisStart,
 }
 
 /// What came back in a digest `opaque` of ours.
@@ -112,8 +123,10 @@ pub(crate) struct OpenedOpaque {
 const OPAQUE_LIFE: Duration = Duration::from_secs(300);
 
 impl Keys {
-    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+    /// `start` tells this start of the node from every other.
+    pub(crate) fn new(secret: &[u8; 32], start: &[u8; 12]) -> Self {
         let node = MacKey::new(secret);
+        let series = node.derive("registration series");
         let call_id = |prefix, label: &str| CallIdKey {
             prefix,
             tag: node.derive(&format!("call-id tag {label}")),
@@ -122,7 +135,9 @@ impl Keys {
         Self {
             call_ids: [call_id("2-", "outside"), call_id("1-", "inside")],
             token: node.derive("contact token"),
-            series: node.derive("registration series"),
+            series_of_start: MacKey::new(&series.mac(&[start])),
+            series,
+            stateless_tag: node.derive("stateless tag"),
             opaque: node.derive("digest opaque"),
         }
     }
@@ -146,9 +161,18 @@ impl Keys {
 
     /// Call-ID and From-tag of a binding's inside registration: stable, so that challenge, retry and
     /// refresh are one series for the PBX (RFC 3261 §10.2).
-    pub(crate) fn series(&self, extension: &str, binding_key: &str) -> (String, String) {
-        let mac = self.series.mac(&[&framed(extension), binding_key.as_bytes()]);
+    pub(crate) fn series(&self, extension: &str, binding_key: &str, lasts: Lasts) -> (String, String) {
+        let key = match lasts {
+            Lasts::ForEver => &self.series,
+            Lasts::ThisStart => &self.series_of_start,
+        };
+        let mac = key.mac(&[&framed(extension), binding_key.as_bytes()]);
         (base32(&mac[..15]), base32(&mac[15..25]))
+    }
+
+    /// The To tag of an answer without a transaction: the same for each repetition (RFC 3261 §8.2.7).
+    pub(crate) fn stateless_tag(&self, call_id: &str, via: &str) -> String {
+        base32(&self.stateless_tag.mac(&[&framed(call_id), via.as_bytes()])[..10])
     }
 
     /// Our `opaque` around the PBX's: it names the source and the time, and cannot be made by others.
@@ -259,7 +283,7 @@ mod tests {
     use super::*;
 
     fn keys() -> Keys {
-        Keys::new(&[7; 32])
+        Keys::new(&[7; 32], &[1; 12])
     }
 
     #[test]
@@ -284,7 +308,7 @@ mod tests {
             outside
         );
         assert!(!inside.contains("192.168") && inside != outside);
-        assert_ne!(Keys::new(&[8; 32]).call_id_towards(Side::Inside, own), inside);
+        assert_ne!(Keys::new(&[8; 32], &[1; 12]).call_id_towards(Side::Inside, own), inside);
     }
 
     #[test]
@@ -307,6 +331,16 @@ mod tests {
         assert_eq!(token, keys.token(0, "1001", "urn:uuid:1"));
         assert_ne!(token, keys.token(0, "100", "1urn:uuid:1"));
         assert_ne!(token, keys.token(1, "1001", "urn:uuid:1"));
+    }
+
+    #[test]
+    fn a_series_lasts_for_ever_or_for_one_start() {
+        let (one, next) = (keys(), Keys::new(&[7; 32], &[2; 12]));
+        let series = |keys: &Keys, lasts| keys.series("1001", "h:009033010203", lasts);
+        assert_eq!(series(&one, Lasts::ForEver), series(&next, Lasts::ForEver));
+        assert_eq!(series(&one, Lasts::ThisStart), series(&one, Lasts::ThisStart));
+        assert_ne!(series(&one, Lasts::ThisStart).0, series(&next, Lasts::ThisStart).0);
+        assert_ne!(series(&one, Lasts::ThisStart).0, series(&one, Lasts::ForEver).0);
     }
 
     #[test]

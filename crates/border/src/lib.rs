@@ -132,6 +132,7 @@ impl Border {
         let kept = record::Kept::read(restored);
         let secret = kept.secret.unwrap_or_else(|| entropy.bytes());
         let unsaved = kept.secret.is_none().then_some(secret);
+        let start = entropy.bytes();
         let mut border = Self {
             topology: topology::Topology::new(&config),
             entries: entry::Entries::new(&config.extensions),
@@ -143,7 +144,7 @@ impl Border {
             outputs: VecDeque::new(),
             timers: Timers::default(),
             entropy,
-            keys: keys::Keys::new(&secret),
+            keys: keys::Keys::new(&secret, &start),
             transactions: TransactionLayer::new(TRANSACTIONS_MAX),
             clients: clients::Clients::default(),
             authorities: flow::Authorities::new(config.faces(), &flow::Flows::default()),

@@ -3,6 +3,10 @@
 //! A write that failed, or that the disk never confirmed, is repeated until it is there. Until then the clock
 //! stands in: a start takes a CSeq no lower than the seconds since 2020 (RFC 3261 §8.1.1.5 knows such a clock),
 //! so that a PBX does not see numbers go backwards because a disk was full.
+//!
+//! A start that is killed early may have used more numbers than seconds went by. What it says with numbers that the
+//! disk has not confirmed is therefore a series of its own: a registrar compares numbers under one Call-ID alone (RFC
+//! 3261 §10.3).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use wire::clock::WallTime;
 
 use crate::Border;
 use crate::interface::Table;
+use crate::keys::Lasts;
 use crate::record::{FieldWriter, Then};
 use crate::timers::{Deadline, Timer};
 
@@ -71,6 +76,11 @@ impl NodeRecords {
         self.reserved = self.cseq.wrapping_add(CSEQ_BLOCK) & CSEQ_MAX;
     }
 
+    /// Whether a start knows that this number was used.
+    fn is_saved(&self, cseq: u32) -> bool {
+        self.saved.wrapping_sub(cseq) & CSEQ_MAX <= CSEQ_BLOCK
+    }
+
     fn all_saved(&self) -> bool {
         self.unsaved_secret.is_none() && self.saved == self.reserved
     }
@@ -86,6 +96,14 @@ impl Border {
             self.reserve_cseqs();
         }
         cseq
+    }
+
+    /// What numbers a REGISTER of ours: Call-ID and From-tag of its series, and its CSeq there.
+    pub(crate) fn next_in_series(&mut self, extension: &str, binding_key: &str) -> (String, String, u32) {
+        let cseq = self.next_cseq();
+        let lasts = if self.node.is_saved(cseq) { Lasts::ForEver } else { Lasts::ThisStart };
+        let (call_id, tag) = self.keys.series(extension, binding_key, lasts);
+        (call_id, tag, cseq)
     }
 
     pub(crate) fn reserve_cseqs(&mut self) {

@@ -134,8 +134,7 @@ impl Border {
         // One series for each binding; a phone that only asks, or ends all, speaks for its address.
         let keys = passed.wish.keys();
         let series = keys.first().cloned().unwrap_or_else(|| format!("a:{}", passed.ask.hop.remote.ip()));
-        let (call_id, tag) = self.keys.series(&name, &series);
-        let cseq = self.next_cseq();
+        let (call_id, tag, cseq) = self.next_in_series(&name, &series);
         let branch = self.entropy.branch();
         let mut writer = Writer::request("REGISTER", &format!("sip:{domain}"));
         self.via(&mut writer, Side::Inside, &hop, &branch);

@@ -313,7 +313,7 @@ impl Oracles {
         self.requests.on_restart();
         self.answers.on_restart();
         self.halves.on_restart();
-        self.repeats.on_restart(durable);
+        self.repeats.on_restart();
         self.limits.on_restart();
         self.limits.on_config(config);
         self.routing.on_restart();

@@ -212,8 +212,12 @@ impl Bench {
     }
 
     fn begin(config: Config, records: Vec<Record>, now: Now, disk: Disk) -> Self {
+        Self::seeded(config, 7, records, now, disk)
+    }
+
+    fn seeded(config: Config, seed: u8, records: Vec<Record>, now: Now, disk: Disk) -> Self {
         let pbxs = config.pbx.len();
-        let border = Border::new(config, [7; 32], records, now);
+        let border = Border::new(config, [seed; 32], records, now);
         let mut bench = Self {
             border,
             now: now.mono,

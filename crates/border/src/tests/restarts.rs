@@ -67,6 +67,35 @@ fn a_cseq_never_goes_back_whether_the_disk_works_or_not() {
 }
 
 #[test]
+fn what_the_disk_has_not_reserved_is_a_series_of_this_start_alone() {
+    let series = |sent: &Sent| sent.header(HeaderName::CallId);
+    let query = |bench: &mut Bench| {
+        let options = bench.take("OPTIONS");
+        bench.pbx_says(&options.answer(200, "o", ""));
+        bench.take("REGISTER")
+    };
+    let kept = Bench::new(config()).records();
+    let begin = |seed, disk| Bench::seeded(config(), seed, kept.clone(), wall(Instant::ZERO), disk);
+    let good = [1, 2].map(|seed| query(&mut begin(seed, Disk::Good)));
+    assert_eq!(series(&good[0]), series(&good[1]));
+    for disk in [Disk::Full, Disk::Hangs] {
+        let lost = [1, 2].map(|seed| query(&mut begin(seed, disk)));
+        assert_eq!(cseq(&lost[0]), cseq(&lost[1]), "killed at once, the next start cannot know the number");
+        let all = [&lost[0], &lost[1], &good[0]].map(series);
+        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2], "{disk:?}: {all:?}");
+    }
+    let later = [Disk::Good, Disk::Hangs].map(|disk| {
+        let mut bench = begin(1, disk);
+        let first = query(&mut bench);
+        bench.pbx_says(&first.answer(200, "q", ""));
+        bench.disk = Disk::Good;
+        bench.pass(Duration::from_secs(12));
+        query(&mut bench)
+    });
+    assert_eq!(series(&later[0]), series(&later[1]), "from then on it is known what was used");
+}
+
+#[test]
 fn a_pbx_that_restarted_is_not_said_to_keep_one_contact() {
     let mut bench = Bench::with_pbx_up(config());
     two_devices(&mut bench);

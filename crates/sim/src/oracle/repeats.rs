@@ -468,15 +468,14 @@ impl Repeats {
     }
 
     /// What had come before is forgotten; the numbers at the PBX are not.
-    pub(super) fn on_restart(&mut self, durable: bool) {
+    pub(super) fn on_restart(&mut self) {
         self.requests.clear();
         self.answers.clear();
         self.owed.clear();
         self.dues.clear();
         self.taken_on.clear();
         self.ended.clear();
-        // the block of numbers that it used may not have been on disk yet
-        self.branches.retain(|((.., method), _), _| method == "REGISTER" && durable);
-        self.numbers.retain(|(.., method), _| method == "REGISTER" && durable);
+        self.branches.retain(|((.., method), _), _| method == "REGISTER");
+        self.numbers.retain(|(.., method), _| method == "REGISTER");
     }
 }
