@@ -13,7 +13,7 @@ use crate::progress::{Progress, bar, clock, processor_time};
 
 /// Of so many seeds one is run twice.
 const TWICE_EVERY: u64 = 16;
-/// A run that takes longer never ends.
+/// A run that takes more of a processor never ends. The clock says nothing: the machine may be busy, or we stopped.
 const RUN_MAX: Duration = Duration::from_secs(300);
 /// How often the progress is looked at where nothing else happens.
 const LOOK: Duration = Duration::from_millis(200);
@@ -91,7 +91,7 @@ impl Sweep {
         loop {
             match receiver.recv_timeout(LOOK) {
                 Ok(Note::Begins(worker, seed)) => {
-                    running.insert(worker, (seed, progress.elapsed()));
+                    running.insert(worker, (seed, processor_time()));
                 }
                 Ok(Note::Ended(worker, seed, result)) => {
                     running.remove(&worker);
@@ -105,8 +105,9 @@ impl Sweep {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            let elapsed = progress.elapsed();
-            if let Some((seed, _)) = running.values().find(|(_, since)| elapsed - *since > RUN_MAX) {
+            let (elapsed, used) = (progress.elapsed(), processor_time());
+            let endless = |since: Duration| (used - since) / u32::try_from(self.jobs).unwrap_or(1) > RUN_MAX;
+            if let Some((seed, _)) = running.values().find(|(_, since)| endless(*since)) {
                 outcome.found.push(Found::Endless(Plan::new(*seed, self.steps)));
                 break;
             }
