@@ -282,7 +282,7 @@ impl Repeats {
             return again.or_else(fail);
         }
         if method == "CANCEL" {
-            self.cancel_is_due(seen)?;
+            self.cancel_is_due(seen, hushed)?;
         } else if !hushed {
             self.one_of_each(seen)?;
         }
@@ -322,12 +322,13 @@ impl Repeats {
         }
     }
 
-    /// A CANCEL follows a provisional answer, and precedes a final one.
-    fn cancel_is_due(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+    /// A CANCEL follows a provisional answer, and precedes a final one. Of one to who was blocked (`hushed`) the first may
+    /// not have been sent, and what repeats it comes when the final answer has come: it has its own answer to wait for.
+    fn cancel_is_due(&mut self, seen: &Seen<'_>, hushed: bool) -> Result<(), Violation> {
         let text = seen.text;
         let invite = (seen.side, text.branch().to_owned(), "INVITE".to_owned());
         match self.requests.get_mut(&invite) {
-            Some(request) if request.provisional && request.final_at.is_none() => {
+            Some(request) if request.provisional && (request.final_at.is_none() || hushed) => {
                 request.cancelled = true;
                 Ok(())
             }
