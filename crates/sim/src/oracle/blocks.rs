@@ -44,6 +44,8 @@ struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
+    /// What the operator has lifted: killed before that is on disk, the border brings it back.
+    lifted: Vec<Block>,
     /// The length of the last automatic block of each, unless it was lifted.
     past: BTreeMap<Prefix, Duration>,
     offences: BTreeMap<Prefix, VecDeque<Instant>>,
@@ -134,6 +136,7 @@ impl Blocks {
             self.offences.remove(&prefix);
         }
         self.blocks.retain(|block| block.prefix != prefix);
+        self.lifted.retain(|block| block.prefix != prefix);
         self.blocks.push(Block { prefix, by_operator, length, until: now + length, unsure: false });
         Ok(())
     }
@@ -169,6 +172,7 @@ impl Blocks {
         if lifted {
             self.past.remove(&prefix);
             self.offences.remove(&prefix);
+            self.lifted.push(block);
             return Ok(());
         }
         if !block.by_operator {
@@ -228,6 +232,8 @@ impl Blocks {
     /// The process was killed; `durable` where all that it wrote is on disk.
     pub(super) fn on_restart(&mut self, durable: bool) {
         self.kept.clear();
+        let lifted = std::mem::take(&mut self.lifted).into_iter().filter(|_| !durable);
+        self.blocks.extend(lifted.map(|block| Block { unsure: true, ..block }));
         for block in &mut self.blocks {
             if durable && !block.unsure {
                 self.kept.insert(block.prefix);
