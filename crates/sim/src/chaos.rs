@@ -142,7 +142,7 @@ impl World {
             return;
         }
         self.tally.restarts[1] += 1;
-        self.oracles.on_pbx_restart();
+        self.oracles.on_pbx_restart(self.now);
         let keeps = self.rng.chance(400);
         for flow in self.pbxs[index].crash(keeps) {
             if let Some(connection) = self.connections.get_mut(&flow) {

@@ -302,9 +302,9 @@ impl Oracles {
     }
 
     /// A PBX begins anew.
-    pub(crate) fn on_pbx_restart(&mut self) {
+    pub(crate) fn on_pbx_restart(&mut self, now: Instant) {
         self.requests.on_pbx_restart();
-        self.repeats.on_pbx_restart();
+        self.repeats.on_pbx_restart(now);
     }
 
     /// The border begins anew, perhaps with another configuration: its transactions are over.

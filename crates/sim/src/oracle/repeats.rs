@@ -17,6 +17,8 @@ const T2: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(32);
 /// A real shell is never on time.
 const LATE: Duration = Duration::from_millis(40);
+/// Longer than anything is under way (`network`).
+const UNDER_WAY: Duration = Duration::from_millis(700);
 
 /// A transaction of the border's: face, branch, method.
 type Key = (Side, String, String);
@@ -139,6 +141,8 @@ pub(super) struct Repeats {
     ended: BTreeSet<(Side, [String; 2])>,
     /// The highest number of each series.
     numbers: BTreeMap<Series, u32>,
+    /// Until when something may arrive that a PBX had sent before it died.
+    from_the_dead: Instant,
     /// Refusals of INVITEs whose ACK the border owes in this step.
     owed: BTreeMap<(Side, String), String>,
     /// Whom the border spoke with outside, and until when what it says may have begun while he was blocked.
@@ -306,6 +310,10 @@ impl Repeats {
         if text.method() == "BYE" && !self.ended.insert(dialog(seen)) {
             return Ok(());
         }
+        // a PBX that is back at once passes on again what it had passed on just before
+        if seen.side == Side::Outside && seen.now < self.from_the_dead {
+            return Ok(());
+        }
         let mut kind = series.clone();
         kind.4 = text.method().to_owned();
         let branch = text.branch().to_owned();
@@ -463,7 +471,8 @@ impl Repeats {
     }
 
     /// A PBX that comes back takes what is repeated for new, and passes it on once more.
-    pub(super) fn on_pbx_restart(&mut self) {
+    pub(super) fn on_pbx_restart(&mut self, now: Instant) {
+        self.from_the_dead = now + UNDER_WAY;
         self.branches.retain(|((.., method), _), _| method == "REGISTER");
         self.numbers.retain(|(.., method), _| method == "REGISTER");
     }
