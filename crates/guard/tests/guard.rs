@@ -443,6 +443,7 @@ fn an_operator_cannot_block_what_is_allowed() {
             Err(GuardError::Allowed { prefix: prefix(network), name: name.to_owned() })
         });
         assert_eq!(outcome, expected, "{network}");
+        assert_eq!(guard.allowed_by(&prefix(network)).map(|entry| entry.name.as_str()), by, "{network}");
     }
     assert!(guard.is_blocked(ip("198.51.99.1")) && !guard.is_blocked(ip(A)));
     let (blocked, allowed) = guard.sets();
