@@ -78,8 +78,10 @@ impl Border {
         });
         let headers = replaces.map(|replaces| format!("?Replaces={}", escaped(&replaces)));
         let domain = &self.config.pbx.get(hiding.pbx)?.domain;
-        let mapped = self.topology.map_name_addr(value, to, domain, headers.as_deref().unwrap_or_default());
-        mapped.filter(|mapped| !self.topology.leaks(mapped, to, &hiding.private))
+        let mapped = |headers: &str| self.topology.map_name_addr(value, to, domain, headers);
+        // The dialog goes by the name that this side gave it or got for it, whatever address stands in that.
+        mapped("").filter(|bare| !self.topology.leaks(bare, to, &hiding.private))?;
+        mapped(headers.as_deref().unwrap_or_default())
     }
 
     /// A `Replaces` as the `to` side knows the dialog; none where it is no dialog of ours.

@@ -16,6 +16,7 @@ mod refusals;
 mod refused_passwords;
 mod refused_registrations;
 mod registering;
+mod replaced_calls;
 mod restarts;
 mod server_certificate;
 mod standby;
