@@ -4,6 +4,7 @@
 mod blocks;
 mod calls;
 mod contacts;
+mod digest_calls;
 mod drops;
 mod forked_calls;
 mod hiding;
@@ -16,6 +17,7 @@ mod refusals;
 mod refused_passwords;
 mod refused_registrations;
 mod registering;
+mod relays;
 mod replaced_calls;
 mod restarts;
 mod server_certificate;

@@ -1,0 +1,75 @@
+//! Calls of a phone that answers the PBX's challenges itself.
+
+use super::*;
+
+const CREDENTIALS: &str = "Proxy-Authorization: Digest username=\"1003\", realm=\"main.example\", nonce=\"n\", \
+                           uri=\"sip:2001@main.example\", response=\"00000000000000000000000000000000\"\r\n";
+
+/// A bench whose extension 1003 may begin so many calls, and its registered phone.
+fn bench(rule: &str) -> (Bench, FlowId) {
+    let mut config = config();
+    config.extensions[2].rules = vec![rule.parse().unwrap()];
+    let mut bench = Bench::with_pbx_up(config);
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    bench.sent.clear();
+    bench.events.clear();
+    (bench, flow)
+}
+
+/// The INVITE of a call, with this header besides.
+fn invite(call: &str, cseq: u32, header: &str) -> String {
+    request("INVITE", cseq, None, "application/sdp", OFFER)
+        .replace("sip:1001@", "sip:1003@")
+        .replace("Call-ID: call-1", &format!("Call-ID: {call}"))
+        .replace("z9hG4bKINVITE", &format!("z9hG4bK{call}"))
+        .replace("Max-Forwards", &format!("{header}Max-Forwards"))
+}
+
+/// What the PBX answers: its challenge, with this parameter besides.
+fn challenged(bench: &mut Bench, flow: FlowId, more: &str) -> Option<u16> {
+    let asked = bench.take("INVITE");
+    let challenge = CHALLENGE.replace("WWW-", "Proxy-") + more;
+    bench.pbx_says(&asked.answer(407, "pbx", &challenge));
+    bench.final_answer(flow).and_then(|answer| answer.status())
+}
+
+#[test]
+fn only_credentials_that_were_refused_are_an_offence() {
+    for (header, more, offends) in
+        [("", "", false), (CREDENTIALS, ", stale=true", false), (CREDENTIALS, "", true)]
+    {
+        let (mut bench, flow) = bench("50/1s");
+        bench.phone_says(flow, &invite("call-1", 1, header));
+        assert_eq!(challenged(&mut bench, flow, more), Some(407));
+        let told: Vec<_> = bench.events.iter().filter(|event| event.code == Code::DigestFailed).collect();
+        assert_eq!(told.len(), usize::from(offends), "{header}{more}: {:?}", bench.events);
+        if let [event] = told.as_slice() {
+            assert_eq!((event.source, event.extension.as_deref()), (Some(phone_address(flow)), Some("1003")));
+        }
+    }
+}
+
+#[test]
+fn a_challenged_call_is_counted_once_and_made_up_credentials_buy_no_other() {
+    let (mut bench, flow) = bench("1/1m");
+    bench.phone_says(flow, &invite("call-1", 1, ""));
+    assert_eq!(challenged(&mut bench, flow, ""), Some(407));
+    bench.phone_says(flow, &invite("call-1", 2, CREDENTIALS));
+    bench.take("INVITE");
+    for header in ["", CREDENTIALS] {
+        bench.events.clear();
+        bench.phone_says(flow, &invite(&format!("call-{}", header.len() + 2), 1, header));
+        assert!(bench.try_take("INVITE").is_none(), "{header}");
+        let refused = bench.final_answer(flow).unwrap();
+        assert_eq!(refused.status(), Some(480), "{header}");
+        assert_eq!(refused.header(HeaderName::Warning), "399 203.0.113.10 \"default 1/1m\"");
+        assert!(bench.has_event(Code::CallLimited), "{header}");
+    }
+    // Without credentials the challenged call is a new one as well.
+    bench.phone_says(flow, &invite("call-1", 3, ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(480));
+}
