@@ -32,6 +32,10 @@ impl Border {
         if let Some(fault) = uri_fault(uri) {
             return self.refuse(ask, fault);
         }
+        // What we send has its tag, which the other side's answer names (RFC 3261 §8.1.1.3).
+        if essentials.from.tag().is_none() {
+            return self.refuse(ask, 400);
+        }
         let single = match ask.side {
             Side::Outside => self.single_inward(ask, essentials, uri),
             Side::Inside => self.single_outward(&ask.hop, essentials, uri),

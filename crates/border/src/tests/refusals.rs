@@ -32,6 +32,29 @@ fn a_request_uri_that_cannot_be_read_is_refused_by_what_is_wrong_with_it() {
 }
 
 #[test]
+fn who_begins_something_without_a_tag_of_his_own_is_refused() {
+    for (method, body) in [("INVITE", OFFER), ("MESSAGE", "hi"), ("NOTIFY", ""), ("OPTIONS", "")] {
+        let kind = if method == "INVITE" { "application/sdp" } else { "text/plain" };
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.connect(100, Some(DEVICE));
+        bench.phone_says(flow, &register("1001", 1));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.registered(&[]));
+        bench.sent.clear();
+        let text = request(method, 1, None, kind, body).replace(";tag=phone", "");
+        if method != "OPTIONS" {
+            assert_eq!(status_of(&mut bench, flow, &text), Some(400), "{method}");
+        }
+        // The PBX, to the phone.
+        let contact = asked.header(HeaderName::Contact);
+        let (uri, _) = contact.trim_start_matches('<').split_once('>').unwrap();
+        bench.pbx_says(&first_line(&text, &format!("{method} {uri} SIP/2.0")));
+        assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(400), "{method}");
+        assert!(bench.try_take(method).is_none(), "{method}");
+    }
+}
+
+#[test]
 fn a_register_that_is_for_no_registrar_is_refused_for_everybody_alike() {
     let cases = [
         ("REGISTER sip:[::1 SIP/2.0", Some(400)),
