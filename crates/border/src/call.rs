@@ -524,6 +524,12 @@ impl Border {
         }
         let caller = Dialog::uas(invite, tag).ok()?;
         let mut callee = Dialog::uac(invite, response).ok()?;
+        // An answer under another name than that of our INVITE would name its dialog as it likes (RFC 3261 §12.1.2).
+        if (&callee.id.call_id, &callee.id.local_tag)
+            != (&call.leg(call.caller.other()).call_id, &call.caller_tag)
+        {
+            return None;
+        }
         if response.value(HeaderName::Contact).is_none() {
             callee.remote_target.clone_from(&call.target);
         }

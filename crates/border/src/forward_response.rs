@@ -338,6 +338,10 @@ impl Border {
             return self.never("a request that was read cannot be read again");
         };
         let Ok(dialog) = sip::Dialog::uac(&request, reply.message) else { return };
+        // Both legs bear the caller's tag: another one is for no INVITE of ours.
+        if request.essentials().is_ok_and(|own| own.from.tag() != Some(&dialog.id.local_tag)) {
+            return;
+        }
         let cseq = reply.essentials.cseq.number;
         let branch = self.entropy.branch();
         let ack = dialog.request(Method::Ack, cseq, &self.via_value(to, &hop, &branch), 70).finish(b"");

@@ -201,6 +201,24 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
 }
 
 #[test]
+fn an_answer_under_another_name_than_its_invite_makes_no_dialog() {
+    for (from, to) in [(";tag=phone", ";tag=other"), (";tag=phone", ""), ("Call-ID: ", "Call-ID: x")] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+        let invite = bench.take("INVITE");
+        let answer = accepted(&invite, "desk").replace(from, to);
+        bench.pbx_says(&answer);
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(502), "{to}");
+        assert!(states(&mut bench).is_empty(), "{to}");
+        // It is repeated when the call is over.
+        bench.pbx_says(&answer);
+        let acknowledged = bench.sent.iter().filter(|sent| sent.text.starts_with("ACK")).count();
+        assert_eq!(acknowledged, if from.starts_with(';') { 0 } else { 2 }, "{to}");
+    }
+}
+
+#[test]
 fn a_call_that_would_take_the_name_of_another_is_hung_up() {
     let mut bench = Bench::with_pbx_up(config());
     let flow = bench.registered(100);
