@@ -89,7 +89,9 @@ impl Limits {
                 if seen.side == Side::Outside && text.has("Warning") {
                     // one that the PBX challenged began all the same: it is its second INVITE that was refused
                     let tag = Some(text.from_tag()).filter(|tag| !self.counted.contains(*tag));
-                    self.asked.values_mut().for_each(|asked| asked.retain(|own, _| Some(own.as_str()) != tag));
+                    self.asked
+                        .values_mut()
+                        .for_each(|asked| asked.retain(|own, _| Some(own.as_str()) != tag));
                 }
                 Ok(())
             }
