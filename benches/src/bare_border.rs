@@ -195,6 +195,7 @@ impl BareBorder {
             self.border.handle_timeout(self.now);
         }
         while let Some(output) = self.border.poll_output() {
+            assert!(!matches!(output, Output::Fault(_)), "what is measured fails: {output:?}");
             match output {
                 Output::Send { flow, bytes, .. } if flow == INSIDE_UDP => self.ask_pbx(&bytes),
                 Output::Send { bytes, .. } => self.to_phones.push_back(bytes),

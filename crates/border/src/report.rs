@@ -148,10 +148,11 @@ impl Border {
     }
 
     /// What cannot be: an id of our own leads nowhere, or what was read once cannot be read again. A fault of ours. It
-    /// stops a debug build; in a release it is counted, and what was under way goes no further.
+    /// stops a debug build; in a release it is told and counted, and what was under way goes no further.
     pub(crate) fn never(&mut self, what: &'static str) {
         debug_assert!(false, "{what}");
         self.dropped(DropReason::OurFault);
+        self.outputs.push_back(Output::Fault(what));
     }
 
     pub(crate) fn on_report_timer(&mut self) {

@@ -134,9 +134,11 @@ fn a_stranger_who_fills_his_share_is_counted() {
 
 #[test]
 #[cfg_attr(debug_assertions, should_panic(expected = "two and two are five"))]
-fn what_cannot_be_stops_a_debug_build_and_is_counted_in_a_release() {
+fn what_cannot_be_stops_a_debug_build_and_is_told_and_counted_in_a_release() {
     let mut bench = Bench::new(config());
     bench.border.never("two and two are five");
+    let told = bench.border.poll_output();
+    assert!(matches!(told, Some(Output::Fault("two and two are five"))), "{told:?}");
     assert_eq!(bench.status().drops.of(OurFault), 1);
 }
 
