@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use wire::net::{is_link_local, is_private};
+
 use crate::host_search::{self, ESCAPED_MAX};
 
 /// Whether `text` names `host`: not as a part of a longer name or address.
@@ -74,14 +76,10 @@ fn dotted(text: &str) -> Option<Ipv4Addr> {
 
 /// Whether an address belongs to some network of its own and to nobody on the Internet. The loopback address
 /// itself names nothing: it stands in `Alert-Info` as the host of a ring tone's name.
-pub(crate) fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let shared = matches!(v4.octets(), [100, 64..=127, ..]);
-            v4.is_private() || v4.is_link_local() || shared || (v4.is_loopback() && v4 != Ipv4Addr::LOCALHOST)
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
+pub(crate) fn is_of_a_network(ip: IpAddr) -> bool {
+    is_private(ip)
+        || is_link_local(ip)
+        || (ip.is_loopback() && ip != Ipv4Addr::LOCALHOST && ip != Ipv6Addr::LOCALHOST)
 }
 
 #[cfg(test)]
@@ -147,6 +145,9 @@ mod tests {
             ("[::ffff:10.1.1.1]", true),
             ("fe80::1", true),
             ("127.51.0.30", true),
+            ("198.18.0.7", true),
+            ("198.20.0.7", false),
+            ("fec0::7", true),
             ("<http://127.0.0.1/Bellcore-dr2>;info=x", false),
             ("203.0.113.7 and 2001:db8::1", false),
             ("v10.0.0.1", true),
@@ -159,7 +160,7 @@ mod tests {
             ("1.10.0.0.1", false),
             ("10:20:30 on 2026-11-21", false),
         ] {
-            assert_eq!(addresses(text).into_iter().any(is_private), private, "{text}");
+            assert_eq!(addresses(text).into_iter().any(is_of_a_network), private, "{text}");
         }
     }
 }

@@ -124,7 +124,7 @@ impl Topology {
     /// Whether text holds an address that belongs to no face of ours and to no network but the inside.
     fn names_private_address(&self, text: &str) -> bool {
         let is_ours = |ip: IpAddr| self.is_ours(&Host::Ip(ip));
-        host_text::addresses(text).into_iter().any(|ip| host_text::is_private(ip) && !is_ours(ip))
+        host_text::addresses(text).into_iter().any(|ip| host_text::is_of_a_network(ip) && !is_ours(ip))
     }
 
     /// Copies what may cross from `message` towards `to`. `domain` is what both sides call the home of the

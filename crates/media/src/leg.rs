@@ -4,10 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wire::clock::Instant;
-use wire::net::Side;
+use wire::net::{Side, is_private};
 
 use crate::demux::{Channel, Kind, demux};
-use crate::destination::{Destinations, is_private};
+use crate::destination::Destinations;
 use crate::latch::{Claim, Latch, Rules, Scope};
 use crate::stats::Tally;
 use crate::{DropReason, LegSpec, Payload, SourceRank};

@@ -5,7 +5,31 @@ pub mod prefix;
 pub use prefix::{Prefix, PrefixSet};
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// Whether an address means another host in every network: nobody can tell whose it is by its number alone.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        // RFC 1918; RFC 6598 (shared by a carrier's customers); RFC 2544 (benchmarks)
+        IpAddr::V4(v4) => {
+            v4.is_private()
+                || matches!(v4.octets(), [100, second, ..] if second & 0xc0 == 64)
+                || matches!(v4.octets(), [198, second, ..] if second & 0xfe == 18)
+        }
+        // RFC 4193, and the site-local addresses that it replaced
+        IpAddr::V6(v6) => {
+            v6.is_unique_local() || v6.segments().first().is_some_and(|it| it & 0xffc0 == 0xfec0)
+        }
+    }
+}
+
+/// Whether it is valid on one link alone (RFC 3927, RFC 4291 §2.5.6): on another it is another host, or ours.
+pub fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
 
 /// The face of the border a thing belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,4 +169,33 @@ pub enum HandshakeFault {
     Broken,
     /// The handshake was not complete within its time.
     TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_private() {
+        for (ip, private) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.0.1", true),
+            ("::ffff:192.168.0.1", true),
+            ("100.64.0.1", true),
+            ("100.127.255.255", true),
+            ("100.128.0.1", false),
+            ("198.18.0.1", true),
+            ("198.19.0.1", true),
+            ("198.20.0.1", false),
+            ("127.0.0.1", false),
+            ("203.0.113.1", false),
+            ("fd00::1", true),
+            ("fec0::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip.parse().expect("address")), private, "{ip}");
+        }
+    }
 }
