@@ -35,6 +35,15 @@ impl Destinations {
         self.blocked = blocked;
     }
 
+    /// Our address on `side`.
+    pub(crate) fn face(&self, side: Side) -> IpAddr {
+        let [outside, inside] = self.faces;
+        match side {
+            Side::Outside => outside,
+            Side::Inside => inside,
+        }
+    }
+
     /// Who is blocked on `side`. The list is about sources from outside; the inside is whom the configuration
     /// names.
     #[inline]

@@ -45,11 +45,21 @@ impl Port {
     }
 
     /// Works out the destination again, after a learning, a new specification, or another set of addresses.
-    /// `shown`: the host that RTP is held by.
-    fn aim(&mut self, side: Side, destinations: &Destinations, shown: Option<IpAddr>) {
+    /// `shown`: the host that RTP is held by. `own`: where this leg receives RTP, and above it RTCP.
+    fn aim(
+        &mut self,
+        side: Side,
+        destinations: &Destinations,
+        shown: Option<IpAddr>,
+        own: Option<SocketAddr>,
+    ) {
         let learned = self.latch.learned();
+        let feeds_itself =
+            |to: SocketAddr| own.is_some_and(|own| to.ip() == own.ip() && to.port() | 1 == own.port() | 1);
         let barred = |to: SocketAddr| {
-            !destinations.may_send(side, to) || self.rules.bar(to.ip(), destinations.blocked(side))
+            !destinations.may_send(side, to)
+                || feeds_itself(to)
+                || self.rules.bar(to.ip(), destinations.blocked(side))
         };
         self.to = match learned.or(self.rules.advertised) {
             Some(to) if barred(to) => Err(DropReason::ForbiddenDestination),
@@ -80,6 +90,8 @@ impl Port {
 pub(crate) struct Leg {
     pub(crate) tally: Tally,
     side: Side,
+    /// Where it receives RTP; none before its ports are bound.
+    own: Option<SocketAddr>,
     send: bool,
     mux: bool,
     relatch: u32,
@@ -92,6 +104,7 @@ impl Leg {
         let mut leg = Self {
             tally: Tally::default(),
             side,
+            own: None,
             send: spec.send,
             mux: spec.rtcp_mux,
             relatch: spec.relatch,
@@ -103,9 +116,16 @@ impl Leg {
     }
 
     fn aim(&mut self, destinations: &Destinations) {
-        self.rtp.aim(self.side, destinations, None);
+        self.rtp.aim(self.side, destinations, None, self.own);
         let shown = self.rtp.latch.learned().map(|source| source.ip());
-        self.rtcp.aim(self.side, destinations, shown);
+        self.rtcp.aim(self.side, destinations, shown, self.own);
+    }
+
+    /// Its ports are bound, this even one and the one above. A port comes again some time after a call: who names it
+    /// still means the call before.
+    pub(crate) fn bound(&mut self, port: u16, destinations: &Destinations) {
+        self.own = Some(SocketAddr::new(destinations.face(self.side), port));
+        self.aim(destinations);
     }
 
     /// Takes a new specification.

@@ -205,6 +205,9 @@ impl RelayTable {
             (Ok(()), Side::Inside) => {
                 let ports = [outside.unwrap_or_default(), port];
                 relay.ports = Ports::Bound(ports);
+                for (leg, port) in relay.legs.iter_mut().zip(ports) {
+                    leg.bound(port, &self.destinations);
+                }
                 self.events.push_back(RelayEvent::Ready { relay: relay.id, ports });
             }
             (Err(BindFault::Taken), _) if tries < TRIES => {

@@ -329,12 +329,29 @@ fn forbidden_addresses_get_nothing_and_teach_nothing() {
     }
     // a call between two of our phones: our own inside port, on the inside
     let mut legs = spec().legs;
-    legs[1] = leg(LatchPolicy::Advertised, "10.0.0.2:20004");
+    legs[1] = leg(LatchPolicy::Advertised, "10.0.0.2:20002");
     let mut rig = Rig::open(RelaySpec { legs, ..spec() });
-    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, "10.0.0.2:20004"));
+    assert_eq!(rig.send(OUT_RTP, PHONE, &rtp(1), 1), forward(IN_RTP, "10.0.0.2:20002"));
 }
 
 /// A block list of these hosts.
+#[test]
+fn a_relay_never_feeds_itself_where_its_port_is_named_as_that_of_a_call_before() {
+    let mut rig = Rig::new();
+    rig.order(Order::Open { relay: RelayId(1), spec: spec() }, 0);
+    let [RelayEvent::Ready { ports: [_, inside], .. }] = rig.events()[..] else { panic!("it is not open") };
+    let open = |port: u16| {
+        let mut spec = spec();
+        spec.legs[1].advertised_rtp = Some(SocketAddr::new(config().faces[1], port));
+        Rig::open(spec)
+    };
+    for (port, itself) in [(inside, true), (inside + 1, true), (inside ^ 2, false)] {
+        let verdict = open(port).send(OUT_RTP, PHONE, &rtp(1), 1);
+        let forbidden = verdict == Verdict::Drop(DropReason::ForbiddenDestination);
+        assert_eq!(forbidden, itself, "{port}: {verdict:?}");
+    }
+}
+
 fn blocked(hosts: &[&str]) -> Arc<PrefixSet> {
     Arc::new(hosts.iter().map(|host| Prefix::single(socket(host).ip())).collect())
 }
