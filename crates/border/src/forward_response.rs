@@ -152,6 +152,19 @@ impl Border {
         }
     }
 
+    /// The other side's transaction has ended while the answer waited.
+    pub(crate) fn drop_where_over(&mut self, id: ForwardId) {
+        if self.forward(id).is_some_and(|forward| forward.answered && forward.client.is_none()) {
+            self.drop_forward(id);
+        }
+    }
+
+    /// Whether its answer waits for ports.
+    fn has_paused_answer(&self, id: ForwardId) -> bool {
+        let call = self.call_of(id).and_then(|call| self.calls.call(call));
+        call.is_some_and(|call| call.paused.iter().any(|paused| paused.answers(id)))
+    }
+
     /// A response as the side that asked gets it.
     fn response_bytes(
         &mut self,
@@ -475,8 +488,12 @@ impl Border {
     }
 
     pub(crate) fn on_forward_client_ended(&mut self, id: ForwardId, client: ClientId) {
-        let done = self.forward(id).is_some_and(|forward| forward.client == Some(client));
-        if done {
+        let Some(forward) = self.forward_mut(id).filter(|forward| forward.client == Some(client)) else {
+            return;
+        };
+        forward.client = None;
+        // What waits for ports is passed on, or abandoned, when they are there, or its call ends.
+        if !self.has_paused_answer(id) {
             self.drop_forward(id);
         }
     }

@@ -52,6 +52,20 @@ pub(crate) enum Paused {
     Response { forward: ForwardId, bytes: Bytes, status: u16 },
 }
 
+impl Paused {
+    /// Whose message it is.
+    fn forward(&self) -> ForwardId {
+        match self {
+            Self::Request(forward) | Self::Response { forward, .. } => *forward,
+        }
+    }
+
+    /// Whether it is an answer to this one.
+    pub(crate) fn answers(&self, id: ForwardId) -> bool {
+        matches!(self, Self::Response { forward, .. } if *forward == id)
+    }
+}
+
 /// What the body of a message asks for.
 pub(crate) enum Plan {
     /// It can be sent with this body.
@@ -339,9 +353,10 @@ impl Border {
             line.ports = Some(ports);
         }
         if call.media.lines.iter().flatten().all(|line| line.ports.is_some()) {
-            for paused in std::mem::take(&mut call.paused) {
-                self.resume(paused);
-            }
+            let paused = std::mem::take(&mut call.paused);
+            let forwards: Vec<_> = paused.iter().map(Paused::forward).collect();
+            paused.into_iter().for_each(|paused| self.resume(paused));
+            forwards.into_iter().for_each(|forward| self.drop_where_over(forward));
         }
     }
 

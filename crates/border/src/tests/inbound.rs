@@ -86,6 +86,36 @@ fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
 }
 
 #[test]
+fn an_answer_that_waits_for_ports_is_passed_on_though_its_connection_breaks_meanwhile() {
+    for ready in [true, false] {
+        let mut bench = Bench::with_pbx_up(config());
+        let (flow, uri) = phone(&mut bench);
+        bench.pbx_says(&desk("INVITE", &uri, 1, "", ""));
+        let invite = bench.take("INVITE");
+        let more =
+            format!("Contact: <sip:line@192.168.1.20>\r\nContent-Type: application/sdp\r\n\r\n{OFFER}");
+        let accepted = invite.answer(200, "phone", &more);
+        let input = Input::Bytes { flow, from: phone_address(flow), bytes: accepted.as_bytes() };
+        bench.border.handle_input(input, bench.time());
+        bench.border.handle_input(Input::FlowClosed { flow }, bench.time());
+        let ordered = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+            let Output::Media(media::Order::Open { relay, .. }) = output else { return None };
+            Some(relay)
+        });
+        let relay = ordered.unwrap();
+        let ports = [40_000, 40_002];
+        let fault = media::RelayFault::NoPorts;
+        bench.put(Input::Media(match ready {
+            true => media::RelayEvent::Ready { relay, ports },
+            false => media::RelayEvent::Failed { relay, fault },
+        }));
+        let answer = bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status());
+        assert_eq!(answer, Some(if ready { 200 } else { 503 }));
+        assert_eq!(bench.status().calls, usize::from(ready));
+    }
+}
+
+#[test]
 fn people_read_whose_phone_it_is() {
     let mut config = config();
     config.extensions[0].display_name = Some("Home office".into());
