@@ -95,6 +95,8 @@ impl Repeated {
 struct Request {
     repeated: Repeated,
     provisional: bool,
+    /// A provisional answer came in the moment in which it was given up.
+    late: bool,
     final_at: Option<Instant>,
     cancelled: bool,
 }
@@ -184,7 +186,9 @@ impl Repeats {
                 return;
             }
             // what comes when all was given up changes nothing
-            if !request.provisional && seen.now.since(request.repeated.first) >= PATIENCE {
+            let given_up = seen.now.since(request.repeated.first);
+            if !request.provisional && given_up >= PATIENCE {
+                request.late |= given_up < PATIENCE + LATE;
                 return;
             }
             request.provisional = true;
@@ -292,7 +296,7 @@ impl Repeats {
         }
         let most = if method == "INVITE" { PATIENCE } else { T2 };
         let repeated = Repeated::new(seen, most, seen.is_udp()).unless(hushed);
-        let request = Request { repeated, provisional: false, final_at: None, cancelled: false };
+        let request = Request { repeated, provisional: false, late: false, final_at: None, cancelled: false };
         self.dues.extend(request.repeated.due.map(|due| (due, Of::Request(key.clone()))));
         self.requests.insert(key, request);
         Ok(())
@@ -336,7 +340,9 @@ impl Repeats {
         let text = seen.text;
         let invite = (seen.side, text.branch().to_owned(), "INVITE".to_owned());
         match self.requests.get_mut(&invite) {
-            Some(request) if request.provisional && (request.final_at.is_none() || hushed) => {
+            Some(request)
+                if (request.provisional || request.late) && (request.final_at.is_none() || hushed) =>
+            {
                 request.cancelled = true;
                 Ok(())
             }
@@ -441,7 +447,8 @@ impl Repeats {
         let requests = self.requests.values_mut().map(|request| &mut request.repeated);
         let answers = self.answers.values_mut().map(|(answer, _)| answer);
         for repeated in requests.chain(answers).filter(|own| blocked.contains(own.peer.ip())) {
-            repeated.due = None;
+            // and what he answers is not heard: it goes on when the block has ended
+            (repeated.due, repeated.unsure) = (None, true);
         }
     }
 
