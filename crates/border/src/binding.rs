@@ -21,6 +21,37 @@ pub(crate) struct BindingId {
     generation: u32,
 }
 
+/// What makes a binding this one and no other of its extension (contract section 3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BindingKey(String);
+
+impl BindingKey {
+    /// Of a Contact: its instance and `reg-id`, else the device, else its URI. With a certificate only among the
+    /// bindings of that device: nobody takes another's.
+    pub(crate) fn of(flow: Option<(&str, &str)>, device: Option<HardwareId>, uri: &str) -> Self {
+        Self(match (flow, device) {
+            (Some((instance, reg_id)), Some(id)) => format!("i:{id};{reg_id};{instance}"),
+            (Some((instance, reg_id)), None) => format!("i:{reg_id};{instance}"),
+            (None, Some(id)) => format!("h:{id}"),
+            (None, None) => format!("c:{uri}"),
+        })
+    }
+
+    /// One that was kept, as [`Self::as_str`] gave it.
+    pub(crate) fn kept(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the device keeps flows (RFC 5626): it named an instance and a `reg-id`.
+    pub(crate) fn is_of_flow(&self) -> bool {
+        self.0.starts_with("i:")
+    }
+}
+
 /// How a binding stands at the PBX.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Inside {
@@ -43,8 +74,7 @@ pub(crate) enum Inside {
 /// One binding of one extension.
 pub(crate) struct Binding {
     pub(crate) entry: EntryId,
-    /// What makes it this binding and no other (contract section 3).
-    pub(crate) key: String,
+    pub(crate) key: BindingKey,
     /// The user part of our Contact at the PBX.
     pub(crate) token: String,
     /// The phone's Contact URI: the Request-URI of what we send to it.
@@ -139,7 +169,7 @@ pub(crate) struct BindingTable {
     slots: Slab<(u32, Binding)>,
     generation: u32,
     by_token: BTreeMap<String, BindingId>,
-    by_key: BTreeMap<(EntryId, String), BindingId>,
+    by_key: BTreeMap<(EntryId, BindingKey), BindingId>,
     by_hop: BTreeMap<(FlowId, SocketAddr), Vec<BindingId>>,
 }
 
@@ -180,8 +210,8 @@ impl BindingTable {
         self.by_token.get(token).copied()
     }
 
-    pub(crate) fn by_key(&self, entry: EntryId, key: &str) -> Option<BindingId> {
-        self.by_key.get(&(entry, key.to_owned())).copied()
+    pub(crate) fn by_key(&self, entry: EntryId, key: &BindingKey) -> Option<BindingId> {
+        self.by_key.get(&(entry, key.clone())).copied()
     }
 
     /// The bindings of the phones at the other end of a hop; empty for strangers.
@@ -201,7 +231,7 @@ impl BindingTable {
 
     pub(crate) fn of_entry(&self, entry: EntryId) -> impl Iterator<Item = (BindingId, &Binding)> {
         self.by_key
-            .range((entry, String::new())..)
+            .range((entry, BindingKey::default())..)
             .take_while(move |((of, _), _)| *of == entry)
             .filter_map(|(_, id)| Some((*id, self.binding(*id)?)))
     }

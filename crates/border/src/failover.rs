@@ -231,7 +231,7 @@ impl Border {
         let registration = Registration {
             entry: place.entry,
             pbx: place.pbx,
-            series: &place.key,
+            series: place.key.as_str(),
             contact: Some((&place.token, self.asked_expires(place.pbx))),
             user_agent: user_agent.as_deref(),
         };

@@ -11,7 +11,7 @@ use wire::net::Side;
 use wire::sip::{HeaderName, Message, NameAddr, Uri, Writer, split_list};
 
 use crate::Border;
-use crate::binding::{Binding, BindingId, Inside};
+use crate::binding::{Binding, BindingId, BindingKey, Inside};
 use crate::digest::{AuthState, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
@@ -32,7 +32,7 @@ const EXPIRES_MAX: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(crate) struct Leaving {
     pub(crate) entry: EntryId,
-    pub(crate) key: String,
+    pub(crate) key: BindingKey,
     pub(crate) pbx: usize,
     pub(crate) token: String,
     pub(crate) auth: AuthState,
@@ -112,7 +112,7 @@ impl Border {
         let registration = Registration {
             entry,
             pbx,
-            series: &key,
+            series: key.as_str(),
             contact: Some((&token, expires)),
             user_agent: user_agent.as_deref(),
         };
@@ -360,7 +360,7 @@ impl Border {
         let registration = Registration {
             entry: leaving.entry,
             pbx: leaving.pbx,
-            series: &leaving.key,
+            series: leaving.key.as_str(),
             contact: Some((&leaving.token, Duration::ZERO)),
             user_agent: None,
         };

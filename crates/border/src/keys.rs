@@ -11,6 +11,8 @@ use subtle::ConstantTimeEq;
 use wire::clock::WallTime;
 use wire::net::Side;
 
+use crate::binding::BindingKey;
+
 /// HMAC-SHA-256 with both pads absorbed once.
 #[derive(Clone)]
 struct MacKey {
@@ -151,22 +153,22 @@ impl Keys {
 
     /// The user part of our Contact at the PBX for one binding: 20 characters that name this node
     /// (`owner`), the extension and the binding key, and that nobody can make without the secret.
-    pub(crate) fn token(&self, owner: u8, extension: &str, binding_key: &str) -> String {
-        let mac = self.token.mac(&[&framed(extension), binding_key.as_bytes()]);
+    pub(crate) fn token(&self, owner: u8, extension: &str, key: &BindingKey) -> String {
+        let mac = self.token.mac(&[&framed(extension), key.as_str().as_bytes()]);
         let mut bytes = [0; 12];
         bytes[0] = owner;
         bytes[1..].copy_from_slice(&mac[..11]);
         base32(&bytes)
     }
 
-    /// Call-ID and From-tag of a binding's inside registration: stable, so that challenge, retry and
+    /// Call-ID and From-tag of an inside registration (`series` is the binding's key, or `query`): stable, so that challenge, retry and
     /// refresh are one series for the PBX (RFC 3261 §10.2).
-    pub(crate) fn series(&self, extension: &str, binding_key: &str, lasts: Lasts) -> (String, String) {
+    pub(crate) fn series(&self, extension: &str, series: &str, lasts: Lasts) -> (String, String) {
         let key = match lasts {
             Lasts::ForEver => &self.series,
             Lasts::ThisStart => &self.series_of_start,
         };
-        let mac = key.mac(&[&framed(extension), binding_key.as_bytes()]);
+        let mac = key.mac(&[&framed(extension), series.as_bytes()]);
         (base32(&mac[..15]), base32(&mac[15..25]))
     }
 
@@ -326,11 +328,12 @@ mod tests {
     #[test]
     fn tokens_are_short_stable_and_distinct() {
         let keys = keys();
-        let token = keys.token(0, "1001", "urn:uuid:1");
+        let key = |text: &str| BindingKey::kept(text.to_owned());
+        let token = keys.token(0, "1001", &key("urn:uuid:1"));
         assert_eq!(token.len(), 20);
-        assert_eq!(token, keys.token(0, "1001", "urn:uuid:1"));
-        assert_ne!(token, keys.token(0, "100", "1urn:uuid:1"));
-        assert_ne!(token, keys.token(1, "1001", "urn:uuid:1"));
+        assert_eq!(token, keys.token(0, "1001", &key("urn:uuid:1")));
+        assert_ne!(token, keys.token(0, "100", &key("1urn:uuid:1")));
+        assert_ne!(token, keys.token(1, "1001", &key("urn:uuid:1")));
     }
 
     #[test]

@@ -99,10 +99,10 @@ impl Border {
     }
 
     /// What numbers a REGISTER of ours: Call-ID and From-tag of its series, and its CSeq there.
-    pub(crate) fn next_in_series(&mut self, extension: &str, binding_key: &str) -> (String, String, u32) {
+    pub(crate) fn next_in_series(&mut self, extension: &str, series: &str) -> (String, String, u32) {
         let cseq = self.next_cseq();
         let lasts = if self.node.is_saved(cseq) { Lasts::ForEver } else { Lasts::ThisStart };
-        let (call_id, tag) = self.keys.series(extension, binding_key, lasts);
+        let (call_id, tag) = self.keys.series(extension, series, lasts);
         (call_id, tag, cseq)
     }
 

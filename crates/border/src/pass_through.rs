@@ -16,7 +16,7 @@ use wire::sip::{Essentials, HeaderName, Message, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
-use crate::binding::{Binding, Inside};
+use crate::binding::{Binding, BindingKey, Inside};
 use crate::digest;
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
@@ -109,6 +109,12 @@ impl Border {
         }
     }
 
+    /// Nothing more comes of it: what was held and armed when it went out.
+    fn passed_register_ends(&mut self, client: ClientId, passed: &PassedRegister) {
+        self.room.release(passed.ask.server);
+        self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
+    }
+
     fn put_off_unreachable(&mut self, ask: &Ask, entry: EntryId, pbx: usize) {
         let why = format!("PBX {} cannot be reached", self.pbx_name(pbx));
         self.put_off(ask, entry, &why);
@@ -133,7 +139,8 @@ impl Border {
         let name = self.entries.name(passed.entry).to_owned();
         // One series for each binding; a phone that only asks, or ends all, speaks for its address.
         let keys = passed.wish.keys();
-        let series = keys.first().cloned().unwrap_or_else(|| format!("a:{}", passed.ask.hop.remote.ip()));
+        let at = || format!("a:{}", passed.ask.hop.remote.ip());
+        let series = keys.first().map_or_else(at, |key| key.as_str().to_owned());
         let (call_id, tag, cseq) = self.next_in_series(&name, &series);
         let branch = self.entropy.branch();
         let mut writer = Writer::request("REGISTER", &format!("sip:{domain}"));
@@ -175,7 +182,7 @@ impl Border {
     }
 
     /// The bindings of this extension that the phone at this address has.
-    fn keys_at(&self, passed: &PassedRegister) -> Vec<String> {
+    fn keys_at(&self, passed: &PassedRegister) -> Vec<BindingKey> {
         self.bindings
             .of_entry(passed.entry)
             .filter(|(_, binding)| binding.hop == Some(passed.ask.hop))
@@ -209,10 +216,12 @@ impl Border {
 
     pub(crate) fn on_passed_register_response(
         &mut self,
+        client: ClientId,
         passed: PassedRegister,
         message: &Message<'_>,
         status: u16,
     ) {
+        self.passed_register_ends(client, &passed);
         let challenged = matches!(status, 401 | 407);
         let stale = challenged && digest::challenges_of(message).any(|(_, value)| digest::is_stale(value));
         if status == 403 || (challenged && passed.had_credentials && !stale) {
@@ -366,8 +375,7 @@ impl Border {
     }
 
     pub(crate) fn on_passed_register_lost(&mut self, client: ClientId, passed: &PassedRegister) {
-        self.room.release(passed.ask.server);
-        self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
+        self.passed_register_ends(client, passed);
         // After its patience it has had its answer.
         if self.now.mono < passed.ask.patience_ends() {
             self.put_off_late(&passed.ask, passed.entry, passed.pbx);
@@ -377,7 +385,7 @@ impl Border {
 
 impl Wish {
     /// The keys that it speaks of, the wished one first.
-    fn keys(&self) -> Vec<String> {
+    fn keys(&self) -> Vec<BindingKey> {
         let added = self.add.as_ref().map(|WishedContact { key, .. }| key.clone());
         added.into_iter().chain(self.remove.iter().cloned()).collect()
     }

@@ -12,7 +12,7 @@ use wire::net::{FlowId, Prefix, Transport};
 
 use crate::Border;
 use crate::answer::Ask;
-use crate::binding::{Binding, BindingId, Inside};
+use crate::binding::{Binding, BindingId, BindingKey, Inside};
 use crate::command::Answer;
 use crate::digest::AuthState;
 use crate::event::Code;
@@ -119,7 +119,7 @@ pub(crate) struct Kept {
 struct KeptBinding {
     token: String,
     extension: String,
-    key: String,
+    key: BindingKey,
     contact: String,
     contact_value: String,
     user_agent: Option<String>,
@@ -252,7 +252,7 @@ fn read_binding(token: String, fields: &mut Fields<'_>) -> Option<KeptBinding> {
     Some(KeptBinding {
         token,
         extension: fields.text()?,
-        key: fields.text()?,
+        key: BindingKey::kept(fields.text()?),
         contact: fields.text()?,
         contact_value: fields.text()?,
         user_agent: Some(fields.text()?).filter(|text| !text.is_empty()),
@@ -390,7 +390,7 @@ impl Border {
         let kept_until = kept_until(binding.expires_wall, binding.pass_through);
         let value = FieldWriter::new()
             .text(self.entries.name(binding.entry))
-            .text(&binding.key)
+            .text(binding.key.as_str())
             .text(&binding.contact)
             .text(&binding.contact_value)
             .text(binding.user_agent.as_deref().unwrap_or_default())

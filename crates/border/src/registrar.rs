@@ -11,7 +11,7 @@ use wire::sip::{Essentials, HeaderName, Message, NameAddr, Scheme, StartLine, Ur
 
 use crate::Border;
 use crate::answer::Ask;
-use crate::binding::{Binding, BindingId, Inside};
+use crate::binding::{Binding, BindingId, BindingKey, Inside};
 use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
 use crate::entry::{Admission, EntryId, Identity};
@@ -33,7 +33,7 @@ pub(crate) const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// Bindings to be ended, by key.
-    pub(crate) remove: Vec<String>,
+    pub(crate) remove: Vec<BindingKey>,
     /// `Contact: *`: all that this device has.
     pub(crate) remove_all: bool,
     /// The binding to be made or refreshed.
@@ -43,13 +43,11 @@ pub(crate) struct Wish {
 /// A Contact with a lifetime.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WishedContact {
-    pub(crate) key: String,
+    pub(crate) key: BindingKey,
     pub(crate) uri: String,
     /// The whole value without its `expires`, to be echoed.
     pub(crate) value: String,
     pub(crate) expires: Option<Duration>,
-    /// The device keeps flows (RFC 5626): `reg-id` with an instance.
-    pub(crate) outbound: bool,
 }
 
 impl Wish {
@@ -107,20 +105,12 @@ fn read_contact(
             push_param_value(&mut echoed, value);
         }
     }
-    let outbound = instance.is_some() && reg_id.is_some();
-    let key = match (instance, reg_id, hardware_id) {
-        // With a certificate only among the bindings of that device: nobody takes another's.
-        (Some(instance), Some(reg_id), Some(id)) => format!("i:{id};{reg_id};{instance}"),
-        (Some(instance), Some(reg_id), None) => format!("i:{reg_id};{instance}"),
-        (_, _, Some(id)) => format!("h:{id}"),
-        (_, _, None) => format!("c:{}", contact.uri),
-    };
+    let flow = instance.as_deref().zip(reg_id);
     Some(WishedContact {
-        key,
+        key: BindingKey::of(flow, hardware_id, contact.uri),
         uri: contact.uri.to_owned(),
         value: echoed,
         expires: expires.map(|secs| Duration::from_secs(u64::from(secs))),
-        outbound,
     })
 }
 
@@ -496,7 +486,7 @@ impl Border {
         for binding in ids.iter().filter_map(|id| self.bindings.binding(*id)) {
             let secs = (binding.expires - now).as_millis().div_ceil(1000);
             longest = longest.max(secs);
-            contacts.push((binding.contact_value.clone(), secs, binding.key.starts_with("i:")));
+            contacts.push((binding.contact_value.clone(), secs, binding.key.is_of_flow()));
         }
         let outbound = contacts.iter().any(|(_, _, outbound)| *outbound) && asks_for_outbound(&ask.bytes);
         self.answer(ask, 200, |writer: &mut Writer| {
@@ -676,7 +666,7 @@ mod tests {
         assert_eq!((add.key.as_str(), add.expires), ("h:009033010203", Some(Duration::from_secs(90))));
         let add = wish("Contact: <sip:a@1.2.3.4>;+sip.instance=\"<urn:uuid:7>\";reg-id=1\r\nExpires: 80\r\n");
         let add = add.unwrap().add.unwrap();
-        assert_eq!((add.key.as_str(), add.outbound), ("i:009033010203;1;<urn:uuid:7>", true));
+        assert_eq!((add.key.as_str(), add.key.is_of_flow()), ("i:009033010203;1;<urn:uuid:7>", true));
         assert_eq!(add.value, "<sip:a@1.2.3.4>;+sip.instance=\"<urn:uuid:7>\";reg-id=1");
         assert!(wish("").unwrap().is_query());
         assert!(wish("Contact: *\r\nExpires: 0\r\n").unwrap().remove_all);

@@ -12,7 +12,6 @@ use crate::failover::Returning;
 use crate::forward::ForwardId;
 use crate::inside_registration::Leaving;
 use crate::pass_through::PassedRegister;
-use crate::timers::Timer;
 
 /// A response to a request of ours.
 #[derive(Clone, Copy)]
@@ -60,7 +59,7 @@ pub(crate) enum ClientUse {
     PassedRegister(Box<PassedRegister>),
     /// A request of one side, on the other.
     Forward(ForwardId),
-    /// A BYE or CANCEL of our own: whatever comes back, the call is over.
+    /// A BYE of our own: whatever comes back, the call is over.
     Ending,
 }
 
@@ -146,10 +145,8 @@ impl Border {
                 self.on_deregistration_response(*leaving, message, code)
             }
             Some(ClientUse::PassedRegister(passed)) => {
-                self.room.release(passed.ask.server);
-                self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
                 self.registrar_heard(passed.pbx, passed.sent, message);
-                self.on_passed_register_response(*passed, message, code);
+                self.on_passed_register_response(client, *passed, message, code);
             }
             Some(
                 ClientUse::Registration { .. }
