@@ -725,6 +725,20 @@ fn an_abandoned_request_leaves_nothing() {
 }
 
 #[test]
+fn a_request_that_nobody_waits_for_any_more_ends_and_an_invite_does_not() {
+    for (method, ends) in [("MESSAGE", true), ("INVITE", false)] {
+        let mut bench = Bench::new();
+        let id = bench.send(UDP, method, "z9hG4bK1");
+        bench.run_to(100);
+        bench.layer.abandon_request(id, at(100));
+        bench.drain();
+        bench.run_to(600);
+        assert_eq!(bench.words(), if ends { [method, "ended"] } else { [method, method] });
+        assert_eq!(bench.layer.is_empty(), ends, "{method}");
+    }
+}
+
+#[test]
 fn a_late_wake_up_makes_no_burst() {
     let mut bench = Bench::new();
     bench.send(UDP, "INVITE", "z9hG4bK1");
