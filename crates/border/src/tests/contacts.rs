@@ -141,6 +141,17 @@ fn nobody_registers_somebody_else() {
 }
 
 #[test]
+fn a_certificate_that_names_no_device_is_told_of_before_a_wrong_domain() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some("nobody"));
+    bench.phone_says(flow, &register("1001", 1).replace("To: <sip:1001@main", "To: <sip:1001@other"));
+    assert_eq!(status_of(&mut bench, flow), Some(403));
+    let event = bench.events.iter().find(|event| event.code == Code::CertAmbiguous).unwrap();
+    assert!(event.text.starts_with("certificate CN=nobody of issuer CN=ca: "), "{event:?}");
+    assert!(event.next_step.contains("one hardware ID"), "{event:?}");
+}
+
+#[test]
 fn a_lifetime_is_granted_within_bounds_and_told_in_whole_seconds() {
     for (wished, granted) in [("", 120), (";expires=60", 60), (";expires=119", 119), (";expires=121", 120)] {
         let mut bench = Bench::with_pbx_up(config());
