@@ -10,11 +10,16 @@ use crate::host_text;
 use crate::topology::Topology;
 
 fn topology() -> Topology {
+    named(&["SBC.example.com"])
+}
+
+/// With these names in the server's certificate.
+fn named(names: &[&str]) -> Topology {
     Topology::new(&Config {
         outside: Outside {
             address: "192.0.2.1".parse().unwrap(),
             public_address: "203.0.113.10".parse().unwrap(),
-            server_names: vec!["SBC.example.com".into()],
+            server_names: names.iter().map(|name| (*name).to_owned()).collect(),
             certificate_ends: None,
         },
         ..config()
@@ -48,6 +53,18 @@ fn a_phone_means_us_by_both_addresses_the_certificates_names_and_the_domains() {
     ] {
         assert_eq!(topology().is_ours(&host), ours, "{host:?}");
     }
+}
+
+#[test]
+fn six_of_the_names_that_mean_us_are_shown_the_domains_first() {
+    assert_eq!(
+        named(&["a.example", "b.example", "c.example"]).ours_in_words(),
+        "main.example, c.example, b.example, a.example, 203.0.113.10, 192.0.2.1"
+    );
+    assert_eq!(
+        named(&["a.example", "b.example", "c.example", "a.example", "d.example"]).ours_in_words(),
+        "main.example, d.example, a.example, c.example, b.example, 203.0.113.10, …"
+    );
 }
 
 #[test]
