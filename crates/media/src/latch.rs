@@ -2,7 +2,8 @@
 //!
 //! Outside, by rank: 1 the exact advertised address, 2 any port of the signalling source, 3 others, only
 //! after 2 s without 1 or 2 and with 3 consecutive packets of one SSRC. Within the first second a better
-//! rank may displace a worse one; then the latch is strict until the peer itself asks for a change.
+//! rank may displace a worse one; then the latch is strict until the peer itself asks for a change. Where the peer
+//! names another address by that, he speaks from the old one until he is answered: it is believed, and gives way.
 //! Inside: the advertised address alone. RTCP on a port of its own follows RTP: to the host that RTP is held
 //! by and no other, and before that by rank 1 and 2 alone; else three forged packets would take the RTCP of
 //! a phone that sends none. Never learns a blocked source, nor one to which nothing may be sent; opens by
@@ -109,11 +110,15 @@ enum State {
         silent_since: Option<Instant>,
         /// Whom the latch held before the peer asked for a change; he may go on as what he was.
         previous: Option<Peer>,
+        /// Whom it held before the peer named another address: he speaks from there until his change is answered.
+        left: Option<SocketAddr>,
         run: Option<Run>,
     },
     Held {
         peer: Peer,
         strict_from: Instant,
+        /// The peer has named another address since: whoever signalling names may take its place.
+        left: bool,
     },
 }
 
@@ -127,7 +132,7 @@ pub(crate) struct Latch {
 impl Latch {
     pub(crate) fn new(rules: Rules, now: Instant) -> Self {
         let silent_since = rules.advertised.map(|_| now);
-        Self { rules, state: State::Open { silent_since, previous: None, run: None } }
+        Self { rules, state: State::Open { silent_since, previous: None, left: None, run: None } }
     }
 
     /// The specification changed. `reopen`: the peer itself asked for it.
@@ -143,13 +148,14 @@ impl Latch {
             State::Held { peer, .. } if reopen => {
                 // a new address in the SDP means that the old one is over
                 let previous = same_advertised.then_some(*peer);
+                let left = (!same_advertised).then_some(peer.source);
                 let silent_since = rules.advertised.map(|_| now);
-                self.state = State::Open { silent_since, previous, run: None };
+                self.state = State::Open { silent_since, previous, left, run: None };
             }
             State::Held { .. } => {}
-            State::Open { silent_since, previous, run } => {
+            State::Open { silent_since, previous, left, run } => {
                 if !same_advertised {
-                    *previous = None;
+                    *left = previous.take().map(|peer| peer.source).or(*left);
                 }
                 if reopen || silent_since.is_none() {
                     *silent_since = rules.advertised.map(|_| now);
@@ -231,9 +237,10 @@ impl Latch {
         }
         let rank = self.rules.rank(from);
         match self.state {
-            State::Held { peer, strict_from } => {
-                let better = rank < peer.rank && now < strict_from && kind != Kind::Dtls;
-                if !better {
+            State::Held { peer, strict_from, left } => {
+                let better = rank < peer.rank && now < strict_from;
+                let moved = left && rank != SourceRank::Other;
+                if kind == Kind::Dtls || !(better || moved) {
                     return Err(DropReason::Stranger);
                 }
             }
@@ -257,12 +264,12 @@ impl Latch {
     /// A source that could be learned.
     fn consider(&mut self, claim: Claim, rank: SourceRank) -> Result<Option<SourceRank>, DropReason> {
         let Claim { kind, from, scope, now } = claim;
-        let (silent_since, previous, run) = match &mut self.state {
-            State::Held { peer, .. } => {
-                *peer = Peer { source: from, rank };
+        let (silent_since, previous, left, run) = match &mut self.state {
+            State::Held { peer, left, .. } => {
+                (*peer, *left) = (Peer { source: from, rank }, false);
                 return Ok(Some(rank));
             }
-            State::Open { silent_since, previous, run } => (silent_since, *previous, run),
+            State::Open { silent_since, previous, left, run } => (silent_since, *previous, *left, run),
         };
         // a source that held the latch keeps the rank it had, or takes the better one it has now
         let rank = match previous {
@@ -284,7 +291,8 @@ impl Latch {
                 return Err(DropReason::Unproven);
             }
         }
-        self.state = State::Held { peer: Peer { source: from, rank }, strict_from: now + DISPLACEABLE };
+        let left = left == Some(from) && rank != SourceRank::Advertised;
+        self.state = State::Held { peer: Peer { source: from, rank }, strict_from: now + DISPLACEABLE, left };
         Ok(Some(rank))
     }
 }

@@ -192,6 +192,26 @@ fn relatch_opens_and_the_previous_source_may_go_on() {
 }
 
 #[test]
+fn a_port_that_the_peer_has_left_gives_way_to_the_one_that_he_named() {
+    let moved = Rules { advertised: Some(socket("10.1.1.1:4444")), ..ranked() };
+    let mut latch = check(ranked(), &[(0, NAT, RTP, SECOND)]);
+    latch.apply(moved, true, at(6_000));
+    // until his change is answered he speaks from where he was, however long that takes
+    assert_eq!(send(&mut latch, RTP, NAT, 6_020), SECOND);
+    assert_eq!(send(&mut latch, RTP, NAT, 9_000), PASS);
+    assert_eq!(latch.learned(), Some(socket(NAT)));
+    assert_eq!(send(&mut latch, RTP, ELSEWHERE, 9_010), STRANGER);
+    assert_eq!(send(&mut latch, Kind::Dtls, NAT_OTHER_PORT, 9_020), STRANGER);
+    assert_eq!(send(&mut latch, RTP, NAT_OTHER_PORT, 9_030), SECOND);
+    assert_eq!(send(&mut latch, RTP, NAT, 9_040), STRANGER, "once he has moved, he is there");
+    // the same where he was not heard between two changes
+    latch.apply(ranked(), true, at(20_000));
+    latch.apply(moved, true, at(20_010));
+    assert_eq!(send(&mut latch, RTP, NAT_OTHER_PORT, 20_020), SECOND);
+    assert_eq!(send(&mut latch, RTP, NAT, 22_000), SECOND);
+}
+
+#[test]
 fn without_relatch_an_update_changes_nothing() {
     let mut latch = check(ranked(), &[(0, NAT, RTP, SECOND)]);
     latch.apply(Rules { advertised: Some(socket("10.1.1.1:4444")), ..ranked() }, false, at(6_000));
