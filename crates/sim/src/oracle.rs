@@ -149,6 +149,7 @@ impl Oracles {
         now: Instant,
     ) -> Result<(), Violation> {
         self.routing.on_lists(blocked, spared);
+        self.halves.on_lists(blocked, spared);
         self.requests.on_lists(blocked);
         self.repeats.on_lists(blocked, now);
         self.answers.on_lists(blocked);

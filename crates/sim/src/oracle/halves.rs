@@ -1,10 +1,11 @@
 //! Rules about the two halves of a call: neither outlives the other, and none is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use wire::clock::Instant;
-use wire::net::{FlowId, Side};
+use wire::net::{FlowId, PrefixSet, Side};
 
 use crate::oracle::{Seen, Violation};
 
@@ -21,6 +22,8 @@ struct Half {
     ended: bool,
     /// Where it was heard or spoken to: a call between two phones has two halves on one face.
     flows: BTreeSet<FlowId>,
+    /// The hosts there.
+    hosts: BTreeSet<IpAddr>,
 }
 
 /// What the rules remember: tags cross the border unchanged, so that they name both halves.
@@ -38,6 +41,9 @@ pub(super) struct Halves {
     branches: BTreeSet<String>,
     /// Pairs of which both halves are confirmed and none has ended.
     live: usize,
+    /// To whom nothing is said, but on these flows.
+    blocked: PrefixSet,
+    spared: BTreeSet<FlowId>,
 }
 
 fn tags(seen: &Seen<'_>) -> Option<[String; 2]> {
@@ -74,10 +80,28 @@ impl Halves {
             // that a peer hung up concerns the other once the border has taken it
             ("BYE", None | Some(200..=299)) => {
                 let Some(tags) = self.ended(seen) else { return };
+                if self.is_blocked(&tags, seen.side.other()) {
+                    return;
+                }
                 self.ending.insert((seen.now + OUTLIVES_MAX, tags), seen.side.other());
             }
             _ => {}
         }
+    }
+
+    /// Who is blocked hears no BYE, then or later.
+    fn is_blocked(&self, tags: &[String; 2], side: Side) -> bool {
+        let half = self.pairs.get(tags).map(|halves| &halves[side.index()]);
+        side == Side::Outside
+            && half.is_some_and(|half| {
+                half.hosts.iter().any(|host| self.blocked.contains(*host))
+                    && half.flows.is_disjoint(&self.spared)
+            })
+    }
+
+    pub(super) fn on_lists(&mut self, blocked: &PrefixSet, spared: &[FlowId]) {
+        self.blocked = blocked.clone();
+        self.spared = spared.iter().copied().collect();
     }
 
     /// The ACK of a 2xx is for whoever accepted (RFC 3261 §13.2.2.4). It may wait for ports, no longer.
@@ -95,6 +119,7 @@ impl Halves {
         let half = &mut halves[seen.side.index()];
         half.confirmed = true;
         half.flows.insert(seen.flow);
+        half.hosts.insert(seen.peer.ip());
         self.live += usize::from(!was && is_live(halves));
     }
 
@@ -106,6 +131,7 @@ impl Halves {
         let half = &mut halves[seen.side.index()];
         half.ended = true;
         half.flows.insert(seen.flow);
+        half.hosts.insert(seen.peer.ip());
         Some(tags)
     }
 
