@@ -134,13 +134,14 @@ impl Border {
     }
 }
 
-/// The credentials of a request: header names and values.
+/// The credentials of a request: header names and values. What is no Digest is none, and goes no further.
 pub(crate) fn credentials_of<'a>(message: &Message<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
     let named = |name: HeaderName<'static>| move |value| (name.as_str(), value);
     message
         .values(HeaderName::Authorization)
         .map(named(HeaderName::Authorization))
         .chain(message.values(HeaderName::ProxyAuthorization).map(named(HeaderName::ProxyAuthorization)))
+        .filter(|(_, value)| Authorization::parse(value).is_some())
         .collect::<Vec<_>>()
         .into_iter()
 }

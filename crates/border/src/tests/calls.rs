@@ -201,6 +201,26 @@ fn refused_media_are_told_once_for_each_leg_and_reason() {
 }
 
 #[test]
+fn a_stored_password_is_given_where_it_was_asked_for() {
+    for (status, asked, given, other) in [
+        (401, "WWW-Authenticate", "Authorization", "Proxy-Authorization"),
+        (407, "Proxy-Authenticate", "Proxy-Authorization", "Authorization"),
+    ] {
+        let mut config = config();
+        config.pbx[0].realm = Some("main.example".into());
+        let mut bench = Bench::with_pbx_up(config);
+        let flow = bench.registered(100);
+        bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+        let invite = bench.take("INVITE");
+        bench.sent.clear();
+        bench.pbx_says(&invite.answer(status, "pbx", &CHALLENGE.replace("WWW-Authenticate", asked)));
+        let again = bench.take("INVITE").text;
+        assert!(again.contains(&format!("\r\n{given}: Digest username=\"1001\"")), "{status}: {again}");
+        assert!(!again.contains(&format!("\r\n{other}: ")), "{status}: {again}");
+    }
+}
+
+#[test]
 fn an_answer_under_another_name_than_its_invite_makes_no_dialog() {
     for (from, to) in [(";tag=phone", ";tag=other"), (";tag=phone", ""), ("Call-ID: ", "Call-ID: x")] {
         let mut bench = Bench::with_pbx_up(config());

@@ -73,3 +73,15 @@ fn a_challenged_call_is_counted_once_and_made_up_credentials_buy_no_other() {
     bench.phone_says(flow, &invite("call-1", 3, ""));
     assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(480));
 }
+
+#[test]
+fn credentials_that_are_no_digest_stay_outside() {
+    let (mut bench, flow) = bench("50/1s");
+    let other = "Authorization: Basic c2VjcmV0\r\nProxy-Authorization: <sip:line@192.168.1.20>\r\n";
+    bench.phone_says(flow, &invite("call-1", 1, &format!("{other}{CREDENTIALS}")));
+    let asked = bench.take("INVITE").text;
+    assert!(
+        asked.contains(CREDENTIALS) && !asked.contains("Basic") && !asked.contains("192.168."),
+        "{asked}"
+    );
+}

@@ -142,6 +142,15 @@ fn requests_in_a_dialog_keep_their_timers() {
 }
 
 #[test]
+fn who_changes_a_call_hears_408_where_no_answer_comes() {
+    let (mut bench, flow) = bench();
+    calls::call(&mut bench, flow);
+    bench.phone_says(flow, &request("INVITE", 2, Some("desk"), "application/sdp", OFFER));
+    bench.pass(SECOND * 33);
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(408));
+}
+
+#[test]
 fn whoever_waits_hears_of_it_when_his_pbx_goes_down_for_another_reason() {
     let mut config = config();
     config.pbx[0].health_check = SECOND * 5;
