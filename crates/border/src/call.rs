@@ -181,6 +181,12 @@ impl Call {
         self.dialogs.iter().enumerate().filter(move |(_, pair)| up(pair)).map(|(index, _)| index)
     }
 
+    /// Those of them of which the caller knows. One whose answer waits for ports is hung up with that answer.
+    fn known_to_both(&self) -> Vec<usize> {
+        let known = |index: &usize| self.dialogs.get(*index).is_some_and(|pair| !pair.invites.is_empty());
+        self.accepted().filter(known).collect()
+    }
+
     pub(crate) fn direction(&self) -> &'static str {
         match self.caller {
             Side::Outside => "out",
@@ -613,9 +619,7 @@ impl Border {
         if let Some(invite) = invite {
             self.answer_forward(invite, status);
         }
-        let accepted: Vec<usize> =
-            self.calls.call(id).map(|call| call.accepted().collect()).unwrap_or_default();
-        for index in accepted {
+        for index in self.calls.call(id).map(Call::known_to_both).unwrap_or_default() {
             self.send_bye(id, index, Side::Outside);
             self.send_bye(id, index, Side::Inside);
         }

@@ -519,6 +519,10 @@ impl Border {
         let waits = |pair: &DialogPair| pair.awaits_ack(server);
         let found = self.calls.iter().find(|(_, call)| call.dialogs.iter().any(waits));
         let Some((id, call)) = found else { return };
+        // A peer has hung up already, and the other end has its BYE.
+        if call.state == CallState::Ending {
+            return;
+        }
         let waiting = call.dialogs.iter().enumerate().filter(|(_, pair)| waits(pair));
         let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
         if call.accepted().all(|index| waiting.contains(&index)) {

@@ -109,6 +109,49 @@ fn a_phone_that_signs_off_while_its_call_rings_may_still_give_it_up() {
 }
 
 #[test]
+fn a_call_that_its_peer_ends_is_not_ended_once_more_for_a_missing_ack() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.pass(Duration::from_millis(31_900));
+    bench.sent.clear();
+    bench.phone_says(flow, &request("BYE", 2, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pass(Duration::from_secs(2));
+    while let Some(again) = bench.try_take("BYE") {
+        assert_eq!(again.text, bye.text, "no other than the phone's");
+    }
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
+fn an_answer_for_which_no_ports_can_be_had_is_hung_up_once_and_its_caller_hears_of_no_call() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "", ""));
+    // it makes the offer, so that the ports are wanted only now
+    let answer = accepted(&bench.take("INVITE"), "desk");
+    bench.sent.clear();
+    let now = bench.time();
+    bench
+        .border
+        .handle_input(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: answer.as_bytes() }, now);
+    let ordered = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+        let Output::Media(media::Order::Open { relay, .. }) = output else { return None };
+        Some(relay)
+    });
+    let fault = media::RelayFault::NoPorts;
+    bench.put(Input::Media(media::RelayEvent::Failed { relay: ordered.unwrap(), fault }));
+    let byes: Vec<FlowId> = std::iter::from_fn(|| bench.try_take("BYE")).map(|bye| bye.flow).collect();
+    assert_eq!((byes, bench.take("ACK").flow), (vec![INSIDE_UDP], INSIDE_UDP));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
+}
+
+#[test]
 fn a_device_that_came_back_may_go_on_with_its_call_before_it_registers() {
     let mut bench = Bench::with_pbx_up(config());
     let old = bench.registered(100);
