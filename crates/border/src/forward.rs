@@ -232,7 +232,10 @@ impl Border {
     /// itself, or an answer to it.
     pub(crate) fn hiding(&self, id: ForwardId, message: &Message<'_>, from: Side) -> Hiding {
         let private = match from {
-            Side::Outside => Topology::private_names(message, self.phone_address(id), self.phone_contact(id)),
+            Side::Outside => {
+                let contacts = self.phone_contacts(id).into_iter().flatten();
+                Topology::private_names(message, self.phone_address(id), contacts)
+            }
             Side::Inside => Vec::new(),
         };
         Hiding { from, pbx: self.pbx_of(id), private }

@@ -247,24 +247,26 @@ impl Border {
         self.topology.pass_headers(message, side, &domain, &hiding.private, writer);
     }
 
-    /// What the phone of a forwarded request calls itself: many a message has no Contact of its own.
-    pub(crate) fn phone_contact(&self, id: ForwardId) -> Option<&str> {
-        let binding = match &self.forward(id)?.kind {
-            Kind::Single(single) => single.binding,
+    /// What the phone of a forwarded request calls itself, in its call and where it registered: many a message has no
+    /// Contact of its own.
+    pub(crate) fn phone_contacts(&self, id: ForwardId) -> [Option<&str>; 2] {
+        let Some(forward) = self.forward(id) else { return [None; 2] };
+        let (in_call, binding) = match &forward.kind {
+            Kind::Single(single) => (None, Some(single.binding)),
             Kind::Invite { call } => {
-                let call = self.calls.call(*call)?;
-                if call.caller == Side::Inside {
-                    return Some(&call.target);
-                }
-                call.binding
+                let call = self.calls.call(*call);
+                let called = call.filter(|call| call.caller == Side::Inside);
+                (called.map(|call| call.target.as_str()), call.map(|call| call.binding))
             }
             // A call outlives the binding that it came by.
             Kind::InDialog { dialog } => {
-                let dialog = self.calls.call(dialog.call)?.dialog(dialog.index, Side::Outside)?;
-                return Some(&dialog.remote_target);
+                let call = self.calls.call(dialog.call);
+                let own = call.and_then(|call| call.dialog(dialog.index, Side::Outside));
+                (own.map(|own| own.remote_target.as_str()), call.map(|call| call.binding))
             }
         };
-        self.bindings.binding(binding).map(|binding| binding.contact.as_str())
+        let binding = binding.and_then(|id| self.bindings.binding(id));
+        [in_call, binding.map(|binding| binding.contact.as_str())]
     }
 
     /// The address of the phone at one end of a forwarded request.

@@ -191,10 +191,10 @@ impl Topology {
     /// The addresses by which the sender of an outside message could be known inside.
     ///
     /// `registered` is its registered contact.
-    pub(crate) fn private_names(
-        message: &Message<'_>,
+    pub(crate) fn private_names<'a>(
+        message: &Message<'a>,
         remote: IpAddr,
-        registered: Option<&str>,
+        known: impl IntoIterator<Item = &'a str>,
     ) -> Vec<String> {
         let remote = remote.to_canonical();
         let contact = message.value(HeaderName::Contact).and_then(|value| NameAddr::parse(value).ok());
@@ -202,7 +202,7 @@ impl Topology {
         let hosts = contact
             .map(|contact| contact.uri)
             .into_iter()
-            .chain(registered)
+            .chain(known)
             .filter_map(|uri| Uri::parse(uri).ok())
             .map(|uri| uri.host)
             .chain(via.map(|via| via.host));

@@ -156,6 +156,21 @@ fn each_header_has_its_fate() {
 }
 
 #[test]
+fn a_phone_that_calls_from_elsewhere_is_still_known_by_where_it_registered() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let elsewhere = |text: String| text.replace("192.168.1.20", "192.168.9.90");
+    bench.phone_says(flow, &elsewhere(request("INVITE", 1, None, "application/sdp", OFFER)));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.phone_says(flow, &elsewhere(request("ACK", 1, Some("desk"), "", "")));
+    let info = elsewhere(request("INFO", 2, Some("desk"), "", ""));
+    bench.phone_says(flow, &info.replace("CSeq:", "Subject: 192.168.1.20 and 192.168.9.90\r\nCSeq:"));
+    let crossed = bench.take("INFO").text;
+    assert!(!crossed.contains("192.168."), "{crossed}");
+}
+
+#[test]
 fn a_phone_is_known_by_its_address_its_contact_and_its_via() {
     let names = |contact: &str, via: &str, remote: &str, registered: Option<&str>| {
         let text = request("INFO", 1, None, "", "")
