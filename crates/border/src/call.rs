@@ -181,10 +181,11 @@ impl Call {
         self.dialogs.iter().enumerate().filter(move |(_, pair)| up(pair)).map(|(index, _)| index)
     }
 
-    /// Those of them of which the caller knows. One whose answer waits for ports is hung up with that answer.
-    fn known_to_both(&self) -> Vec<usize> {
+    /// Those of them to be hung up. One whose answer waits for ports is, with that answer; and where a peer has hung up,
+    /// both ends know.
+    fn to_hang_up(&self) -> Vec<usize> {
         let known = |index: &usize| self.dialogs.get(*index).is_some_and(|pair| !pair.invites.is_empty());
-        self.accepted().filter(known).collect()
+        self.accepted().filter(|index| self.state != CallState::Ending && known(index)).collect()
     }
 
     pub(crate) fn direction(&self) -> &'static str {
@@ -619,7 +620,7 @@ impl Border {
         if let Some(invite) = invite {
             self.answer_forward(invite, status);
         }
-        for index in self.calls.call(id).map(Call::known_to_both).unwrap_or_default() {
+        for index in self.calls.call(id).map(Call::to_hang_up).unwrap_or_default() {
             self.send_bye(id, index, Side::Outside);
             self.send_bye(id, index, Side::Inside);
         }

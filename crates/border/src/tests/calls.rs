@@ -129,6 +129,21 @@ fn a_call_that_its_peer_ends_is_not_ended_once_more_for_a_missing_ack() {
 }
 
 #[test]
+fn a_call_that_its_peer_ends_is_not_ended_once_more_for_a_change_that_is_refused() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    bench.phone_says(flow, &request("INVITE", 2, Some("desk"), "application/sdp", OFFER));
+    let change = bench.take("INVITE");
+    bench.phone_says(flow, &request("BYE", 3, Some("desk"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&change.answer(481, "desk", ""));
+    assert!(bench.try_take("BYE").is_none(), "both ends know of the end");
+    bench.pbx_says(&bye.answer(200, "desk", ""));
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
 fn an_answer_for_which_no_ports_can_be_had_is_hung_up_once_and_its_caller_hears_of_no_call() {
     let mut bench = Bench::with_pbx_up(config());
     let flow = bench.registered(100);
