@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wire::clock::WallTime;
+use wire::clock::{Instant, WallTime};
 
 use crate::Border;
 use crate::interface::Table;
@@ -29,6 +29,9 @@ const EPOCH: u64 = 1_577_836_800;
 const CLOCK_MAX: u32 = 0x7000_0000;
 /// The first repetition of a write comes after this; each further one after twice as long.
 const RETRY: Duration = Duration::from_secs(1);
+/// For so long what follows a number that was not confirmed is of the same series: a challenge is answered as it was asked
+/// (RFC 3261 §22.2).
+const ONE_SERIES: Duration = Duration::from_secs(32);
 /// Doublings at most: about a minute.
 const DOUBLINGS_MAX: u32 = 6;
 
@@ -47,6 +50,8 @@ pub(crate) struct NodeRecords {
     writes: BTreeMap<u64, Write>,
     failures: u32,
     deadline: Deadline,
+    /// When a number was used last that the disk had not confirmed.
+    unsaved_used: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +74,7 @@ impl NodeRecords {
             writes: BTreeMap::new(),
             failures: 0,
             deadline: Deadline::default(),
+            unsaved_used: None,
         }
     }
 
@@ -101,7 +107,12 @@ impl Border {
     /// What numbers a REGISTER of ours: Call-ID and From-tag of its series, and its CSeq there.
     pub(crate) fn next_in_series(&mut self, extension: &str, series: &str) -> (String, String, u32) {
         let cseq = self.next_cseq();
-        let lasts = if self.node.is_saved(cseq) { Lasts::ForEver } else { Lasts::ThisStart };
+        let now = self.now.mono;
+        if !self.node.is_saved(cseq) {
+            self.node.unsaved_used = Some(now);
+        }
+        let of_this_start = self.node.unsaved_used.is_some_and(|at| now.since(at) < ONE_SERIES);
+        let lasts = if of_this_start { Lasts::ThisStart } else { Lasts::ForEver };
         let (call_id, tag) = self.keys.series(extension, series, lasts);
         (call_id, tag, cseq)
     }
