@@ -113,11 +113,9 @@ mod tests {
     fn this_process_costs_something() {
         let pid = std::process::id();
         let before = cpu_time(pid).unwrap();
-        let mut sum = 0_u64;
         while cpu_time(pid).unwrap() == before {
-            sum = (0..100_000_u64).fold(sum, u64::wrapping_add);
+            std::hint::black_box((0..100_000_u64).fold(0, u64::wrapping_add));
         }
-        assert!(std::hint::black_box(sum) > 0);
         assert!(memory_kb(pid).unwrap() > 100);
         assert!(descriptors(pid).unwrap() >= 3);
         let group = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
