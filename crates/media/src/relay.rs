@@ -202,14 +202,7 @@ impl RelayTable {
         }
         match (outcome, side) {
             (Ok(()), Side::Outside) => self.ask(slot, Side::Inside, Some(port), 0, now),
-            (Ok(()), Side::Inside) => {
-                let ports = [outside.unwrap_or_default(), port];
-                relay.ports = Ports::Bound(ports);
-                for (leg, port) in relay.legs.iter_mut().zip(ports) {
-                    leg.bound(port, &self.destinations);
-                }
-                self.events.push_back(RelayEvent::Ready { relay: relay.id, ports });
-            }
+            (Ok(()), Side::Inside) => self.bound(slot, [outside.unwrap_or_default(), port]),
             (Err(BindFault::Taken), _) if tries < TRIES => {
                 self.pool(side).give_back(port, now);
                 self.ask(slot, side, outside, tries, now);
@@ -319,11 +312,7 @@ impl RelayTable {
     fn open(&mut self, id: RelayId, spec: &RelaySpec, now: Instant) {
         let scarce = !self.pools.iter_mut().all(|pool| pool.has_one(now));
         let spare = self.spares.take(scarce, now);
-        let ports = match spare {
-            Some(Spare { ports, .. }) => Ports::Bound(ports),
-            None => Ports::Asking { side: Side::Outside, port: 0, outside: None, tries: 0 },
-        };
-        let relay = self.relay(id, spec, ports, now);
+        let relay = self.relay(id, spec, now);
         let slot = match spare {
             Some(Spare { slot, .. }) => slot,
             None => self.relays.insert(None),
@@ -335,17 +324,27 @@ impl RelayTable {
         self.tick_at.get_or_insert(now + TICK);
         self.expect_silence(now + spec.idle);
         match spare {
-            Some(Spare { ports, .. }) => self.events.push_back(RelayEvent::Ready { relay: id, ports }),
+            Some(Spare { ports, .. }) => self.bound(slot, ports),
             None => self.ask(slot, Side::Outside, None, 0, now),
         }
     }
 
-    fn relay(&self, id: RelayId, spec: &RelaySpec, ports: Ports, now: Instant) -> Relay {
+    /// The relay in `slot` has its ports, by `bind` or from one that ended.
+    fn bound(&mut self, slot: usize, ports: [u16; 2]) {
+        let Some(Some(relay)) = self.relays.get_mut(slot) else { return };
+        relay.ports = Ports::Bound(ports);
+        for (leg, port) in relay.legs.iter_mut().zip(ports) {
+            leg.bound(port, &self.destinations);
+        }
+        self.events.push_back(RelayEvent::Ready { relay: relay.id, ports });
+    }
+
+    fn relay(&self, id: RelayId, spec: &RelaySpec, now: Instant) -> Relay {
         let [outside, inside] = &spec.legs;
         let leg = |side, spec| Leg::new(side, spec, &self.destinations, now);
         Relay {
             id,
-            ports,
+            ports: Ports::Asking { side: Side::Outside, port: 0, outside: None, tries: 0 },
             legs: [leg(Side::Outside, outside), leg(Side::Inside, inside)],
             payload: spec.payload,
             idle: spec.idle,

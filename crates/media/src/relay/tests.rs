@@ -795,6 +795,32 @@ fn a_relay_takes_a_kept_place_with_its_ports_and_starts_anew() {
 }
 
 #[test]
+fn a_relay_in_a_kept_place_never_feeds_itself() {
+    let open = |named: Option<u16>| {
+        let mut rig = with_kept_places();
+        let mut spec = spec();
+        if let Some(port) = named {
+            spec.legs[1].advertised_rtp = Some(SocketAddr::new(config().faces[1], port));
+        }
+        rig.table.handle_order(Order::Open { relay: RelayId(3), spec }, at(2_000));
+        assert_eq!(rig.bind(|_, _| Ok(()), 2_000), [], "in a kept place");
+        let [RelayEvent::Ready { ports: [_, inside], .. }] = rig.events()[..] else {
+            panic!("it is not open")
+        };
+        (rig, inside)
+    };
+    // the draw is the same each time
+    let (_, own) = open(None);
+    for (named, itself) in [(own, true), (own + 1, true), (own ^ 2, false)] {
+        let (mut rig, inside) = open(Some(named));
+        assert_eq!(inside, own);
+        let verdicts = [0, 1].map(|slot| rig.send(slot * SOCKETS_PER_RELAY + OUT_RTP, PHONE, &rtp(1), 2_001));
+        let forbidden = verdicts.contains(&Verdict::Drop(DropReason::ForbiddenDestination));
+        assert_eq!(forbidden, itself, "{named}: {verdicts:?}");
+    }
+}
+
+#[test]
 fn kept_places_are_given_up_in_calm() {
     let mut rig = with_kept_places();
     rig.table.handle_timeout(at(1_000));
