@@ -1,7 +1,7 @@
 //! Places of relays that ended, their ports still bound, for relays to come.
 //!
-//! To bind four sockets and to close them costs more than all else of a short call's media. So while relays open
-//! fast, places are kept. Which one comes next is drawn from many, so that a stranger who knows one call's port
+//! To bind four sockets and to close them is about half of what a short call's media cost. So while relays open fast,
+//! places are kept. Which one comes next is drawn from many, so that a stranger who knows one call's port
 //! learns nothing of the next, and each has rested as [`REST`] says.
 
 use std::collections::VecDeque;
