@@ -1,6 +1,6 @@
 //! What arrives, and to whom it goes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use border::{Code, Input};
@@ -11,6 +11,7 @@ use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevic
 use crate::act::Path;
 use crate::decision::Decider;
 use crate::network::Who;
+use crate::scenery;
 use crate::world::{Happening, World};
 
 impl World {
@@ -79,7 +80,7 @@ impl World {
             self.input(Input::FlowOpened { flow, side: Side::Inside, tuple, device: None });
         } else {
             self.connections.remove(&flow);
-            self.oracles.on_closed(flow);
+            self.oracles.on_closed(flow, Some(self.now));
             self.input(Input::FlowFailed { flow });
         }
     }
@@ -122,7 +123,7 @@ impl World {
             return;
         }
         if inward {
-            self.oracles.on_closed(flow);
+            self.oracles.on_closed(flow, Some(self.now));
             return self.input(Input::FlowClosed { flow });
         }
         self.tell_closed(who, flow);
@@ -151,6 +152,9 @@ impl World {
             if let Some((from, to)) = passed {
                 self.trace.address(from);
                 self.trace.address(to);
+                if !self.belongs_to_a_call(to.ip()) {
+                    self.astray.get_or_insert(to);
+                }
                 let delay =
                     self.who(to.ip()).map_or(Duration::ZERO, |who| self.delay(Decider::Voice(who), 1));
                 self.at(delay, Happening::Audio { from, to, bytes: bytes.to_vec() });
@@ -160,6 +164,13 @@ impl World {
         } else if let Some(phone) = self.phones.iter_mut().find(|phone| phone.ip() == to.ip()) {
             phone.agent.on_audio(to.port(), bytes);
         }
+    }
+
+    /// Whether somebody telephones there, or did before he moved; what a PBX passes on comes back to the border.
+    fn belongs_to_a_call(&self, ip: IpAddr) -> bool {
+        scenery::is_phone(ip)
+            || self.places.faces().contains(&ip)
+            || self.pbxs.iter().any(|pbx| pbx.address.ip() == ip)
     }
 
     /// Whether a kind of event was seen at all.

@@ -1,5 +1,6 @@
 //! What breaks, and what the operator does.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use border::{Command, Input};
@@ -26,9 +27,10 @@ enum Blow {
     Handshakes,
     Weather,
     Clock,
+    Spray,
 }
 
-const BLOWS: [(Blow, &str); 16] = [
+const BLOWS: [(Blow, &str); 18] = [
     (Blow::Pbx, "a PBX crashes"),
     (Blow::Pbx, "a PBX crashes"),
     (Blow::Hang, "a PBX hangs"),
@@ -45,6 +47,8 @@ const BLOWS: [(Blow, &str); 16] = [
     (Blow::Handshakes, "handshakes fail"),
     (Blow::Weather, "the weather changes"),
     (Blow::Clock, "the clock is set"),
+    (Blow::Spray, "a stranger speaks"),
+    (Blow::Spray, "a stranger speaks"),
 ];
 
 impl World {
@@ -87,6 +91,7 @@ impl World {
             Blow::Handshakes => self.fail_a_handshake(),
             Blow::Weather => self.weather = Weather::bad(&mut self.rng),
             Blow::Clock => self.set_the_clock(),
+            Blow::Spray => self.spray(),
         }
     }
 
@@ -112,6 +117,20 @@ impl World {
         let index = self.pick_pbx();
         let (name, _) = self.rng.pick(&scenery::EXTENSIONS).copied().unwrap_or(scenery::EXTENSIONS[0]);
         self.pbxs[index].forbid(name, self.now + self.rng.millis(5_000, 60_000));
+    }
+
+    /// Somebody who belongs to no call sends one packet to each port of a face: none may be heard, and nobody may be
+    /// heard by him.
+    fn spray(&mut self) {
+        let side = usize::from(self.rng.chance(500));
+        let stranger = if side == 0 { self.places.scanner(71) } else { self.places.pbx(7).ip() };
+        for to in self.media.bound_on(self.places.faces()[side]) {
+            let port = u16::try_from(self.rng.between(40_000, 60_000)).unwrap_or(40_000);
+            let mut bytes = vec![0x80, 8, 0, 1, 0, 0, 0, 1];
+            bytes.extend_from_slice(&self.rng.bits().to_be_bytes()[..4]);
+            bytes.extend_from_slice(b"stranger stranger");
+            self.at(Duration::ZERO, Happening::Audio { from: SocketAddr::new(stranger, port), to, bytes });
+        }
     }
 
     /// Somebody sets the clock of the machine, forward or back; what the border measures goes on.

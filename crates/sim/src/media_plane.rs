@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use media::{
     Action, BindFault, Order, RelayEvent, RelayId, RelayTable, SOCKETS_PER_RELAY, TableConfig, Traffic,
@@ -14,6 +15,9 @@ use wire::net::{PrefixSet, Side};
 use crate::decision::{Decider, Decisions};
 use crate::oracle::Violation;
 use crate::scenery;
+
+/// What is under way to a port that was given back arrives by then, and in no other call.
+const REST: Duration = Duration::from_secs(1);
 
 /// The relays of the false world.
 pub struct MediaPlane {
@@ -30,6 +34,11 @@ pub struct MediaPlane {
     /// What came to each relay, by place and side, as the sockets saw it.
     received: BTreeMap<usize, [Traffic; 2]>,
     places: BTreeMap<RelayId, usize>,
+    /// When each address was given back.
+    given_back: BTreeMap<SocketAddr, Instant>,
+    /// When the relay ended whose place is still bound.
+    ended: BTreeMap<usize, Instant>,
+    now: Instant,
     violation: Option<Violation>,
 }
 
@@ -52,12 +61,21 @@ impl MediaPlane {
             forwarded: 0,
             received: BTreeMap::new(),
             places: BTreeMap::new(),
+            given_back: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            now: Instant::ZERO,
             violation: None,
         }
     }
 
     /// An order of the border.
     pub(crate) fn order(&mut self, order: Order, now: Instant, decisions: &mut Decisions) {
+        self.now = now;
+        if let Order::Close { relay } = &order
+            && let Some(place) = self.places.get(relay)
+        {
+            self.ended.insert(*place, now);
+        }
         self.table.handle_order(order, now);
         self.carry_out(now, decisions);
     }
@@ -80,24 +98,35 @@ impl MediaPlane {
                         Ok(())
                     };
                     if outcome.is_ok() {
-                        self.listen(slot, side, port);
+                        self.listen(slot, side, port, now);
                     }
                     self.table.on_bind(slot, side, port, outcome, now);
                 }
-                Action::Release { slot } => self.close(slot),
+                Action::Release { slot } => self.close(slot, now),
             }
         }
     }
 
-    fn close(&mut self, slot: usize) {
-        self.sockets.retain(|_, socket| *socket / SOCKETS_PER_RELAY != slot);
+    fn close(&mut self, slot: usize, now: Instant) {
+        self.ended.remove(&slot);
+        self.sockets.retain(|address, socket| {
+            let stays = *socket / SOCKETS_PER_RELAY != slot;
+            if !stays {
+                self.given_back.insert(*address, now);
+            }
+            stays
+        });
     }
 
-    fn listen(&mut self, slot: usize, side: Side, port: u16) {
+    fn listen(&mut self, slot: usize, side: Side, port: u16, now: Instant) {
         let ip = self.faces[side.index()];
         let first = slot * SOCKETS_PER_RELAY + side.index() * 2;
         for (port, socket) in [(port, first), (port + 1, first + 1)] {
-            if let Some(other) = self.sockets.insert(SocketAddr::new(ip, port), socket) {
+            let address = SocketAddr::new(ip, port);
+            if self.given_back.get(&address).is_some_and(|at| now.since(*at) < REST) {
+                self.violated("a port rests", format!("{address} is used again at once"));
+            }
+            if let Some(other) = self.sockets.insert(address, socket) {
                 self.violated("a port has one owner", format!("{port} of {other} was given to {socket}"));
             }
         }
@@ -151,7 +180,7 @@ impl MediaPlane {
         // nothing is bound for a timeout: what was kept is closed
         while let Some(action) = self.table.poll_action() {
             match action {
-                Action::Release { slot } => self.close(slot),
+                Action::Release { slot } => self.close(slot, now),
                 Action::Bind { port, .. } => self.violated("ports are bound for an order", port.to_string()),
             }
         }
@@ -183,8 +212,12 @@ impl MediaPlane {
         let socket = |side: usize| self.sockets.get(&SocketAddr::new(self.faces[side], ports[side])).copied();
         match (socket(0), socket(1)) {
             (Some(one), Some(other)) if one / SOCKETS_PER_RELAY == other / SOCKETS_PER_RELAY => {
-                self.received.remove(&(one / SOCKETS_PER_RELAY));
-                self.places.insert(relay, one / SOCKETS_PER_RELAY);
+                let place = one / SOCKETS_PER_RELAY;
+                if self.ended.remove(&place).is_some_and(|at| self.now.since(at) < REST) {
+                    self.violated("a port rests", format!("{ports:?} are used again at once"));
+                }
+                self.received.remove(&place);
+                self.places.insert(relay, place);
             }
             other => {
                 self.violated("a relay has its ports", format!("{relay:?} has {ports:?}, bound: {other:?}"))
@@ -199,6 +232,11 @@ impl MediaPlane {
         if seen != received {
             self.violated("RTP is counted", format!("{relay:?} says {received:?}, its sockets {seen:?}"));
         }
+    }
+
+    /// Where something is bound on a face.
+    pub(crate) fn bound_on(&self, face: IpAddr) -> Vec<SocketAddr> {
+        self.sockets.keys().filter(|address| address.ip() == face).copied().collect()
     }
 
     /// Ports that are bound.

@@ -5,13 +5,17 @@
 
 mod answers;
 mod blocks;
+mod forwarding;
+mod giving_up;
 mod halves;
 mod hiding;
 mod limits;
 mod needles;
+mod quiet;
 mod repeats;
 mod requests;
 mod routing;
+mod series;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -89,12 +93,15 @@ impl Seen<'_> {
 pub struct Oracles {
     answers: answers::Answers,
     blocks: blocks::Blocks,
+    giving_up: giving_up::GivingUp,
     halves: halves::Halves,
     hiding: hiding::Hiding,
     limits: limits::Limits,
+    quiet: quiet::Quiet,
     repeats: repeats::Repeats,
     requests: requests::Requests,
     routing: routing::Routing,
+    series: series::Series,
     /// Relays that were ordered, and of which neither an end nor a failure was reported.
     relays: BTreeSet<RelayId>,
     closing: BTreeSet<RelayId>,
@@ -125,16 +132,20 @@ impl Oracles {
         }
         self.answers.on_arrival(&seen);
         self.blocks.on_arrival(&seen);
+        self.giving_up.on_arrival(&seen);
         self.halves.on_arrival(&seen);
         self.hiding.on_arrival(&seen);
         self.limits.on_arrival(&seen);
+        self.quiet.on_arrival(&seen);
         self.repeats.on_arrival(&seen);
         self.routing.on_arrival(&seen);
+        self.series.on_arrival(&seen);
     }
 
-    /// A connection is gone: nobody waits there any more.
-    pub fn on_closed(&mut self, flow: FlowId) {
+    /// A connection is gone: nobody waits there any more. `lost_at`: it was not the border that closed it.
+    pub fn on_closed(&mut self, flow: FlowId, lost_at: Option<Instant>) {
         self.routing.on_closed(flow);
+        self.series.on_closed(flow, lost_at);
         self.requests.on_closed(flow);
         self.limits.on_closed(flow);
         self.repeats.on_closed(flow);
@@ -196,12 +207,16 @@ impl Oracles {
         let seen = Seen { side, flow, peer: to, bytes, text: &text, now };
         self.note_dialog(&text);
         self.answers.on_sent(&seen)?;
+        self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
         self.hiding.on_sent(&seen)?;
         self.limits.on_sent(&seen)?;
         self.repeats.on_sent(&seen)?;
         self.requests.on_sent(&seen)?;
         self.routing.on_sent(&seen)?;
+        self.quiet.on_sent(&seen)?;
+        self.series.on_sent(&seen)?;
+        forwarding::hops_are_counted(&seen)?;
         Ok(Some(text))
     }
 
@@ -229,6 +244,7 @@ impl Oracles {
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;
+        self.giving_up.nothing_is_overdue(|flow, source| self.routing.is_gone(flow, source))?;
         self.halves.none_outlives_the_other(now, |flow| self.routing.is_closed(flow))
     }
 
@@ -268,6 +284,7 @@ impl Oracles {
         let words = format!("{:.3} {event:?}", now.since(Instant::ZERO).as_secs_f64());
         self.on_words(&words)?;
         self.blocks.on_event(event, now)?;
+        self.series.on_event(event, now)?;
         // no PBX of this world keeps one contact alone, and only some ask for a realm that was not agreed
         let realms = event.code == Code::RealmChanged && !self.hiding.saw_foreign_realm();
         if event.code == Code::PbxSingleContact || realms {
@@ -318,6 +335,9 @@ impl Oracles {
         self.limits.on_restart();
         self.limits.on_config(config);
         self.routing.on_restart();
+        self.giving_up.on_restart();
+        self.quiet.on_restart();
+        self.series.on_restart();
         self.relays.clear();
         self.closing.clear();
     }

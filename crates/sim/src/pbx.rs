@@ -4,7 +4,7 @@
 //! own desks. It forgets everything when it crashes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use wire::clock::Instant;
@@ -92,7 +92,8 @@ pub struct Pbx {
     pub location: BTreeMap<String, Vec<Contact>>,
     pub(crate) forks: BTreeMap<Key, Fork>,
     pub(crate) streams: BTreeMap<FlowId, Stream>,
-    nonces: BTreeMap<String, Instant>,
+    /// Until when each is taken, and the highest count that came with it.
+    nonces: BTreeMap<String, (Instant, u32)>,
     call_at: Option<Instant>,
     trance: Option<Trance>,
     /// Whose registrations it refuses, until when.
@@ -110,12 +111,7 @@ impl Pbx {
             host: address.to_string(),
             media: address.ip(),
             media_seen: address.ip(),
-            signature: vec![
-                ("User-Agent".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
-                ("Server".into(), format!("{INSIDE_CANARY} pbx (7.1)")),
-                ("X-Trace".into(), format!("node {} of {host}", address.ip())),
-                ("P-Asserted-Identity".into(), format!("<sip:desk@{host}>")),
-            ],
+            signature: signature(host, address.ip(), places),
             canary: INSIDE_CANARY,
             call_id_host: format!("{INSIDE_CANARY}.{host}"),
             credentials: None,
@@ -312,7 +308,12 @@ impl Pbx {
     fn on_invite(&mut self, text: Text, key: &Key, stage: &mut Stage<'_>) {
         let caller = user_of(uri_of(text.header("From"))).to_owned();
         if self.habits.challenges_calls && !self.is_proved(&text, "Proxy-Authorization", &caller, stage) {
-            let challenge = self.challenge(stage);
+            let had = digest::field(text.header("Proxy-Authorization"), "nonce");
+            let stale = had.is_some_and(|nonce| !self.nonces.contains_key(nonce));
+            let mut challenge = self.challenge(stage);
+            if stale {
+                challenge.push_str(", stale=true");
+            }
             return self.respond(key, 407, |text| text.with("Proxy-Authenticate", challenge), stage);
         }
         let number = user_of(text.uri()).to_owned();
@@ -340,7 +341,7 @@ impl Pbx {
 
     fn challenge(&mut self, stage: &mut Stage<'_>) -> String {
         let nonce = stage.rng.word();
-        self.nonces.insert(nonce.clone(), stage.now + NONCE_LIFE);
+        self.nonces.insert(nonce.clone(), (stage.now + NONCE_LIFE, 0));
         let foreign = stage.busy && stage.decide_for(self.habits.foreign_realms, "asks for another realm");
         let realm = if foreign { "elsewhere.example" } else { REALM };
         let mut value = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5");
@@ -354,10 +355,20 @@ impl Pbx {
     }
 
     fn is_proved(&mut self, text: &Text, header: &str, user: &str, stage: &mut Stage<'_>) -> bool {
-        self.nonces.retain(|_, until| *until > stage.now);
+        self.nonces.retain(|_, (until, _)| *until > stage.now);
         let credentials = text.header(header);
-        digest::field(credentials, "nonce").is_some_and(|nonce| self.nonces.contains_key(nonce))
-            && digest::is_right(credentials, user, &scenery::password(user), REALM, text.method())
+        let nonce = digest::field(credentials, "nonce").unwrap_or_default();
+        let Some((_, count)) = self.nonces.get_mut(nonce) else { return false };
+        // a count that does not rise is a replay (RFC 2617 §3.2.2); phones that answer for themselves begin anew
+        let own = digest::field(credentials, "nc").and_then(|nc| u32::from_str_radix(nc, 16).ok());
+        let digest = scenery::EXTENSIONS.iter().any(|(name, digest)| *name == user && *digest);
+        if !digest && let Some(own) = own {
+            if own <= *count {
+                return false;
+            }
+            *count = own;
+        }
+        digest::is_right(credentials, user, &scenery::password(user), REALM, text.method())
     }
 
     fn on_register(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
@@ -534,6 +545,29 @@ impl Pbx {
         let from = format!("\"{display}\" <sip:2001@{}>", self.host);
         self.agent.call_instead(uri, &from, &format!("sip:{name}@{DOMAIN}"), replaces, stage);
     }
+}
+
+/// Headers that say more of the inside than anybody outside may know: by a host, by an address, or by what they are.
+fn signature(host: &str, address: IpAddr, places: Places) -> Vec<(String, String)> {
+    let made = format!("{INSIDE_CANARY} pbx (7.1)");
+    let (name, user) =
+        (format!("\"{INSIDE_CANARY}\" <sip:2001@{DOMAIN}>"), format!("<sip:{INSIDE_CANARY}@{DOMAIN}>"));
+    let recorder = places.pbx(6).ip();
+    [
+        ("User-Agent", made.clone()),
+        ("Server", made),
+        ("X-Trace", format!("node {address} of {host}")),
+        ("X-Node", host.to_owned()),
+        ("X-Recorder", format!("kept at {recorder}")),
+        ("P-Asserted-Identity", name.clone()),
+        ("Remote-Party-ID", format!("{name};party=calling")),
+        ("Warning", format!("399 {INSIDE_CANARY} \"from the dial plan\"")),
+        ("Diversion", format!("{user};reason=unconditional")),
+        ("History-Info", format!("{user};index=1")),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }
 
 /// Takes our own Record-Route away (RFC 3261 §16.4); true where it was there.

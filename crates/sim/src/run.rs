@@ -165,6 +165,8 @@ const REST: Duration = Duration::from_secs(600);
 const REST_MIN: Duration = Duration::from_secs(75);
 /// How often is looked whether it is.
 const LOOK: Duration = Duration::from_secs(5);
+/// When every phone is back after all that broke: whoever was refused is tried again after a minute.
+const BACK_AT_LAST: Duration = Duration::from_secs(200);
 /// When every phone is back after a kill, and at the main PBX.
 const BACK_AFTER_KILL: Duration = Duration::from_secs(150);
 /// A call that was on hold when both its ends were lost: it may be silent for four hours.
@@ -206,7 +208,8 @@ impl World {
             self.run_until(Some(self.now + LOOK), None)?;
             let registered = self.everybody_is_registered();
             missed = if registered.is_ok() { 0 } else { missed + 1 };
-            if settled && missed > 1 {
+            let late = self.now > healed + BACK_AT_LAST;
+            if missed > 1 && (settled || late) {
                 // a phone that connects anew is back soon
                 registered?;
             } else if !settled && self.now >= least {
@@ -336,7 +339,9 @@ impl World {
                 let history = self.phones[index].agent.history.get(before..).unwrap_or_default();
                 let outgoing = history.iter().find(|leg| leg.status != 0);
                 match outgoing {
-                    Some(leg) if leg.status == 200 && leg.heard > 0 => {}
+                    Some(leg) if leg.status == 200 && leg.heard > 0 => {
+                        self.is_heard_at_both_ends(&leg.caller_tag)?
+                    }
                     other => {
                         let call = other
                             .or_else(|| self.phones[index].agent.legs.first())
@@ -355,6 +360,20 @@ impl World {
         // timer H, J and L of the last of them
         self.run_until(Some(self.now + Duration::from_secs(60)), None)?;
         self.is_at_rest()
+    }
+
+    /// Whoever spoke in a call hears the other end after the last change of it.
+    fn is_heard_at_both_ends(&self, tag: &str) -> Result<(), Violation> {
+        let agents =
+            self.phones.iter().map(|phone| &phone.agent).chain(self.pbxs.iter().map(|pbx| &pbx.agent));
+        let ends = agents.flat_map(|agent| agent.history.iter().chain(&agent.legs));
+        match ends.filter(|leg| leg.caller_tag == tag && leg.heard > 0).find(|leg| !leg.is_heard()) {
+            Some(leg) => {
+                let seen = format!("{} does not hear or see any more: {}", leg.call_id, leg.what_it_hears());
+                Err(Violation { oracle: "a change does not silence a call", seen, call: tag.to_owned() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Runs on, at most as long as a call of the probe may last.
@@ -382,7 +401,9 @@ impl World {
             self.run_while(|world| world.pbxs[0].agent.history.len() == before)?;
             let history = self.pbxs[0].agent.history.get(before..).unwrap_or_default();
             match history.first() {
-                Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {}
+                Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {
+                    self.is_heard_at_both_ends(&leg.caller_tag)?;
+                }
                 other => {
                     let seen =
                         format!("the PBX called {name}: {:?}", other.map(|leg| (leg.status, leg.heard)));

@@ -80,7 +80,7 @@ impl Places {
 
     /// Where a PBX listens.
     pub fn pbx(self, index: usize) -> SocketAddr {
-        SocketAddr::new(self.inside(if index == 0 { 2 } else { 3 }), 5060)
+        SocketAddr::new(self.inside(u8::try_from(index + 2).unwrap_or(u8::MAX)), 5060)
     }
 
     /// The public address of a phone.
@@ -146,8 +146,8 @@ pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
 pub const BLOCK: BlockPolicy = BlockPolicy {
     after: 5,
     within: Duration::from_secs(60),
-    time: Duration::from_secs(120),
-    max_time: Duration::from_secs(240),
+    time: Duration::from_secs(15),
+    max_time: Duration::from_secs(45),
     ipv6_prefix: 64,
 };
 

@@ -170,7 +170,7 @@ impl World {
                 self.at_instant(open, Happening::Asked(flow));
             }
             Output::CloseFlow { flow } => {
-                self.oracles.on_closed(flow);
+                self.oracles.on_closed(flow, None);
                 self.disconnect(flow, false);
             }
             Output::Registered { .. } | Output::Unregistered { .. } => {}
@@ -262,6 +262,9 @@ impl World {
 
     /// Every party hears the one that it speaks with.
     fn audio_is_not_foreign(&self) -> Result<(), Violation> {
+        if let Some(to) = self.astray {
+            return Err(Violation::new("audio reaches the other party", format!("it went to {to}")));
+        }
         let agents =
             self.phones.iter().map(|phone| &phone.agent).chain(self.pbxs.iter().map(|pbx| &pbx.agent));
         match agents.filter_map(|agent| agent.foreign_audio.as_ref()).next() {

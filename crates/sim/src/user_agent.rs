@@ -4,6 +4,7 @@
 
 mod answering;
 mod asking;
+mod rehearsal;
 mod user;
 
 use std::net::{IpAddr, SocketAddr};
@@ -119,6 +120,10 @@ pub struct Leg {
     pub status: u16,
     /// Audio packets that came.
     pub heard: u64,
+    /// The same since the last change of either end.
+    pub(crate) heard_since: u64,
+    /// Packets of video that came since then.
+    pub(crate) seen_since: u64,
     /// Changes of ours that were accepted.
     pub changes: u8,
     pub(crate) temper: Temper,
@@ -134,7 +139,10 @@ pub struct Leg {
     act_at: Option<Instant>,
     audio_at: Option<Instant>,
     port: u16,
+    /// Where it spoke and listened before the change that has no answer yet.
+    port_before: Option<u16>,
     remote_media: Option<SocketAddr>,
+    remote_video: Option<SocketAddr>,
     /// The border has forgotten it.
     stale: bool,
     challenged: bool,
@@ -175,6 +183,8 @@ pub struct UserAgent {
     pub foreign_audio: Option<String>,
     /// Whom it was asked to call instead.
     pub(crate) transfers: Vec<Transfer>,
+    /// The credentials that it showed last: header and value.
+    shown: Option<(&'static str, String)>,
     /// Calls whose place another one took.
     pub replaced: u64,
     next_port: u16,
@@ -196,6 +206,7 @@ impl UserAgent {
             ready: true,
             foreign_audio: None,
             transfers: Vec::new(),
+            shown: None,
             replaced: 0,
             next_port: 40_000,
         }
@@ -212,6 +223,8 @@ impl UserAgent {
             state,
             status: 0,
             heard: 0,
+            heard_since: 0,
+            seen_since: 0,
             changes: 0,
             temper: Temper::default(),
             local: String::new(),
@@ -225,7 +238,9 @@ impl UserAgent {
             act_at: None,
             audio_at: None,
             port: self.next_port,
+            port_before: None,
             remote_media: None,
+            remote_video: None,
             stale: false,
             challenged: false,
             cancelled: false,
@@ -380,8 +395,10 @@ impl UserAgent {
         bytes.extend_from_slice(&ssrc.to_be_bytes());
         let call = if leg.stale { STALE } else { leg.caller_tag.as_str() };
         bytes.extend_from_slice(format!("{call} {}", leg.local_tag).as_bytes());
-        let from = SocketAddr::new(self.identity.media_seen, leg.port);
+        // a new port is spoken from when it was agreed on
+        let from = SocketAddr::new(self.identity.media_seen, leg.port_before.unwrap_or(leg.port));
         stage.acts.push(Act::Audio { from, to, bytes });
+        self.show(place, stage);
     }
 
     /// A packet of audio came to a port: it belongs to the call that the port was told for.
@@ -389,13 +406,18 @@ impl UserAgent {
         let spoken =
             bytes.get(12..).map(|tags| String::from_utf8_lossy(tags).into_owned()).unwrap_or_default();
         let (call, speaker) = spoken.split_once(' ').unwrap_or_default();
-        for leg in self.legs.iter_mut().filter(|leg| leg.port == port && !leg.stale && call != STALE) {
+        if let Some(speaker) = speaker.strip_suffix(rehearsal::VIDEO) {
+            return self.on_video(port, call, speaker);
+        }
+        let is_there = |leg: &Leg| leg.port == port || leg.port_before == Some(port);
+        for leg in self.legs.iter_mut().filter(|leg| is_there(leg) && !leg.stale && call != STALE) {
             if leg.caller_tag != call {
                 self.foreign_audio = Some(format!("port {port} of {} heard the call {call}", leg.call_id));
             } else if leg.local_tag == speaker {
                 self.foreign_audio = Some(format!("port {port} of {} heard itself", leg.call_id));
             } else {
                 leg.heard += 1;
+                leg.heard_since += 1;
             }
         }
     }
@@ -415,9 +437,13 @@ fn without_tag(value: &str) -> String {
 
 /// Where a description wants its audio; none where it wants none.
 fn media_of(sdp: &str) -> Option<SocketAddr> {
+    stream_of(sdp, "m=audio ")
+}
+
+fn stream_of(sdp: &str, kind: &str) -> Option<SocketAddr> {
     let words = sdp.lines().find_map(|line| line.trim().strip_prefix("c=IN IP"))?;
     let ip: IpAddr = words.split_once(' ')?.1.parse().ok()?;
-    let port = sdp.lines().find_map(|line| line.trim().strip_prefix("m=audio "))?.split(' ').next()?;
+    let port = sdp.lines().find_map(|line| line.trim().strip_prefix(kind))?.split(' ').next()?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
     Some(SocketAddr::new(ip, port)).filter(|media| !media.ip().is_unspecified())
 }

@@ -167,6 +167,8 @@ pub struct World {
     pub(crate) scanners: Vec<Scanner>,
     pub(crate) pbxs: Vec<Pbx>,
     pub(crate) media: MediaPlane,
+    /// Where audio went that belongs to nobody's call.
+    pub(crate) astray: Option<SocketAddr>,
     pub(crate) disk: Disk,
     pub(crate) busy: bool,
     pub(crate) oracles: Oracles,
@@ -218,6 +220,7 @@ impl World {
             scanners,
             pbxs,
             media,
+            astray: None,
             disk: Disk::new(rng.below(100), *rng.pick(&[2, 20, 400]).unwrap_or(&2)),
             busy: true,
             oracles: Oracles::new(&config),

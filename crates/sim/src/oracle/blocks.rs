@@ -2,7 +2,7 @@
 //! who is allowed, nobody spared by an order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use border::{Code, Command, Event};
@@ -107,7 +107,9 @@ impl Blocks {
         if event.code == Code::ClockStepped {
             self.clock_was_set = true;
         }
-        if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)) {
+        // whoever is allowed begins anew when he is not any more
+        let is_counted = |source: &SocketAddr| !self.allowed.contains(source.ip());
+        if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)).filter(is_counted) {
             let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
             times.retain(|at| now.since(*at) < BLOCK.within);
             times.push_back(now);

@@ -6,7 +6,7 @@ use crate::act::Stage;
 use crate::text::{Text, param, uri_of};
 use crate::transactions::Key;
 use crate::user_agent::{
-    Leg, Ringing, State, Temper, Transfer, Unconfirmed, UserAgent, lines_of, media_of, without_tag,
+    Leg, Ringing, State, Temper, Transfer, Unconfirmed, UserAgent, lines_of, media_of, stream_of, without_tag,
 };
 
 const T1: Duration = Duration::from_millis(500);
@@ -215,11 +215,18 @@ impl UserAgent {
         if !invite && text.body.is_empty() {
             return self.answer(key, 200, "", None, stage);
         }
-        if stage.busy && stage.decide_for(80, "refuses a change") {
+        let refuses = if stage.busy {
+            stage.decide_for(80, "refuses a change")
+        } else {
+            self.legs[place].is_to_refuse()
+        };
+        self.legs[place].begin_to_listen();
+        if refuses {
             return self.answer(key, 488, "", None, stage);
         }
         if let Some(media) = media_of(&text.body) {
             self.legs[place].remote_media = Some(media);
+            self.legs[place].remote_video = stream_of(&text.body, "m=video ");
             self.legs[place].lines = lines_of(&text.body);
         }
         self.legs[place].sdp_version += 1;
@@ -278,6 +285,7 @@ impl UserAgent {
             }
             if let Some(media) = media_of(&text.body) {
                 leg.remote_media = Some(media);
+                leg.remote_video = stream_of(&text.body, "m=video ");
             }
             if leg.state == State::Answered {
                 leg.state = State::Talking;

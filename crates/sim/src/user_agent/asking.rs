@@ -6,7 +6,7 @@ use crate::act::Stage;
 use crate::digest;
 use crate::text::{Text, uri_of};
 use crate::transactions::Key;
-use crate::user_agent::{Leg, State, Temper, UserAgent, lines_of, media_of, without_tag};
+use crate::user_agent::{Leg, State, Temper, UserAgent, lines_of, media_of, stream_of, without_tag};
 
 impl UserAgent {
     /// Calls somebody. `uri` and `to` are URIs, `from` is how the caller shows himself.
@@ -36,7 +36,14 @@ impl UserAgent {
         leg.act_at = (stage.busy && stage.decide_for(200, "loses patience"))
             .then(|| stage.now + stage.rng.millis(50, 6_000));
         leg.replaces = replaces;
-        let invite = self.build_invite(&leg, stage);
+        let mut invite = self.build_invite(&leg, stage);
+        // some show what they were asked for the last time, before they are asked
+        if let Some((name, value)) = self.shown.clone()
+            && stage.busy
+            && stage.decide_for(300, "shows old credentials")
+        {
+            invite = invite.with(name, value);
+        }
         leg.invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
         self.legs.push(leg);
     }
@@ -82,6 +89,8 @@ impl UserAgent {
     fn on_change_refused(&mut self, place: usize, code: u16, stage: &mut Stage<'_>) {
         let leg = &mut self.legs[place];
         leg.changing = false;
+        leg.port = leg.port_before.take().unwrap_or(leg.port);
+        leg.begin_to_listen();
         if matches!(code, 408 | 481) {
             leg.state = State::Over;
         } else if code == 491 {
@@ -99,6 +108,7 @@ impl UserAgent {
             }
             if key.1 == "UPDATE" && leg.local_tag == text.from_tag() {
                 leg.changing = false;
+                leg.begin_to_listen();
                 if code < 300 {
                     leg.changes += 1;
                     leg.remote_media = media_of(&text.body).or(leg.remote_media);
@@ -147,6 +157,7 @@ impl UserAgent {
         let leg = self.legs[place].clone();
         let cnonce = stage.rng.word();
         let value = digest::answer(text.header(theirs), &user, &password, "INVITE", &leg.target, &cnonce);
+        self.shown = Some((ours, value.clone()));
         let invite = self.build_invite(&leg, stage).with(ours, value);
         self.legs[place].invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
         true
@@ -183,9 +194,14 @@ impl UserAgent {
         if !first && leg.remote_media.is_some() {
             leg.changes += u8::from(leg.answered != text.cseq());
         }
+        if leg.answered != text.cseq() {
+            leg.begin_to_listen();
+            leg.port_before = None;
+        }
         leg.answered = text.cseq();
         if let Some(media) = media_of(&text.body) {
             leg.remote_media = Some(media);
+            leg.remote_video = stream_of(&text.body, "m=video ");
             leg.lines = lines_of(&text.body);
         }
         if leg.state == State::Calling {

@@ -15,7 +15,7 @@ const NO_ACK: Duration = Duration::from_secs(33);
 const DEEDS_MAX: u8 = 3;
 
 /// What is done in a call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deed {
     Hold,
     Video,
@@ -26,11 +26,13 @@ pub(super) enum Deed {
     Transfer,
     Join,
     Subscribe,
+    /// Wants to be heard and to hear elsewhere.
+    Elsewhere,
     /// It forgets the call, and tells nobody.
     Vanish,
 }
 
-const DEEDS: [(Deed, &str); 13] = [
+const DEEDS: [(Deed, &str); 14] = [
     (Deed::Hold, "holds"),
     (Deed::Hold, "holds"),
     (Deed::Hold, "holds"),
@@ -43,6 +45,7 @@ const DEEDS: [(Deed, &str); 13] = [
     (Deed::Transfer, "transfers"),
     (Deed::Join, "transfers to a call"),
     (Deed::Subscribe, "subscribes"),
+    (Deed::Elsewhere, "listens elsewhere"),
     (Deed::Vanish, "vanishes"),
 ];
 
@@ -82,7 +85,7 @@ impl Temper {
 
 impl Leg {
     /// A number that both ends of the call know.
-    fn shared(&self) -> u64 {
+    pub(super) fn shared(&self) -> u64 {
         self.caller_tag.bytes().fold(5, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
     }
 
@@ -95,7 +98,11 @@ impl Leg {
             return stage.now + Duration::from_nanos(period - passed);
         }
         // one that only shows that calls work is short, but both are heard
-        let (least, most) = if stage.busy { (500, 40_000) } else { (2_500, 5_000) };
+        let (least, most) = match stage.busy {
+            true => (500, 40_000),
+            false if self.waits_for_the_caller() => (25_000, 30_000),
+            false => (2_500, 5_000),
+        };
         stage.now + stage.rng.millis(least, most)
     }
 }
@@ -136,6 +143,9 @@ impl UserAgent {
     }
 
     fn on_talking(&mut self, place: usize, stage: &mut Stage<'_>) {
+        if !stage.busy && self.rehearse(place, stage) {
+            return;
+        }
         let leg = &self.legs[place];
         let together = leg.shared().is_multiple_of(4);
         let may = leg.deeds < DEEDS_MAX && stage.busy && self.ready && self.path.is_some();
@@ -153,7 +163,7 @@ impl UserAgent {
         self.do_in_call(place, deed, stage);
     }
 
-    fn do_in_call(&mut self, place: usize, deed: Deed, stage: &mut Stage<'_>) {
+    pub(super) fn do_in_call(&mut self, place: usize, deed: Deed, stage: &mut Stage<'_>) {
         match deed {
             Deed::Hold => self.hold(place, stage),
             Deed::Video => self.add_video(place, stage),
@@ -176,6 +186,7 @@ impl UserAgent {
             Deed::Subscribe => {
                 self.ask(place, "SUBSCRIBE", |text| text.with("Event", "talk").with("Expires", 60), stage);
             }
+            Deed::Elsewhere => self.move_media(place, stage),
             Deed::Vanish => {
                 self.legs[place].state = State::Over;
             }

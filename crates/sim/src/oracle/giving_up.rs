@@ -1,0 +1,122 @@
+//! Rules about who gives up: his CANCEL is answered at once (RFC 3261 §9.2), and goes on to where his INVITE went as
+//! soon as that has an answer at all (§9.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::net::{FlowId, Side};
+
+use crate::oracle::{Seen, Violation};
+use crate::scenery;
+
+/// An INVITE of the border's that has no final answer.
+#[derive(Debug)]
+struct Asked {
+    branch: String,
+    flow: FlowId,
+    peer: std::net::IpAddr,
+    rings: bool,
+    cancelled: bool,
+}
+
+/// What the rules remember.
+#[derive(Debug, Default)]
+pub(super) struct GivingUp {
+    /// CANCELs of this step: face and branch, and the From tag.
+    owed: BTreeMap<(Side, String), String>,
+    /// By the face where they went, and the From tag, which crosses.
+    asked: BTreeMap<(Side, String), Asked>,
+    /// From tags of several INVITEs at once, as of a PBX that forks: nobody knows which is meant.
+    several: BTreeSet<(Side, String)>,
+    /// Who gave up, by the face where his INVITE went and its From tag.
+    given_up: BTreeSet<(Side, String)>,
+    /// The same, where the CANCEL is due in this step.
+    due: BTreeSet<(Side, String)>,
+}
+
+impl GivingUp {
+    pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
+        let text = seen.text;
+        let tag = text.from_tag().to_owned();
+        match (text.method(), text.code()) {
+            ("CANCEL", None) if !scenery::is_scanner(seen.peer.ip()) => {
+                self.owed.insert((seen.side, text.branch().to_owned()), tag);
+            }
+            ("INVITE", Some(code)) if text.branch() == self.branch_of(&(seen.side, tag.clone())) => {
+                let key = (seen.side, tag);
+                if code >= 200 {
+                    self.asked.remove(&key);
+                    return;
+                }
+                if let Some(asked) = self.asked.get_mut(&key) {
+                    asked.rings = true;
+                    if self.given_up.contains(&key) && !asked.cancelled {
+                        self.due.insert(key);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn branch_of(&self, key: &(Side, String)) -> &str {
+        self.asked.get(key).map(|asked| asked.branch.as_str()).unwrap_or_default()
+    }
+
+    pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
+        let text = seen.text;
+        let key = (seen.side, text.from_tag().to_owned());
+        match (text.method(), text.code()) {
+            ("INVITE", None) if text.to_tag().is_empty() => {
+                if self.branch_of(&key) == text.branch() {
+                    return;
+                }
+                if self.asked.contains_key(&key) {
+                    self.several.insert(key.clone());
+                }
+                let (branch, flow, peer) = (text.branch().to_owned(), seen.flow, seen.peer.ip());
+                self.asked.insert(key, Asked { branch, flow, peer, rings: false, cancelled: false });
+            }
+            ("CANCEL", None) => {
+                self.due.remove(&key);
+                if let Some(asked) = self.asked.get_mut(&key) {
+                    asked.cancelled = true;
+                }
+            }
+            ("CANCEL", Some(code)) => {
+                let Some(tag) = self.owed.remove(&(seen.side, text.branch().to_owned())) else { return };
+                let key = (seen.side.other(), tag);
+                if code == 200 && self.asked.get(&key).is_some_and(|asked| asked.rings && !asked.cancelled) {
+                    self.due.insert(key.clone());
+                }
+                if code == 200 {
+                    self.given_up.insert(key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// After each step. `gone`: nothing can be sent there.
+    pub(super) fn nothing_is_overdue(
+        &mut self,
+        gone: impl Fn(FlowId, std::net::IpAddr) -> bool,
+    ) -> Result<(), Violation> {
+        if let Some(((side, branch), call)) = self.owed.pop_first() {
+            let seen = format!("{branch}, {side:?}");
+            return Err(Violation { oracle: "a CANCEL is answered", seen, call });
+        }
+        for key in std::mem::take(&mut self.due) {
+            let Some(asked) = self.asked.get(&key).filter(|_| !self.several.contains(&key)) else { continue };
+            if !gone(asked.flow, asked.peer) {
+                let (seen, call) = (format!("{asked:?}, {:?}", key.0), key.1);
+                return Err(Violation { oracle: "who gives up is given up for", seen, call });
+            }
+        }
+        Ok(())
+    }
+
+    /// Its transactions are over.
+    pub(super) fn on_restart(&mut self) {
+        *self = Self::default();
+    }
+}

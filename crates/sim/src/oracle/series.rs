@@ -1,0 +1,115 @@
+//! Rules about registrations at the PBX: each binding is one series there (RFC 3261 §10.2), which a lost connection
+//! does not end at once, and no phone believes that it lasts longer than it does.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use border::{Code, Event};
+use wire::clock::Instant;
+use wire::net::{FlowId, Side};
+
+use crate::oracle::{Seen, Violation};
+use crate::scenery;
+use crate::text::{Text, param, uri_of, user_of};
+
+/// How long a phone may be away (the configuration's `grace`).
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What the rules remember.
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    /// From tag of each Call-ID, and the contact that it is about.
+    tags: BTreeMap<String, String>,
+    contacts: BTreeMap<String, String>,
+    /// The longest lifetime in the PBX's last answer, by extension.
+    granted: BTreeMap<String, u64>,
+    /// Who is at the other end of a flow.
+    peers: BTreeMap<FlowId, SocketAddr>,
+    /// When the last flow from there was lost.
+    lost: BTreeMap<SocketAddr, Instant>,
+}
+
+/// The lifetimes that the contacts of an answer have.
+fn lifetimes(text: &Text) -> impl Iterator<Item = u64> {
+    text.all("Contact").into_iter().filter_map(|contact| param(&contact, "expires")?.parse().ok())
+}
+
+impl Series {
+    pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
+        let text = seen.text;
+        match (seen.side, text.method(), text.code()) {
+            (Side::Inside, "REGISTER", Some(200..=299)) => {
+                let name = user_of(uri_of(text.header("To"))).to_owned();
+                self.granted.insert(name, lifetimes(text).max().unwrap_or(0));
+            }
+            (Side::Outside, "REGISTER", None) => {
+                self.peers.insert(seen.flow, seen.peer);
+                self.lost.remove(&seen.peer);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, flow: FlowId, now: Option<Instant>) {
+        if let Some((peer, now)) = self.peers.remove(&flow).zip(now) {
+            self.lost.insert(peer, now);
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        match (seen.side, seen.text.method(), seen.text.code()) {
+            (Side::Inside, "REGISTER", None) => self.is_one_series(seen.text),
+            (Side::Outside, "REGISTER", Some(200..=299)) => self.lasts_no_longer(seen.text),
+            _ => Ok(()),
+        }
+    }
+
+    /// One Call-ID, one From tag, one contact. Who takes all of his back at once speaks of several.
+    fn is_one_series(&mut self, text: &Text) -> Result<(), Violation> {
+        let call_id = text.header("Call-ID").to_owned();
+        let tag = self.tags.entry(call_id.clone()).or_insert_with(|| text.from_tag().to_owned());
+        if *tag != text.from_tag() {
+            return Err(Violation::of("a registration is one series", text.render(), text));
+        }
+        let contacts = text.all("Contact");
+        let [contact] = contacts.as_slice() else { return Ok(()) };
+        let user = user_of(uri_of(contact)).to_owned();
+        let known = self.contacts.entry(call_id).or_insert_with(|| user.clone());
+        match *known == user {
+            true => Ok(()),
+            false => Err(Violation::of("a registration is one series", text.render(), text)),
+        }
+    }
+
+    /// Where the PBX's challenge decides, so does its answer about the time.
+    fn lasts_no_longer(&self, text: &Text) -> Result<(), Violation> {
+        let name = user_of(uri_of(text.header("To")));
+        let digest = scenery::EXTENSIONS.iter().any(|(own, digest)| *own == name && *digest);
+        let told = lifetimes(text).max().unwrap_or(0);
+        match self.granted.get(name).filter(|granted| digest && told > **granted) {
+            Some(granted) => {
+                let words = format!("the PBX grants {granted} s:\n{}", text.render());
+                Err(Violation::of("no phone is told more than the PBX grants", words, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A phone that lost its connection may come back in its grace.
+    pub(super) fn on_event(&self, event: &Event, now: Instant) -> Result<(), Violation> {
+        let given_up = event.code == Code::Deregistered && event.text.contains("connection was lost");
+        let lost = event.source.filter(|_| given_up).and_then(|source| self.lost.get(&source));
+        match lost.is_some_and(|at| now.since(*at) + Duration::from_millis(40) < GRACE) {
+            true => Err(Violation::new("a lost connection has its grace", format!("{event:?}"))),
+            false => Ok(()),
+        }
+    }
+
+    /// The new process knows no flow of the old one; what it says at the PBX is the same.
+    pub(super) fn on_restart(&mut self) {
+        self.peers.clear();
+        self.lost.clear();
+        self.granted.clear();
+    }
+}
