@@ -7,6 +7,8 @@
 //!   `--seed S` chooses otherwise what is done meanwhile.
 //! - `cargo xtask mutants [AREA…]` plants bugs and looks whether the tests and the simulation notice them;
 //!   `CONTRIBUTING.md` tells how to read what it finds.
+//! - `cargo xtask planted [NAME…]` plants the bugs of `crates/sim/planted` and looks whether the simulation notices
+//!   each.
 //! - `cargo xtask bench [ROW…] [--quick]` measures the product beside its peers; `--help` tells its arguments.
 //!
 //! `.ci/run` runs format, lints and dependencies before `test`.
@@ -19,6 +21,7 @@ mod apt;
 mod bench;
 mod machine;
 mod mutants;
+mod planted;
 mod stage;
 
 use std::process::{Command, ExitCode};
@@ -32,6 +35,7 @@ usage: cargo xtask test [tidy] [unit] [simulation] [e2e]     all stages, or thos
        cargo xtask sim …                                     seeds of the simulation; sim --help tells more
        cargo xtask faults [--rounds N] [--seed S]            the fault lab alone, and what it measured
        cargo xtask mutants [AREA…]                           plants bugs, and looks whether they are noticed
+       cargo xtask planted [KIND | NAME…]                    plants known bugs; the simulation must notice each
        cargo xtask bench [ROW…] [--quick]                    the product under load, beside its peers";
 
 fn main() -> ExitCode {
@@ -50,7 +54,7 @@ fn run(words: &[&str]) -> Result<()> {
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .context("cannot enter the tree")?;
     match words {
-        ["help" | "--help" | "-h"] | ["test" | "faults", "--help" | "-h"] => {
+        ["help" | "--help" | "-h"] | ["test" | "faults" | "planted", "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
         }
@@ -58,6 +62,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["sim", arguments @ ..] => sim(arguments),
         ["faults", options @ ..] => faults(options),
         ["mutants", options @ ..] => mutants::run(options),
+        ["planted", names @ ..] => planted::run(names),
         ["bench", options @ ..] => bench::run(options),
         _ => bail!("{USAGE}"),
     }

@@ -8,7 +8,7 @@
 mod judge;
 mod kept;
 mod list;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -10,7 +10,7 @@ use super::list;
 
 /// Makes the copy equal to the tree, touching only what differs: also what an interrupted run left mutated. How
 /// many files it wrote.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<usize> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<usize> {
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     let (mut wanted, mut there) = (BTreeSet::new(), BTreeSet::new());
     walk(from, Path::new(""), &mut wanted)?;
