@@ -20,6 +20,8 @@ pub struct Scanner {
     at: Option<Instant>,
     challenge: Option<String>,
     port: u16,
+    /// The longest that it waits between two attempts, in milliseconds.
+    pace: u64,
     places: Places,
 }
 
@@ -34,6 +36,8 @@ impl Scanner {
             at: Some(stage.now + stage.rng.millis(1_000, 20_000)),
             challenge: None,
             port: 6_000,
+            // some come again as soon as their block is over
+            pace: *stage.rng.pick(&[1_500, 9_000, 9_000]).unwrap_or(&9_000),
             places,
         }
     }
@@ -72,7 +76,7 @@ impl Scanner {
     /// The next attempt.
     pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
         let scans = stage.busy && stage.decide("scans");
-        self.at = stage.busy.then(|| stage.now + stage.rng.millis(50, 9_000));
+        self.at = stage.busy.then(|| stage.now + stage.rng.millis(50, self.pace));
         let Some(path) = scans.then(|| self.path(stage)).flatten() else { return };
         let bytes = match stage.rng.below(8) {
             0 => garbage(stage),

@@ -9,6 +9,7 @@ use border::{Code, Event};
 use wire::clock::Instant;
 use wire::net::{FlowId, Side};
 
+use crate::digest;
 use crate::oracle::{Seen, Violation};
 use crate::scenery;
 use crate::text::{Text, param, uri_of, user_of};
@@ -24,6 +25,8 @@ pub(super) struct Series {
     contacts: BTreeMap<String, String>,
     /// The longest lifetime in the PBX's last answer, by extension.
     granted: BTreeMap<String, u64>,
+    /// Each nonce and count that was shown, and with which request.
+    counts: BTreeMap<(String, u32), String>,
     /// Who is at the other end of a flow.
     peers: BTreeMap<FlowId, SocketAddr>,
     /// When the last flow from there was lost.
@@ -58,11 +61,30 @@ impl Series {
     }
 
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        if seen.side == Side::Inside && seen.text.code().is_none() {
+            self.counts_rise(seen.text)?;
+        }
         match (seen.side, seen.text.method(), seen.text.code()) {
             (Side::Inside, "REGISTER", None) => self.is_one_series(seen.text),
             (Side::Outside, "REGISTER", Some(200..=299)) => self.lasts_no_longer(seen.text),
             _ => Ok(()),
         }
+    }
+
+    /// A nonce comes with each count once, or it is a replay (RFC 2617 §3.2.2). Phones that answer for themselves
+    /// begin anew each time.
+    fn counts_rise(&mut self, text: &Text) -> Result<(), Violation> {
+        for credentials in ["Authorization", "Proxy-Authorization"].map(|name| text.header(name)) {
+            let field = |name| digest::field(credentials, name).unwrap_or_default();
+            let ours = scenery::EXTENSIONS.iter().any(|(name, digest)| *name == field("username") && !digest);
+            let Ok(count) = u32::from_str_radix(field("nc"), 16) else { continue };
+            let shown = (field("nonce").to_owned(), count);
+            let branch = self.counts.entry(shown).or_insert_with(|| text.branch().to_owned());
+            if ours && branch != text.branch() {
+                return Err(Violation::of("a nonce is counted", text.render(), text));
+            }
+        }
+        Ok(())
     }
 
     /// One Call-ID, one From tag, one contact. Who takes all of his back at once speaks of several.

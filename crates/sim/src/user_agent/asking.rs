@@ -40,7 +40,7 @@ impl UserAgent {
         // some show what they were asked for the last time, before they are asked
         if let Some((name, value)) = self.shown.clone()
             && stage.busy
-            && stage.decide_for(300, "shows old credentials")
+            && stage.decide_for(700, "shows old credentials")
         {
             invite = invite.with(name, value);
         }
