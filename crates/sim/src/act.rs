@@ -97,6 +97,11 @@ impl Stage<'_> {
         chosen.filter(|(_, what)| self.decisions.may(by, what)).map(|(deed, _)| deed)
     }
 
+    /// Something was seen that a run should lead to.
+    pub fn saw(&mut self, what: &'static str) {
+        self.decisions.saw(what);
+    }
+
     /// Sends a message.
     pub fn send(&mut self, path: Path, text: &Text) {
         self.acts.push(Act::Send(path, text.render().into_bytes()));

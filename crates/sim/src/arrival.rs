@@ -50,6 +50,7 @@ impl World {
         };
         let tuple = FiveTuple { transport, local: connection.local, remote: connection.remote };
         let (side, who) = (connection.side, connection.who);
+        self.oracles.on_opened(flow, tuple.remote.ip(), self.now);
         let device = self.device(who).filter(|_| transport == Transport::Tls);
         self.input(Input::FlowOpened { flow, side, tuple, device });
     }
@@ -79,6 +80,7 @@ impl World {
         if connection.at_actor && self.pbxs[index].on_opened(flow) {
             self.input(Input::FlowOpened { flow, side: Side::Inside, tuple, device: None });
         } else {
+            self.decisions.saw("a connection cannot be opened");
             self.connections.remove(&flow);
             self.oracles.on_closed(flow, Some(self.now));
             self.input(Input::FlowFailed { flow });
@@ -92,6 +94,7 @@ impl World {
             if !connection.at_border {
                 return;
             }
+            self.oracles.on_heard(flow);
             for message in connection.arrived(bytes.len()) {
                 self.note_arrival(flow, side, from, &message);
             }
@@ -105,6 +108,7 @@ impl World {
                 self.stage(who, |world, stage| world.phones[index].on_stream(flow, bytes, stage));
             }
             Who::Scanner(index) => self.scanners[index].on_stream(bytes),
+            Who::Idler => {}
             Who::Pbx(index) => {
                 self.stage(who, |world, stage| world.pbxs[index].on_stream(flow, bytes, stage));
             }
@@ -116,6 +120,7 @@ impl World {
         let who = connection.who;
         let known = if inward { &mut connection.at_border } else { &mut connection.at_actor };
         let tell = std::mem::replace(known, false);
+        let cut_off = connection.is_in_the_midst();
         if !(connection.at_border || connection.at_actor) {
             self.connections.remove(&flow);
         }
@@ -123,6 +128,12 @@ impl World {
             return;
         }
         if inward {
+            if cut_off {
+                self.decisions.saw("a message is cut off");
+            }
+            if self.oracles.waits_on(flow) {
+                self.decisions.saw("a flow closes before its answer");
+            }
             self.oracles.on_closed(flow, Some(self.now));
             return self.input(Input::FlowClosed { flow });
         }
@@ -136,6 +147,7 @@ impl World {
                 self.stage(who, |world, stage| world.phones[index].on_closed(flow, stage));
             }
             Who::Scanner(index) => self.scanners[index].on_closed(flow),
+            Who::Idler => self.idler.on_closed(flow),
             Who::Pbx(index) => {
                 self.stage(who, |world, stage| world.pbxs[index].on_closed(flow, stage));
             }

@@ -238,7 +238,7 @@ impl World {
         network.unwrap_or_else(|| Prefix::single(ip))
     }
 
-    fn pick_phone(&mut self) -> usize {
+    pub(crate) fn pick_phone(&mut self) -> usize {
         usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0)
     }
 

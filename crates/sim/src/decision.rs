@@ -34,6 +34,10 @@ pub enum Decider {
     Media,
     /// The border's process: its start, its clock.
     Shell,
+    /// Who speaks in another's name.
+    Impostor,
+    /// The core's thread.
+    Core,
 }
 
 /// One decision: whose, and which of his.
@@ -65,6 +69,8 @@ pub(crate) struct Decisions {
     only: Option<Actions>,
     numbers: BTreeMap<Decider, u64>,
     pub(crate) deeds: Vec<Deed>,
+    /// What came of them, and of what was drawn with the world: how often.
+    pub(crate) sights: BTreeMap<&'static str, u64>,
     step: u64,
     now: Instant,
 }
@@ -77,6 +83,11 @@ impl Decisions {
     /// The time of what is done from now on.
     pub(crate) fn on_step(&mut self, step: u64, now: Instant) {
         (self.step, self.now) = (step, now);
+    }
+
+    /// Something was seen that a run should lead to.
+    pub(crate) fn saw(&mut self, what: &'static str) {
+        *self.sights.entry(what).or_default() += 1;
     }
 
     /// A decision is due: the chance for it.
@@ -151,12 +162,14 @@ impl fmt::Display for NoActions {
 
 impl std::error::Error for NoActions {}
 
-const ALONE: [(&str, Decider); 5] = [
+const ALONE: [(&str, Decider); 7] = [
     ("chaos", Decider::Chaos),
     ("operator", Decider::Operator),
     ("disk", Decider::Disk),
     ("media", Decider::Media),
     ("shell", Decider::Shell),
+    ("impostor", Decider::Impostor),
+    ("core", Decider::Core),
 ];
 
 impl Decider {
@@ -170,7 +183,9 @@ impl Decider {
             Some(("voice", name)) => (Self::Voice, name),
             Some(_) => return None,
         };
-        let who = if let Some(index) = name.strip_prefix("pbx") {
+        let who = if name == "idler" {
+            Who::Idler
+        } else if let Some(index) = name.strip_prefix("pbx") {
             Who::Pbx(index.parse().ok()?)
         } else if let Some(index) = name.strip_prefix("phone") {
             Who::Phone(index.parse().ok()?)
@@ -183,9 +198,10 @@ impl Decider {
     /// A number of its own.
     pub(crate) fn code(self) -> u64 {
         let of = |who| match who {
-            Who::Pbx(index) => 3 * index as u64,
-            Who::Phone(index) => 1 + 3 * index as u64,
-            Who::Scanner(index) => 2 + 3 * index as u64,
+            Who::Idler => 0,
+            Who::Pbx(index) => 1 + 3 * index as u64,
+            Who::Phone(index) => 2 + 3 * index as u64,
+            Who::Scanner(index) => 3 + 3 * index as u64,
         };
         match self {
             Self::Chaos => 1,
@@ -193,6 +209,8 @@ impl Decider {
             Self::Disk => 3,
             Self::Media => 4,
             Self::Shell => 5,
+            Self::Impostor => 6,
+            Self::Core => 7,
             Self::Actor(who) => 8 + 3 * of(who),
             Self::Network(who) => 9 + 3 * of(who),
             Self::Voice(who) => 10 + 3 * of(who),
@@ -215,6 +233,7 @@ impl fmt::Display for Decider {
             Who::Phone(index) => write!(f, "{kind}phone{index}"),
             Who::Scanner(index) => write!(f, "{kind}scanner{index}"),
             Who::Pbx(index) => write!(f, "{kind}pbx{index}"),
+            Who::Idler => write!(f, "{kind}idler"),
         }
     }
 }
@@ -224,7 +243,15 @@ mod tests {
     use super::*;
 
     fn deciders() -> Vec<Decider> {
-        let who = [Who::Pbx(0), Who::Pbx(1), Who::Phone(0), Who::Phone(1), Who::Scanner(0), Who::Scanner(1)];
+        let who = [
+            Who::Idler,
+            Who::Pbx(0),
+            Who::Pbx(1),
+            Who::Phone(0),
+            Who::Phone(1),
+            Who::Scanner(0),
+            Who::Scanner(1),
+        ];
         let alone = ALONE.iter().map(|(_, decider)| *decider);
         alone
             .chain(

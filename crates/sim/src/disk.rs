@@ -27,6 +27,8 @@ pub(crate) struct Disk {
     fails: u64,
     /// The longest that a write takes, in milliseconds.
     delay: u64,
+    /// A write had no room in the queue: nobody knows what is kept.
+    pub(crate) lost: bool,
 }
 
 impl Disk {
@@ -40,12 +42,21 @@ impl Disk {
             busy_until: Instant::ZERO,
             fails,
             delay,
+            lost: false,
         }
     }
 
     /// From now on every write succeeds, and soon.
     pub(crate) fn heal(&mut self) {
         (self.fails, self.delay) = (0, 2);
+    }
+
+    /// Whether its queue has no room for one more write: that one is lost.
+    pub(crate) fn refuses(&mut self, decisions: &mut Decisions) -> bool {
+        let (mut rng, by) = (decisions.turn(Decider::Disk), Decider::Disk);
+        let refuses = rng.chance(self.fails / 10) && decisions.may(by, "has a full queue");
+        self.lost |= refuses;
+        refuses
     }
 
     /// A write is handed over: when it is over, and whether it succeeds.
@@ -114,12 +125,13 @@ impl Disk {
 
     /// Whether all that was handed over is there.
     pub(crate) fn is_done(&self, now: Instant) -> bool {
-        !self.is_owing() && self.busy_until <= now
+        !self.is_owing() && !self.lost && self.busy_until <= now
     }
 
     /// The process is killed: what is on disk, and nothing else.
     pub(crate) fn records_after_kill(&mut self) -> Vec<Record> {
-        *self = Self { kept: std::mem::take(&mut self.kept), ..Self::new(self.fails, self.delay) };
+        let (kept, lost) = (std::mem::take(&mut self.kept), self.lost);
+        *self = Self { kept, lost, ..Self::new(self.fails, self.delay) };
         let record = |((table, key), value): (&Place, &Vec<u8>)| Record {
             table: *table,
             key: key.clone(),

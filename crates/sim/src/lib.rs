@@ -14,10 +14,15 @@
 pub mod act;
 mod arrival;
 mod chaos;
+mod corpus;
 pub mod decision;
 pub mod digest;
 mod disk;
+mod doorkeeper;
+mod idler;
+mod impostor;
 pub mod ladder;
+mod lanes;
 pub mod media_plane;
 pub mod network;
 pub mod oracle;

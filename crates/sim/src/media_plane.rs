@@ -159,9 +159,13 @@ impl MediaPlane {
             traffic.dropped += u64::from(!passed);
         }
         match verdict {
-            Verdict::Forward { socket, to } => {
-                let source =
-                    self.sockets.iter().find(|(_, own)| **own == socket).map(|(address, _)| *address)?;
+            Verdict::Forward { socket: out, to } => {
+                // the other half of the same relay, RTP by RTP and RTCP by RTCP; to another relay inside alone
+                let source = self.sockets.iter().find(|(_, own)| **own == out).map(|(address, _)| *address);
+                let Some(source) = source.filter(|_| out == socket ^ 2 && to.ip() != self.faces[0]) else {
+                    self.violated("RTP goes to the other half", format!("from {socket} by {out} to {to}"));
+                    return None;
+                };
                 self.forwarded += 1;
                 Some((source, to))
             }

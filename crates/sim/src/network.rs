@@ -21,6 +21,8 @@ pub struct Weather {
     pub delay: u64,
     /// Of a thousand chunks of a stream, so many break it.
     pub broken: u64,
+    /// And so many are the last for a while that goes that way.
+    pub stalled: u64,
 }
 
 impl Weather {
@@ -32,12 +34,13 @@ impl Weather {
             doubled: rng.below(1 + worst * 30),
             delay: rng.between(3, 5 + worst * 200),
             broken: rng.below(1 + worst),
+            stalled: rng.below(1 + worst * 2),
         }
     }
 
     /// For the second half.
     pub fn calm() -> Self {
-        Self { loss: 0, doubled: 0, delay: 5, broken: 0 }
+        Self { loss: 0, doubled: 0, delay: 5, broken: 0, stalled: 0 }
     }
 }
 
@@ -50,7 +53,14 @@ pub enum Who {
     Scanner(usize),
     /// A PBX, by index.
     Pbx(usize),
+    /// Who wastes connections.
+    Idler,
 }
+
+/// What may wait for a peer that does not read.
+const QUEUE_BYTES_MAX: usize = 4_096;
+/// What the shortest chunk counts for.
+const CHUNK_BYTES_MIN: usize = 128;
 
 /// One connection to or from the border.
 #[derive(Debug)]
@@ -69,6 +79,9 @@ pub struct Connection {
     pub at_actor: bool,
     inward_until: Instant,
     outward_until: Instant,
+    /// Until when nobody reads at the other end, and what waits for that.
+    stalled_until: Instant,
+    queued: usize,
     /// Ends of messages that were sent inward, to tell when the border has one whole.
     marks: VecDeque<(u64, Bytes)>,
     sent: u64,
@@ -87,6 +100,8 @@ impl Connection {
             at_actor: true,
             inward_until: at,
             outward_until: at,
+            stalled_until: at,
+            queued: 0,
             marks: VecDeque::new(),
             sent: 0,
             arrived: 0,
@@ -117,6 +132,32 @@ impl Connection {
             pieces.push((*until, piece));
         }
         pieces
+    }
+
+    /// From now on nothing goes that way for a while.
+    pub fn stall(&mut self, inward: bool, until: Instant) {
+        if inward {
+            self.inward_until = self.inward_until.max(until);
+        } else {
+            self.outward_until = self.outward_until.max(until);
+            self.stalled_until = until;
+        }
+    }
+
+    /// The border sends so many bytes more: whether its queue for a peer that does not read is full (`net` counts as it
+    /// does, but has room for more).
+    pub fn overflows(&mut self, bytes: usize, now: Instant) -> bool {
+        if self.stalled_until <= now {
+            self.queued = 0;
+            return false;
+        }
+        self.queued += bytes.max(CHUNK_BYTES_MIN);
+        self.queued > QUEUE_BYTES_MAX
+    }
+
+    /// Whether a message has begun to arrive and is not whole.
+    pub fn is_in_the_midst(&self) -> bool {
+        self.marks.front().is_some_and(|(end, bytes)| self.arrived + bytes.len() as u64 > *end)
     }
 
     /// When the last of what was sent in a direction has arrived.

@@ -5,24 +5,28 @@
 
 mod answers;
 mod blocks;
+mod forged;
 mod forwarding;
 mod giving_up;
 mod halves;
 mod hiding;
 mod limits;
 mod needles;
+mod places;
 mod quiet;
 mod repeats;
 mod requests;
+mod retry;
 mod routing;
 mod series;
+mod strangers;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use border::command::StatusView;
+use border::command::{RegistrationView, StatusView};
 use border::config::Config;
-use border::{Code, Command, Event};
+use border::{Code, Command, Event, Output};
 use media::RelayId;
 use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
@@ -93,15 +97,19 @@ impl Seen<'_> {
 pub struct Oracles {
     answers: answers::Answers,
     blocks: blocks::Blocks,
+    forged: forged::Forged,
     giving_up: giving_up::GivingUp,
     halves: halves::Halves,
     hiding: hiding::Hiding,
     limits: limits::Limits,
+    places: places::Places,
     quiet: quiet::Quiet,
     repeats: repeats::Repeats,
     requests: requests::Requests,
+    retry: retry::Retry,
     routing: routing::Routing,
     series: series::Series,
+    strangers: strangers::Strangers,
     /// Relays that were ordered, and of which neither an end nor a failure was reported.
     relays: BTreeSet<RelayId>,
     closing: BTreeSet<RelayId>,
@@ -127,9 +135,7 @@ impl Oracles {
         }
         let Some(text) = Text::parse(bytes) else { return };
         let seen = Seen { side, flow, peer: from, bytes, text: &text, now };
-        if outside && scenery::is_phone(from.ip()) {
-            self.requests.on_arrival(&seen);
-        }
+        self.requests.on_arrival(&seen);
         self.answers.on_arrival(&seen);
         self.blocks.on_arrival(&seen);
         self.giving_up.on_arrival(&seen);
@@ -138,8 +144,50 @@ impl Oracles {
         self.limits.on_arrival(&seen);
         self.quiet.on_arrival(&seen);
         self.repeats.on_arrival(&seen);
+        self.retry.on_arrival(&seen);
         self.routing.on_arrival(&seen);
         self.series.on_arrival(&seen);
+    }
+
+    /// A datagram in another's name reached the border. Where it can be no more than answered, it says nothing to the
+    /// other rules.
+    pub(crate) fn on_forged(&mut self, flow: FlowId, from: SocketAddr, bytes: &[u8], now: Instant) {
+        if self.routing.is_silenced(flow, from.ip()) {
+            return;
+        }
+        let Some(text) = Text::parse(bytes) else { return };
+        self.forged.on_arrival(from, &text, self.places.is_registered(flow, from));
+        self.blocks.on_forged(from);
+        let seen = Seen { side: Side::Outside, flow, peer: from, bytes, text: &text, now };
+        if text.code().is_none() && text.method() != "ACK" {
+            self.answers.on_arrival(&seen);
+        }
+        if self.forged.begins() {
+            self.halves.on_arrival(&seen);
+            self.limits.on_arrival(&seen);
+            self.retry.on_arrival(&seen);
+            self.routing.on_arrival(&seen);
+        }
+    }
+
+    /// Something that the border wants, before it is carried out.
+    pub(crate) fn on_output(&mut self, output: &Output, outside: bool) -> Result<(), Violation> {
+        self.forged.on_output(output, outside)
+    }
+
+    /// Whether somebody waits for his answer on a connection.
+    pub(crate) fn waits_on(&self, flow: FlowId) -> bool {
+        self.requests.waits_on(flow)
+    }
+
+    /// The border hears of a connection.
+    pub(crate) fn on_opened(&mut self, flow: FlowId, source: IpAddr, now: Instant) {
+        self.strangers.on_opened(flow, source, now);
+    }
+
+    /// Bytes of a connection, whatever they are.
+    pub(crate) fn on_heard(&mut self, flow: FlowId) {
+        self.strangers.on_heard(flow);
     }
 
     /// A connection is gone: nobody waits there any more. `lost_at`: it was not the border that closed it.
@@ -148,6 +196,8 @@ impl Oracles {
         self.series.on_closed(flow, lost_at);
         self.requests.on_closed(flow);
         self.limits.on_closed(flow);
+        self.places.on_closed(flow);
+        self.strangers.on_closed(flow);
         self.repeats.on_closed(flow);
     }
 
@@ -175,6 +225,26 @@ impl Oracles {
     /// The operator gives an order.
     pub(crate) fn on_command(&mut self, command: &Command) {
         self.blocks.on_order(command);
+    }
+
+    /// A phone registered at a place, or the last one there is gone.
+    pub(crate) fn on_place(&mut self, flow: FlowId, source: SocketAddr, registered: bool) {
+        self.places.on_place(flow, source, flow == scenery::LISTEN_OUTSIDE_UDP, registered);
+    }
+
+    /// What comes from there goes by the lane that strangers cannot fill.
+    pub(crate) fn is_registered(&self, flow: FlowId, source: SocketAddr) -> bool {
+        self.places.is_registered(flow, source)
+    }
+
+    /// Whether places changed since this was asked last.
+    pub(crate) fn places_changed(&mut self) -> bool {
+        self.places.take_changed()
+    }
+
+    /// Nobody keeps the place of a registered phone, and each registered phone has one.
+    pub(crate) fn places_are_those_of(&self, registrations: &[RegistrationView]) -> Result<(), Violation> {
+        self.places.are_those_of(registrations)
     }
 
     /// A relay was ordered.
@@ -207,12 +277,14 @@ impl Oracles {
         let seen = Seen { side, flow, peer: to, bytes, text: &text, now };
         self.note_dialog(&text);
         self.answers.on_sent(&seen)?;
+        self.blocks.on_sent(&seen);
         self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
         self.hiding.on_sent(&seen)?;
         self.limits.on_sent(&seen)?;
         self.repeats.on_sent(&seen)?;
         self.requests.on_sent(&seen)?;
+        self.retry.on_sent(&seen)?;
         self.routing.on_sent(&seen)?;
         self.quiet.on_sent(&seen)?;
         self.series.on_sent(&seen)?;
@@ -240,7 +312,9 @@ impl Oracles {
 
     /// Every rule about what does not happen for too long, after each step.
     pub fn nothing_is_overdue(&mut self, now: Instant) -> Result<(), Violation> {
+        self.forged.on_step();
         self.requests.nobody_waits(now)?;
+        self.strangers.nobody_stays(now)?;
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;
@@ -329,10 +403,13 @@ impl Oracles {
     pub fn on_restart(&mut self, config: &Config, durable: bool) {
         self.blocks.on_restart(durable);
         self.requests.on_restart();
+        self.retry.on_restart();
         self.answers.on_restart();
         self.halves.on_restart();
         self.repeats.on_restart();
         self.limits.on_restart();
+        self.places.on_restart();
+        self.strangers.on_restart();
         self.limits.on_config(config);
         self.routing.on_restart();
         self.giving_up.on_restart();

@@ -11,10 +11,10 @@ use wire::clock::Instant;
 use wire::net::FlowId;
 
 use crate::act::{Path, Stage};
-use crate::digest;
+use crate::doorkeeper::{Doorkeeper, Manner};
 use crate::proxy::Fork;
 use crate::rng::Rng;
-use crate::scenery::{self, DOMAIN, INSIDE_CANARY, PBX_HOST, Places, REALM, STANDBY_HOST};
+use crate::scenery::{self, DOMAIN, INSIDE_CANARY, PBX_HOST, Places, STANDBY_HOST};
 use crate::text::{Stream, Text, address_of, param, uri_of, user_of};
 use crate::transactions::{Heard, Key};
 use crate::user_agent::{Identity, Transfer, UserAgent};
@@ -26,18 +26,14 @@ pub struct Habits {
     pub tcp: bool,
     /// It challenges calls, not only registrations.
     pub challenges_calls: bool,
-    /// Its challenges carry `qop`.
-    pub qop: bool,
-    /// Its challenges carry `opaque`.
-    pub opaque: bool,
+    /// How it asks who somebody is.
+    pub(crate) manner: Manner,
     /// The longest registration that it grants, in seconds.
     pub expires_max: u64,
     /// The shortest that it takes, in seconds: 423 below (RFC 3261 §10.3).
     pub expires_min: u64,
     /// Of a thousand requests, so many are refused for the moment, with Retry-After.
     pub overloaded: u64,
-    /// Of a thousand challenges, so many name a realm that is not agreed.
-    pub foreign_realms: u64,
 }
 
 impl Habits {
@@ -46,12 +42,10 @@ impl Habits {
         Self {
             tcp: rng.chance(300),
             challenges_calls: rng.chance(700),
-            qop: rng.chance(700),
-            opaque: rng.chance(500),
+            manner: Manner::drawn(rng),
             expires_max: *rng.pick(&[60, 90, 300, 3_600]).unwrap_or(&300),
             expires_min: *rng.pick(&[10, 10, 30, 700]).unwrap_or(&10),
             overloaded: *rng.pick(&[0, 0, 20, 100]).unwrap_or(&0),
-            foreign_realms: *rng.pick(&[0, 0, 30]).unwrap_or(&0),
         }
     }
 }
@@ -70,6 +64,8 @@ enum Trance {
 pub struct Contact {
     /// Its URI.
     pub uri: String,
+    /// When it registered, or did so last.
+    pub since: Instant,
     /// Until when it holds.
     pub until: Instant,
     series: (String, u32),
@@ -92,15 +88,12 @@ pub struct Pbx {
     pub location: BTreeMap<String, Vec<Contact>>,
     pub(crate) forks: BTreeMap<Key, Fork>,
     pub(crate) streams: BTreeMap<FlowId, Stream>,
-    /// Until when each is taken, and the highest count that came with it.
-    nonces: BTreeMap<String, (Instant, u32)>,
+    doorkeeper: Doorkeeper,
     call_at: Option<Instant>,
     trance: Option<Trance>,
     /// Whose registrations it refuses, until when.
     forbidden: Option<(&'static str, Instant)>,
 }
-
-const NONCE_LIFE: Duration = Duration::from_secs(90);
 
 impl Pbx {
     /// A PBX that runs and knows nobody.
@@ -126,7 +119,7 @@ impl Pbx {
             location: BTreeMap::new(),
             forks: BTreeMap::new(),
             streams: BTreeMap::new(),
-            nonces: BTreeMap::new(),
+            doorkeeper: Doorkeeper::new(habits.manner),
             call_at: Some(stage.now + stage.rng.millis(5_000, 15_000)),
             trance: None,
             forbidden: None,
@@ -145,7 +138,7 @@ impl Pbx {
             self.location.clear();
         }
         self.forks.clear();
-        self.nonces.clear();
+        self.doorkeeper.forget();
         self.agent.path = None;
         std::mem::take(&mut self.streams).into_keys().collect()
     }
@@ -307,14 +300,8 @@ impl Pbx {
 
     fn on_invite(&mut self, text: Text, key: &Key, stage: &mut Stage<'_>) {
         let caller = user_of(uri_of(text.header("From"))).to_owned();
-        if self.habits.challenges_calls && !self.is_proved(&text, "Proxy-Authorization", &caller, stage) {
-            let had = digest::field(text.header("Proxy-Authorization"), "nonce");
-            let stale = had.is_some_and(|nonce| !self.nonces.contains_key(nonce));
-            let mut challenge = self.challenge(stage);
-            if stale {
-                challenge.push_str(", stale=true");
-            }
-            return self.respond(key, 407, |text| text.with("Proxy-Authenticate", challenge), stage);
+        if self.habits.challenges_calls && !self.is_proved(&text, &caller, key, stage) {
+            return;
         }
         let number = user_of(text.uri()).to_owned();
         if matches!(number.as_str(), "2001" | "2002") {
@@ -339,48 +326,21 @@ impl Pbx {
         self.fork(text, key, &targets, true, stage);
     }
 
-    fn challenge(&mut self, stage: &mut Stage<'_>) -> String {
-        let nonce = stage.rng.word();
-        self.nonces.insert(nonce.clone(), (stage.now + NONCE_LIFE, 0));
-        let foreign = stage.busy && stage.decide_for(self.habits.foreign_realms, "asks for another realm");
-        let realm = if foreign { "elsewhere.example" } else { REALM };
-        let mut value = format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5");
-        if self.habits.qop {
-            value.push_str(", qop=\"auth\"");
+    /// Asks who it is, where the request does not prove it; true where it does.
+    fn is_proved(&mut self, text: &Text, user: &str, key: &Key, stage: &mut Stage<'_>) -> bool {
+        let proved = self.doorkeeper.is_proved(text, user, stage.now);
+        if !proved {
+            let (code, header, challenges) = self.doorkeeper.question(text, stage);
+            let ask = |text| challenges.iter().fold(text, |text: Text, value| text.with(header, value));
+            self.respond(key, code, ask, stage);
         }
-        if self.habits.opaque {
-            value.push_str(&format!(", opaque=\"{}\"", stage.rng.word()));
-        }
-        value
-    }
-
-    fn is_proved(&mut self, text: &Text, header: &str, user: &str, stage: &mut Stage<'_>) -> bool {
-        self.nonces.retain(|_, (until, _)| *until > stage.now);
-        let credentials = text.header(header);
-        let nonce = digest::field(credentials, "nonce").unwrap_or_default();
-        let Some((_, count)) = self.nonces.get_mut(nonce) else { return false };
-        // a count that does not rise is a replay (RFC 2617 §3.2.2); phones that answer for themselves begin anew
-        let own = digest::field(credentials, "nc").and_then(|nc| u32::from_str_radix(nc, 16).ok());
-        let digest = scenery::EXTENSIONS.iter().any(|(name, digest)| *name == user && *digest);
-        if !digest && let Some(own) = own {
-            if own <= *count {
-                return false;
-            }
-            *count = own;
-        }
-        digest::is_right(credentials, user, &scenery::password(user), REALM, text.method())
+        proved
     }
 
     fn on_register(&mut self, text: &Text, key: &Key, stage: &mut Stage<'_>) {
         let user = user_of(uri_of(text.header("To"))).to_owned();
-        if !self.is_proved(text, "Authorization", &user, stage) {
-            let had = digest::field(text.header("Authorization"), "nonce");
-            let stale = had.is_some_and(|nonce| !self.nonces.contains_key(nonce));
-            let mut challenge = self.challenge(stage);
-            if stale {
-                challenge.push_str(", stale=true");
-            }
-            return self.respond(key, 401, |text| text.with("WWW-Authenticate", challenge), stage);
+        if !self.is_proved(text, &user, key, stage) {
+            return;
         }
         if self.is_overloaded(key, stage) {
             return;
@@ -414,7 +374,7 @@ impl Pbx {
             }
             if asked > 0 {
                 let until = now + Duration::from_secs(asked.min(most));
-                contacts.push(Contact { uri, until, series: series.clone() });
+                contacts.push(Contact { uri, since: now, until, series: series.clone() });
             }
         }
         let listed = contacts.clone();

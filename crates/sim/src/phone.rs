@@ -8,7 +8,7 @@ use wire::net::{FlowId, Transport};
 
 use crate::act::{Act, Path, Stage};
 use crate::digest;
-use crate::scenery::{self, DOMAIN, Places};
+use crate::scenery::{self, DOMAIN, Places, REALM};
 use crate::text::{Stream, Text, param};
 use crate::transactions::{Heard, Key};
 use crate::user_agent::{Identity, Transfer, UserAgent};
@@ -63,6 +63,8 @@ pub struct Phone {
     moved: bool,
     /// What it learned from 423, in seconds.
     expires_min: u64,
+    /// When it calls again, where its last call was one too many.
+    retry_at: Option<Instant>,
 }
 
 /// What the user of a phone begins.
@@ -71,9 +73,11 @@ enum Deed {
     Call,
     Speak,
     KeepAlive,
+    /// Far more calls than its rules admit.
+    CallAll,
 }
 
-const DEEDS: [(Deed, &str); 10] = [
+const DEEDS: [(Deed, &str); 12] = [
     (Deed::Call, "calls"),
     (Deed::Call, "calls"),
     (Deed::Call, "calls"),
@@ -81,6 +85,8 @@ const DEEDS: [(Deed, &str); 10] = [
     (Deed::Call, "calls"),
     (Deed::Call, "calls"),
     (Deed::Call, "calls"),
+    (Deed::Call, "calls"),
+    (Deed::CallAll, "calls many at once"),
     (Deed::Speak, "speaks"),
     (Deed::Speak, "speaks"),
     (Deed::KeepAlive, "keeps its flow alive"),
@@ -132,6 +138,7 @@ impl Phone {
             back_at: None,
             moved: false,
             expires_min: 0,
+            retry_at: None,
             places,
             model,
         };
@@ -301,6 +308,20 @@ impl Phone {
             Heard::Response(key, text) => self.agent.on_response(&key, &text, stage),
             Heard::Nothing => {}
         }
+        if let Some(wait) = self.agent.told_to_wait.take().filter(|_| stage.busy) {
+            self.wait_for_a_call(wait, stage);
+        }
+    }
+
+    /// A call was one too many: it waits as long as it was told, and calls nobody meanwhile, or not as long.
+    fn wait_for_a_call(&mut self, wait: Duration, stage: &mut Stage<'_>) {
+        let less = Duration::from_millis(2_100);
+        let ways = [(Duration::ZERO, "waits as long as it was told"), (less, "waits a second less")];
+        if let Some(less) = stage.choose(700, &ways) {
+            let until = stage.now + wait.saturating_sub(less);
+            self.retry_at = Some(until);
+            self.call_at = self.call_at.map(|at| at.max(until + less + Duration::from_secs(1)));
+        }
     }
 
     /// Bytes of its connection.
@@ -342,7 +363,7 @@ impl Phone {
                 } else {
                     ("Proxy-Authenticate", "Proxy-Authorization")
                 };
-                self.challenge = Some((ours.into(), text.header(theirs).to_owned()));
+                self.challenge = Some((ours.into(), digest::choose(&text.all(theirs), REALM)));
                 self.register(stage);
             }
             423 => {
@@ -362,7 +383,7 @@ impl Phone {
 
     /// When something is due.
     pub fn next(&self) -> Option<Instant> {
-        let own = [self.register_at, self.call_at, self.back_at, self.keepalive_at];
+        let own = [self.register_at, self.call_at, self.back_at, self.keepalive_at, self.retry_at];
         own.into_iter().chain([self.agent.next()]).flatten().min()
     }
 
@@ -387,6 +408,9 @@ impl Phone {
         for Transfer { from, to, replaces } in std::mem::take(&mut self.agent.transfers) {
             self.agent.call_instead(&to, &from, &to, replaces, stage);
         }
+        if self.retry_at.take_if(|at| *at <= stage.now).is_some() && self.is_registered(stage.now) {
+            self.call("2001", stage);
+        }
         if self.call_at.is_some_and(|at| at <= stage.now) {
             let deed = if stage.busy { stage.choose(1_000, &DEEDS) } else { None };
             self.call_at = Some(stage.now + stage.rng.millis(300, 12_000));
@@ -410,6 +434,7 @@ impl Phone {
                 self.call(number, stage);
             }
             Deed::Call => {}
+            Deed::CallAll => (0..5).for_each(|_| self.call("2001", stage)),
         }
     }
 

@@ -5,10 +5,25 @@ use std::net::SocketAddr;
 use wire::clock::Instant;
 use wire::net::{FlowId, Transport};
 
-use crate::act::{Path, Stage};
+use crate::act::{Act, Path, Stage};
+use crate::corpus::TORTURE;
 use crate::digest;
 use crate::scenery::{DOMAIN, Places, SCANNER_CANARY};
 use crate::text::{Stream, Text};
+
+/// What it does at once.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Scan,
+    Flood,
+}
+
+/// A flood is rare.
+const DEEDS: [(Deed, &str); 40] = {
+    let mut deeds = [(Deed::Scan, "scans"); 40];
+    deeds[0] = (Deed::Flood, "floods");
+    deeds
+};
 
 /// A scanner.
 pub struct Scanner {
@@ -18,7 +33,8 @@ pub struct Scanner {
     connection: Option<FlowId>,
     stream: Stream,
     at: Option<Instant>,
-    challenge: Option<String>,
+    /// The header that answers it, and the challenge.
+    challenge: Option<(&'static str, String)>,
     port: u16,
     /// The longest that it waits between two attempts, in milliseconds.
     pace: u64,
@@ -61,9 +77,12 @@ impl Scanner {
 
     /// A message for it: challenges are answered with a guess.
     pub fn on_message(&mut self, bytes: &[u8]) {
-        if let Some(text) = Text::parse(bytes).filter(|text| text.code() == Some(401)) {
-            self.challenge = Some(text.header("WWW-Authenticate").to_owned());
-        }
+        let Some(text) = Text::parse(bytes) else { return };
+        self.challenge = match text.code() {
+            Some(401) => Some(("Authorization", text.header("WWW-Authenticate").to_owned())),
+            Some(407) => Some(("Proxy-Authorization", text.header("Proxy-Authenticate").to_owned())),
+            _ => return,
+        };
     }
 
     /// Bytes of its connection.
@@ -75,12 +94,27 @@ impl Scanner {
 
     /// The next attempt.
     pub fn on_timer(&mut self, stage: &mut Stage<'_>) {
-        let scans = stage.busy && stage.decide("scans");
+        let deed = stage.busy.then(|| stage.choose(1_000, &DEEDS)).flatten();
         self.at = stage.busy.then(|| stage.now + stage.rng.millis(50, self.pace));
-        let Some(path) = scans.then(|| self.path(stage)).flatten() else { return };
-        let bytes = match stage.rng.below(8) {
+        let Some((deed, path)) = deed.and_then(|deed| Some((deed, self.path(stage)?))) else { return };
+        match deed {
+            Deed::Scan => self.scan(path, stage),
+            Deed::Flood => self.flood(path, stage),
+        }
+    }
+
+    fn scan(&mut self, path: Path, stage: &mut Stage<'_>) {
+        let bytes = match stage.rng.below(10) {
             0 => garbage(stage),
-            1 => self.mutated(stage),
+            1 => {
+                let bytes = self.request("REGISTER", "1003", stage).render().into_bytes();
+                mutated(bytes, stage)
+            }
+            8 => torture(stage),
+            9 => {
+                let bytes = torture(stage);
+                mutated(bytes, stage)
+            }
             2 => self.request("INVITE", "1005", stage).render().into_bytes(),
             3 => self.request("OPTIONS", "100", stage).render().into_bytes(),
             4 => self.request("REGISTER", "1003", stage).render().into_bytes(),
@@ -90,12 +124,31 @@ impl Scanner {
                 self.request("REGISTER", &name, stage).render().into_bytes()
             }
         };
-        stage.acts.push(crate::act::Act::Send(path, bytes));
+        stage.acts.push(Act::Send(path, bytes));
+    }
+
+    /// As much at once as it can: over a stream in one go.
+    fn flood(&mut self, path: Path, stage: &mut Stage<'_>) {
+        let method = *stage.rng.pick(&["REGISTER", "OPTIONS", "INVITE"]).unwrap_or(&"OPTIONS");
+        let name = *stage.rng.pick(&["1003", "1001", "777"]).unwrap_or(&"1003");
+        let many = if path.is_reliable() { 120 } else { 20 };
+        let messages: Vec<Vec<u8>> =
+            (0..many).map(|_| self.request(method, name, stage).render().into_bytes()).collect();
+        match path.is_reliable() {
+            true => stage.acts.push(Act::Send(path, messages.concat())),
+            false => stage.acts.extend(messages.into_iter().map(|bytes| Act::Send(path, bytes))),
+        }
     }
 
     fn path(&mut self, stage: &mut Stage<'_>) -> Option<Path> {
         if self.transport == Transport::Udp {
-            return Some(Path::Udp(self.source(), self.places.udp()));
+            let mut from = self.source();
+            if stage.rng.chance(150) {
+                // one of many, each of whom says little
+                from.set_ip(self.places.scanner(u8::try_from(stage.rng.between(80, 130)).unwrap_or(80)));
+                stage.saw("a message of one of many sources");
+            }
+            return Some(Path::Udp(from, self.places.udp()));
         }
         if self.connection.is_none() {
             self.port += 1;
@@ -119,31 +172,36 @@ impl Scanner {
             .with("Contact", format!("<sip:{name}@{}>;expires=600", self.source()))
             .with("User-Agent", SCANNER_CANARY);
         match self.challenge.take().filter(|_| method == "REGISTER") {
-            Some(challenge) => {
+            Some((header, challenge)) => {
                 let value = digest::answer(&challenge, name, "1234", "REGISTER", &uri, "c");
-                text.with("Authorization", value)
+                text.with(header, value)
             }
             None => text,
         }
     }
+}
 
-    /// A request with a few bytes changed, cut or doubled.
-    fn mutated(&mut self, stage: &mut Stage<'_>) -> Vec<u8> {
-        let mut bytes = self.request("REGISTER", "1003", stage).render().into_bytes();
-        for _ in 0..stage.rng.between(1, 12) {
-            let place = usize::try_from(stage.rng.below(bytes.len() as u64)).unwrap_or(0);
-            match (stage.rng.below(3), bytes.get_mut(place)) {
-                (0, Some(byte)) => *byte = u8::try_from(stage.rng.below(256)).unwrap_or(0),
-                (1, Some(_)) => bytes.truncate(place.max(1)),
-                (_, Some(byte)) => {
-                    let copy = *byte;
-                    bytes.insert(place, copy);
-                }
-                (_, None) => {}
+/// A message with a few bytes changed, cut or doubled.
+fn mutated(mut bytes: Vec<u8>, stage: &mut Stage<'_>) -> Vec<u8> {
+    for _ in 0..stage.rng.between(1, 12) {
+        let place = usize::try_from(stage.rng.below(bytes.len() as u64)).unwrap_or(0);
+        match (stage.rng.below(3), bytes.get_mut(place)) {
+            (0, Some(byte)) => *byte = u8::try_from(stage.rng.below(256)).unwrap_or(0),
+            (1, Some(_)) => bytes.truncate(place.max(1)),
+            (_, Some(byte)) => {
+                let copy = *byte;
+                bytes.insert(place, copy);
             }
+            (_, None) => {}
         }
-        bytes
     }
+    bytes
+}
+
+/// One that others wrote for this.
+fn torture(stage: &mut Stage<'_>) -> Vec<u8> {
+    stage.saw("a message of the torture tests");
+    stage.rng.pick(&TORTURE).map(|bytes| bytes.to_vec()).unwrap_or_default()
 }
 
 fn garbage(stage: &mut Stage<'_>) -> Vec<u8> {

@@ -24,6 +24,9 @@ pub const PHONE_CANARY: &str = "phonecanary";
 /// Stands in all that scanners send.
 pub const SCANNER_CANARY: &str = "scannercanary";
 
+/// Stands in what is said in another's name.
+pub const IMPOSTOR_CANARY: &str = "impostorcanary";
+
 /// Where everybody is in a run: each face speaks IPv4, or IPv6.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Places {
@@ -170,6 +173,14 @@ fn number_in(ip: IpAddr, v4: [u8; 3], v6: u16) -> Option<u8> {
 /// The number of the phone that is there.
 pub(crate) fn phone_at(ip: IpAddr) -> Option<u8> {
     number_in(ip, [198, 51, 100], 0x51)
+}
+
+/// Whether an address is one of the inside.
+pub(crate) fn is_inside(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[..3] == [10, 77, 0],
+        IpAddr::V6(ip) => ip.segments()[0] == 0xfd77,
+    }
 }
 
 /// Whether a phone is there.

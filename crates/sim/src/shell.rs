@@ -11,6 +11,7 @@ use wire::clock::Now;
 use wire::net::{FlowId, Side, Transport};
 
 use crate::decision::Decider;
+use crate::lanes::Lanes;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Who};
 use crate::oracle::{Sent, Violation, next_timeout_is_later};
@@ -28,9 +29,12 @@ const OUTPUTS_MAX: u32 = 10_000;
 const STATUS: u64 = u64::MAX;
 /// The one that they ask when a call was refused because so many are up.
 const RECOUNT: u64 = u64::MAX - 1;
+/// The one that they ask when places or the number of registrations changed.
+const WHO_IS_THERE: u64 = u64::MAX - 2;
 
 impl World {
     pub(crate) fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        let Some(happening) = self.hand_to_core(happening) else { return Ok(()) };
         match happening {
             Happening::Timer(timer) => self.on_timer(timer)?,
             Happening::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
@@ -55,14 +59,20 @@ impl World {
             Happening::Stored { epoch, ticket, ok, record } if epoch == self.epoch => {
                 self.on_written(ticket, *record, ok);
             }
+            Happening::Told { ticket, ok } => self.input(Input::Stored { ticket, ok }),
             Happening::DiskRetry { epoch } if epoch == self.epoch => self.on_disk_retry(),
             Happening::Order(..)
             | Happening::Event(..)
             | Happening::Stored { .. }
             | Happening::DiskRetry { .. } => {}
             Happening::Operator => self.on_operator(),
+            Happening::Impostor => self.on_impostor(),
+            Happening::Forged { from, bytes } => self.on_forged(from, &bytes),
             Happening::Chaos => self.on_chaos(),
+            Happening::CoreIsFree => self.on_core_is_free()?,
             Happening::PbxStarts(index) => {
+                // what it said before it died may have come since
+                self.oracles.on_pbx_restart(self.now);
                 self.stage(Who::Pbx(index), |world, stage| world.pbxs[index].start(stage));
             }
         }
@@ -77,11 +87,15 @@ impl World {
                 self.border.handle_timeout(self.now());
                 next_timeout_is_later(self.border.poll_timeout(), self.now)?;
             }
-            Timer::Media => self.media.handle_timeout(self.now),
+            Timer::Media => {
+                self.media.handle_timeout(self.now);
+                next_timeout_is_later(self.media.next(), self.now)?;
+            }
             Timer::Actor(who) => self.stage(who, |world, stage| match who {
                 Who::Phone(index) => world.phones[index].on_timer(stage),
                 Who::Scanner(index) => world.scanners[index].on_timer(stage),
                 Who::Pbx(index) => world.pbxs[index].on_timer(stage),
+                Who::Idler => world.idler.on_timer(stage),
             }),
         }
         Ok(())
@@ -92,7 +106,8 @@ impl World {
         let phone = || self.phones.iter().position(|phone| phone.source().ip() == ip).map(Who::Phone);
         let scanner = || self.scanners.iter().position(|scanner| scanner.source().ip() == ip);
         let pbx = self.pbxs.iter().position(|pbx| pbx.address.ip() == ip).map(Who::Pbx);
-        pbx.or_else(phone).or_else(|| scanner().map(Who::Scanner))
+        let idler = || (self.idler.ip() == ip).then_some(Who::Idler);
+        pbx.or_else(phone).or_else(|| scanner().map(Who::Scanner)).or_else(idler)
     }
 
     /// Hands the border something that happened.
@@ -106,7 +121,10 @@ impl World {
     fn on_written(&mut self, ticket: u64, record: Record, ok: bool) {
         let owed = self.disk.is_owing();
         for (ticket, ok) in self.disk.written(ticket, record, ok, self.now) {
-            self.input(Input::Stored { ticket, ok });
+            // the disk writes on, whatever keeps the core busy
+            if self.hand_to_core(Happening::Told { ticket, ok }).is_some() {
+                self.input(Input::Stored { ticket, ok });
+            }
         }
         if self.disk.is_owing() && !owed {
             self.retry_disk_later();
@@ -139,15 +157,17 @@ impl World {
         self.oracles.nothing_is_overdue(self.now)
     }
 
-    /// Carries out all that the border wants, each thing judged first.
+    /// Carries out all that the border wants, each thing judged first, with what comes of it at once.
     pub(crate) fn drain(&mut self) -> Result<(), Violation> {
         let mut outputs = 0;
-        while let Some(output) = self.border.poll_output() {
+        while let Some(output) = self.next_output() {
             outputs += 1;
             if outputs > OUTPUTS_MAX {
                 return Err(Violation::new("a step comes to its end", format!("{output:?} and no end")));
             }
             self.trace_output(&output);
+            let outside = self.goes_outside(&output);
+            self.oracles.on_output(&output, outside)?;
             self.carry_out(output)?;
         }
         while let Some(event) = self.media.poll_event() {
@@ -157,6 +177,23 @@ impl World {
         self.arm(Timer::Media);
         self.arm(Timer::Border);
         Ok(())
+    }
+
+    fn next_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.border.poll_output() {
+                return Some(output);
+            }
+            let ticket = self.refused_writes.pop()?;
+            self.input(Input::Stored { ticket, ok: false });
+        }
+    }
+
+    fn goes_outside(&self, output: &Output) -> bool {
+        let Output::Send { flow, .. } = output else { return false };
+        let listener = self.places.listeners().into_iter().find(|(id, ..)| id == flow);
+        let connection = || self.connections.get(flow).map(|connection| connection.side);
+        listener.map(|(_, side, ..)| side).or_else(connection) == Some(Side::Outside)
     }
 
     fn carry_out(&mut self, output: Output) -> Result<(), Violation> {
@@ -173,7 +210,8 @@ impl World {
                 self.oracles.on_closed(flow, None);
                 self.disconnect(flow, false);
             }
-            Output::Registered { .. } | Output::Unregistered { .. } => {}
+            Output::Registered { flow, source } => self.oracles.on_place(flow, source, true),
+            Output::Unregistered { flow, source } => self.oracles.on_place(flow, source, false),
             Output::Media(order) => {
                 match &order {
                     Order::Open { relay, .. } => self.oracles.on_relay_ordered(*relay),
@@ -182,6 +220,9 @@ impl World {
                 }
                 let at = self.in_order(0);
                 self.at_instant(at, Happening::Order(self.epoch, Box::new(order)));
+            }
+            Output::Persist { ticket, .. } if self.disk.refuses(&mut self.decisions) => {
+                self.refused_writes.push(ticket);
             }
             Output::Persist { ticket, record } => {
                 let (at, ok) = self.disk.take(self.now, &mut self.decisions);
@@ -204,6 +245,9 @@ impl World {
             Output::PbxAddresses(addresses) => self.media.set_hosts_inside(&addresses, self.now),
             Output::Answer { id: STATUS, answer: border::Answer::Status(status) } => self.status = status,
             Output::Answer { id: RECOUNT, answer: border::Answer::Calls(calls) } => self.calls = calls,
+            Output::Answer { id: WHO_IS_THERE, answer: border::Answer::Registrations(registrations) } => {
+                self.oracles.places_are_those_of(&registrations)?;
+            }
             Output::Answer { answer, .. } => self.oracles.on_words(&format!("{answer:?}"))?,
             Output::Fault(fault) => return Err(Violation::new("no fault of ours", fault)),
         }
@@ -218,7 +262,10 @@ impl World {
             (None, None) => return Ok(()),
         };
         self.ladder.note(self.step, self.now, (side, true), to, &bytes);
-        self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
+        let sent = self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
+        if let Some(text) = sent {
+            self.overheard.note(side, to, text);
+        }
         match listener {
             Some((_, _, _, local)) => {
                 if let Some(who) = self.who(to.ip()) {
@@ -231,8 +278,13 @@ impl World {
     }
 
     fn ask_status(&mut self) -> Result<(), Violation> {
+        let registrations = self.status.registrations;
         self.input(Input::Command { id: STATUS, command: Command::Status });
         self.drain()?;
+        if self.oracles.places_changed() || self.status.registrations != registrations {
+            self.input(Input::Command { id: WHO_IS_THERE, command: Command::Registrations });
+            self.drain()?;
+        }
         self.oracles.counts_balance(&self.status, self.media.len(), false)?;
         self.media.take_violation().map_or(Ok(()), Err)?;
         self.tables_are_small()?;
@@ -250,7 +302,9 @@ impl World {
         let bindings_max = self.config.extensions.len() * self.config.registration.max_contacts;
         let orphans = calls == 0
             && self.border.unfinished().iter().any(|(name, count)| *name == "dialogs" && *count > 0);
-        if registrations > bindings_max || relays > self.config.relays_max || orphans {
+        let calls_max: usize = self.config.extensions.iter().map(|extension| extension.max_calls).sum();
+        let full = registrations > bindings_max || relays > self.config.relays_max || calls > calls_max;
+        if full || orphans {
             let seen = format!(
                 "{registrations} bindings, {relays} relays, {calls} calls, {:?}",
                 self.border.unfinished()
@@ -280,6 +334,9 @@ impl World {
         let agents = self.phones.iter_mut().map(|phone| &mut phone.agent);
         agents.chain(self.pbxs.iter_mut().map(|pbx| &mut pbx.agent)).for_each(UserAgent::outlive_border);
         let durable = self.disk.is_done(self.now);
+        if !durable {
+            self.forgot_at = self.now;
+        }
         let kept = self.disk.records_after_kill();
         let rng = self.decisions.turn(Decider::Shell);
         self.border = start_border(self.config.clone(), self.places, rng, self.now(), kept);
@@ -288,6 +345,7 @@ impl World {
         self.media = MediaPlane::new(self.places.faces(), self.decisions.turn(Decider::Media).bits());
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart(&self.config, durable);
+        self.lanes = Lanes::default();
         // the new process numbers its connections anew: nothing of the old ones may arrive
         self.schedule.retain(|happening| {
             !matches!(
@@ -308,7 +366,7 @@ impl World {
     fn trace_input(&mut self, input: &Input<'_>) {
         self.trace.number(self.now.as_nanos());
         match input {
-            Input::Command { id: STATUS | RECOUNT, .. } => {}
+            Input::Command { id: WHO_IS_THERE.., .. } => {}
             Input::Bytes { flow, from, bytes } => {
                 self.trace.message(*flow, *from, bytes);
             }
@@ -318,7 +376,7 @@ impl World {
 
     fn trace_output(&mut self, output: &Output) {
         match output {
-            Output::Answer { id: STATUS | RECOUNT, .. } => {}
+            Output::Answer { id: WHO_IS_THERE.., .. } => {}
             Output::Send { flow, to, bytes } => {
                 self.trace.message(*flow, *to, bytes);
             }

@@ -218,7 +218,8 @@ impl fmt::Display for Summary {
         writeln!(f, "calls: {answered} answered, {changed} changed; {audio} packets of audio")?;
         writeln!(f, "restarts: {border} of the border, {pbx} of the PBX")?;
         writeln!(f, "events: {}", listed(&tally.events))?;
-        write!(f, "free decisions: {}", listed(&tally.deeds))
+        writeln!(f, "free decisions: {}", listed(&tally.deeds))?;
+        write!(f, "what came of them: {}", listed(&tally.sights))
     }
 }
 

@@ -7,6 +7,7 @@ mod asking;
 mod rehearsal;
 mod user;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -141,6 +142,10 @@ pub struct Leg {
     port: u16,
     /// Where it spoke and listened before the change that has no answer yet.
     port_before: Option<u16>,
+    /// The number of the packet of audio that was sent last.
+    spoken: u16,
+    /// Who was heard, and which packets of his.
+    heard_of: BTreeSet<(String, u16)>,
     remote_media: Option<SocketAddr>,
     remote_video: Option<SocketAddr>,
     /// The border has forgotten it.
@@ -181,6 +186,8 @@ pub struct UserAgent {
     pub ready: bool,
     /// Audio that belongs to another call, if ever any came.
     pub foreign_audio: Option<String>,
+    /// A call of its own was one too many: how long it shall wait.
+    pub(crate) told_to_wait: Option<Duration>,
     /// Whom it was asked to call instead.
     pub(crate) transfers: Vec<Transfer>,
     /// The credentials that it showed last: header and value.
@@ -205,6 +212,7 @@ impl UserAgent {
             path: None,
             ready: true,
             foreign_audio: None,
+            told_to_wait: None,
             transfers: Vec::new(),
             shown: None,
             replaced: 0,
@@ -239,6 +247,8 @@ impl UserAgent {
             audio_at: None,
             port: self.next_port,
             port_before: None,
+            spoken: 0,
+            heard_of: BTreeSet::new(),
             remote_media: None,
             remote_video: None,
             stale: false,
@@ -389,19 +399,17 @@ impl UserAgent {
         let leg = &mut self.legs[place];
         leg.audio_at = (leg.state == State::Talking).then_some(stage.now + AUDIO_EVERY);
         let (Some(to), State::Talking) = (leg.remote_media, leg.state) else { return };
-        let mut bytes = vec![0x80, 8, 0, 1, 0, 0, 0, 1];
-        let ssrc =
-            leg.local_tag.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        bytes.extend_from_slice(&ssrc.to_be_bytes());
+        leg.spoken += 1;
         let call = if leg.stale { STALE } else { leg.caller_tag.as_str() };
-        bytes.extend_from_slice(format!("{call} {}", leg.local_tag).as_bytes());
+        let bytes = packet(leg.spoken, call, &leg.local_tag);
         // a new port is spoken from when it was agreed on
         let from = SocketAddr::new(self.identity.media_seen, leg.port_before.unwrap_or(leg.port));
         stage.acts.push(Act::Audio { from, to, bytes });
         self.show(place, stage);
     }
 
-    /// A packet of audio came to a port: it belongs to the call that the port was told for.
+    /// A packet of audio came to a port: it belongs to the call that the port was told for, is byte for byte what was
+    /// spoken, and comes once.
     pub fn on_audio(&mut self, port: u16, bytes: &[u8]) {
         let spoken =
             bytes.get(12..).map(|tags| String::from_utf8_lossy(tags).into_owned()).unwrap_or_default();
@@ -409,9 +417,14 @@ impl UserAgent {
         if let Some(speaker) = speaker.strip_suffix(rehearsal::VIDEO) {
             return self.on_video(port, call, speaker);
         }
+        let number = bytes.get(2..4).map_or(0, |number| u16::from_be_bytes([number[0], number[1]]));
         let is_there = |leg: &Leg| leg.port == port || leg.port_before == Some(port);
         for leg in self.legs.iter_mut().filter(|leg| is_there(leg) && !leg.stale && call != STALE) {
-            if leg.caller_tag != call {
+            if bytes != packet(number, call, speaker) {
+                self.foreign_audio = Some(format!("port {port} of {} heard {bytes:?}", leg.call_id));
+            } else if !leg.heard_of.insert((speaker.to_owned(), number)) {
+                self.foreign_audio = Some(format!("port {port} of {} heard {spoken} twice", leg.call_id));
+            } else if leg.caller_tag != call {
                 self.foreign_audio = Some(format!("port {port} of {} heard the call {call}", leg.call_id));
             } else if leg.local_tag == speaker {
                 self.foreign_audio = Some(format!("port {port} of {} heard itself", leg.call_id));
@@ -421,6 +434,17 @@ impl UserAgent {
             }
         }
     }
+}
+
+/// A packet of RTP, each number once in a call.
+fn packet(number: u16, call: &str, speaker: &str) -> Vec<u8> {
+    let mut bytes = vec![0x80, 8];
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes.extend_from_slice(&(160 * u32::from(number)).to_be_bytes());
+    let ssrc = speaker.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    bytes.extend_from_slice(&ssrc.to_be_bytes());
+    bytes.extend_from_slice(format!("{call} {speaker}").as_bytes());
+    bytes
 }
 
 /// How many m-lines a description has.

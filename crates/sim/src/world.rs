@@ -14,7 +14,10 @@ use wire::net::{FlowId, Side, Transport};
 use crate::act::{Act, Path, Stage};
 use crate::decision::{Actions, Decider, Decisions};
 use crate::disk::Disk;
+use crate::idler::Idler;
+use crate::impostor::Overheard;
 use crate::ladder::Ladder;
+use crate::lanes::Lanes;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Connections, Weather, Who};
 use crate::oracle::{Oracles, Violation};
@@ -51,12 +54,20 @@ pub(crate) enum Happening {
     Audio { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     /// A write comes to its end.
     Stored { epoch: u64, ticket: u64, ok: bool, record: Box<Record> },
+    /// The core hears of a write.
+    Told { ticket: u64, ok: bool },
     /// What the disk did not take is tried again.
     DiskRetry { epoch: u64 },
     /// The operator does something.
     Operator,
+    /// Somebody speaks in another's name.
+    Impostor,
+    /// What he says arrives outside, by UDP.
+    Forged { from: SocketAddr, bytes: Bytes },
     /// Something breaks.
     Chaos,
+    /// The core has time again.
+    CoreIsFree,
     /// A PBX is back.
     PbxStarts(usize),
 }
@@ -66,6 +77,7 @@ struct Cast {
     pbxs: Vec<Pbx>,
     phones: Vec<Phone>,
     scanners: Vec<Scanner>,
+    idler: Idler,
     first: Vec<(Who, Vec<Act>)>,
 }
 
@@ -88,14 +100,15 @@ fn cast(places: Places, rng: &mut Rng, decisions: &mut Decisions, next_flow: &mu
     let phones = models().into_iter().map(|model| Phone::new(model, places, &mut stage)).collect();
     let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().zip(66..);
     let scanners = scanners.map(|(transport, number)| Scanner::new(number, transport, places, &mut stage));
-    Cast { pbxs, phones, scanners: scanners.collect(), first }
+    let scanners = scanners.collect();
+    Cast { pbxs, phones, scanners, idler: Idler::new(places, &mut stage), first }
 }
 
 /// What the border is started with first: the realm that is asked for first is agreed, where none is configured.
 fn first_config(places: Places, pbxs: &[Pbx]) -> Config {
     let mut config = scenery::config(places, pbxs.len());
     for (config, pbx) in config.pbx.iter_mut().zip(pbxs) {
-        config.realm = (pbx.habits.foreign_realms > 0).then(|| scenery::REALM.to_owned());
+        config.realm = pbx.habits.manner.names_others().then(|| scenery::REALM.to_owned());
     }
     config
 }
@@ -117,12 +130,19 @@ pub struct Tally {
     pub commands: u64,
     /// Free decisions, by what was done.
     pub deeds: BTreeMap<&'static str, u64>,
+    /// What came of them, and of what was drawn with the world.
+    pub sights: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
     /// Adds what another run saw.
     pub fn add(&mut self, other: &Self) {
-        for (sum, counts) in [(&mut self.events, &other.events), (&mut self.deeds, &other.deeds)] {
+        let counts = [
+            (&mut self.events, &other.events),
+            (&mut self.deeds, &other.deeds),
+            (&mut self.sights, &other.sights),
+        ];
+        for (sum, counts) in counts {
             for (name, count) in counts {
                 *sum.entry(name).or_default() += count;
             }
@@ -158,6 +178,8 @@ pub struct World {
     pub(crate) border: Border,
     /// What it was started with.
     pub(crate) config: Config,
+    /// When it was last started without all that it had written: what it registered before may be forgotten.
+    pub(crate) forgot_at: Instant,
     /// How often the border was started.
     pub(crate) epoch: u64,
     pub(crate) weather: Weather,
@@ -165,11 +187,16 @@ pub struct World {
     next_flow: u64,
     pub(crate) phones: Vec<Phone>,
     pub(crate) scanners: Vec<Scanner>,
+    pub(crate) idler: Idler,
     pub(crate) pbxs: Vec<Pbx>,
     pub(crate) media: MediaPlane,
     /// Where audio went that belongs to nobody's call.
     pub(crate) astray: Option<SocketAddr>,
     pub(crate) disk: Disk,
+    pub(crate) overheard: Overheard,
+    pub(crate) lanes: Lanes,
+    /// Writes for which the disk's queue had no room.
+    pub(crate) refused_writes: Vec<u64>,
     pub(crate) busy: bool,
     pub(crate) oracles: Oracles,
     pub(crate) ladder: Ladder,
@@ -191,7 +218,8 @@ impl World {
         let places = Places::drawn(&mut rng);
         let mut next_flow = 100;
         let now = Instant::ZERO;
-        let Cast { pbxs, phones, scanners, first } = cast(places, &mut rng, &mut decisions, &mut next_flow);
+        let Cast { pbxs, phones, scanners, idler, first } =
+            cast(places, &mut rng, &mut decisions, &mut next_flow);
         let config = first_config(places, &pbxs);
         let weather = Weather::bad(&mut rng);
         let mut media = MediaPlane::new(places.faces(), rng.bits());
@@ -212,16 +240,21 @@ impl World {
                 Now { mono: now, wall: WallTime(WALL_START) },
                 Vec::new(),
             ),
+            forgot_at: now,
             epoch: 0,
             weather,
             connections: BTreeMap::new(),
             next_flow,
             phones,
             scanners,
+            idler,
             pbxs,
             media,
             astray: None,
+            lanes: Lanes::default(),
+            refused_writes: Vec::new(),
             disk: Disk::new(rng.below(100), *rng.pick(&[2, 20, 400]).unwrap_or(&2)),
+            overheard: Overheard::default(),
             busy: true,
             oracles: Oracles::new(&config),
             ladder: Ladder::default(),
@@ -241,6 +274,7 @@ impl World {
         }
         world.at(Duration::from_secs(3), Happening::Operator);
         world.at(Duration::from_secs(8), Happening::Chaos);
+        world.at(Duration::from_secs(5), Happening::Impostor);
         // some borders start before their PBX
         if world.strikes(Decider::Chaos, 150, "the PBX is not there at first") {
             world.crash_pbx(0);
@@ -305,11 +339,12 @@ impl World {
     /// When a timer is wanted.
     fn wanted(&self, timer: Timer) -> Option<Instant> {
         match timer {
-            Timer::Border => self.border.poll_timeout(),
+            Timer::Border => self.border.poll_timeout().map(|at| self.lanes.not_before(at)),
             Timer::Media => self.media.next(),
             Timer::Actor(Who::Phone(index)) => self.phones.get(index).and_then(Phone::next),
             Timer::Actor(Who::Scanner(index)) => self.scanners.get(index).and_then(Scanner::next),
             Timer::Actor(Who::Pbx(index)) => self.pbxs.get(index).and_then(Pbx::next),
+            Timer::Actor(Who::Idler) => self.idler.next(),
         }
     }
 
@@ -364,7 +399,10 @@ impl World {
 
     /// When something arrives by the lane to the media plane, or by the one from it: neither overtakes.
     pub(crate) fn in_order(&mut self, lane: usize) -> Instant {
-        let delay = self.decisions.turn(Decider::Shell).millis(0, self.weather.delay.min(50));
+        let mut delay = self.decisions.turn(Decider::Shell).millis(0, self.weather.delay.min(50));
+        if lane == 0 && self.busy && self.strikes(Decider::Media, 10, "the media plane is busy") {
+            delay += self.rng.millis(100, 800);
+        }
         self.lanes_until[lane] = self.lanes_until[lane].max(self.now + delay);
         self.lanes_until[lane]
     }
@@ -383,7 +421,18 @@ impl World {
         let by = Decider::Network(connection.who);
         let mut rng = self.decisions.turn(by);
         let breaks = rng.chance(weather.broken) && self.decisions.may(by, "breaks a connection");
-        for (at, bytes) in connection.cut(bytes, inward, now, weather.delay, &mut rng) {
+        if rng.chance(weather.stalled) && self.decisions.may(by, "stalls a connection") {
+            connection.stall(inward, now + rng.millis(500, 20_000));
+        }
+        if !inward && connection.overflows(bytes.len(), now) {
+            self.decisions.saw("an output queue is full");
+            return self.break_connection(flow);
+        }
+        let mut pieces = connection.cut(bytes, inward, now, weather.delay, &mut rng);
+        if breaks {
+            pieces.truncate(pieces.len().div_ceil(2));
+        }
+        for (at, bytes) in pieces {
             self.at_instant(at, Happening::Chunk { flow, inward, bytes });
         }
         if breaks {

@@ -43,7 +43,12 @@ pub(super) struct Answers {
 
 fn key(seen: &Seen<'_>) -> Key {
     let text = seen.text;
-    (seen.side, text.branch().to_owned(), text.header("Call-ID").to_owned(), text.method().to_owned())
+    // scanners send what others wrote, each the same
+    let branch = match scenery::is_scanner(seen.peer.ip()) {
+        true => format!("{} {}", seen.peer.ip(), text.branch()),
+        false => text.branch().to_owned(),
+    };
+    (seen.side, branch, text.header("Call-ID").to_owned(), text.method().to_owned())
 }
 
 impl Answers {
@@ -127,6 +132,10 @@ impl Answers {
         }
         if code < 200 {
             asked.provisional = true;
+            return Ok(());
+        }
+        // what a scanner sends again over a stream is new
+        if scenery::is_scanner(seen.peer.ip()) && !seen.is_udp() {
             return Ok(());
         }
         let invite = text.method() == "INVITE";

@@ -9,13 +9,22 @@ use border::{Code, Command, Event};
 use wire::clock::Instant;
 use wire::net::{FlowId, Prefix, PrefixSet, Side};
 
+use crate::digest;
 use crate::oracle::{Seen, Violation};
 use crate::scenery::{self, BLOCK};
 
 /// A real shell is never on time; what was kept is dated by the millisecond.
 const LATE: Duration = Duration::from_millis(40);
+/// So many events of a kind are told one by one in a second, the others in one line.
+const TOLD_A_SECOND: usize = 10;
+const SECOND: Duration = Duration::from_secs(1);
+/// As long as the PBX may take to say that credentials are wrong.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(43);
+/// Where a challenge stands, and where its answer.
+const ASKED: [&str; 2] = ["WWW-Authenticate", "Proxy-Authenticate"];
+const ANSWERED: [&str; 2] = ["Authorization", "Proxy-Authorization"];
 /// What counts towards a block (contract section 6); each is an event.
-const OFFENCES: [Code; 12] = [
+const OFFENCES: [Code; 13] = [
     Code::CertUntrusted,
     Code::CertExpired,
     Code::CertNotYetValid,
@@ -28,6 +37,7 @@ const OFFENCES: [Code; 12] = [
     Code::DigestFailed,
     Code::FlowNotRegistered,
     Code::Malformed,
+    Code::Flood,
 ];
 
 #[derive(Clone, Debug)]
@@ -48,7 +58,17 @@ pub(super) struct Blocks {
     lifted: Vec<Block>,
     /// The length of the last automatic block of each, unless it was lifted.
     past: BTreeMap<Prefix, Duration>,
-    offences: BTreeMap<Prefix, VecDeque<Instant>>,
+    /// When, and whether by UDP, where only what is proved counts.
+    offences: BTreeMap<Prefix, VecDeque<(Instant, bool)>>,
+    /// Who spoke by UDP, whoever it was.
+    by_udp: BTreeSet<SocketAddr>,
+    by_stream: BTreeSet<SocketAddr>,
+    /// Values of ours that were given to somebody by UDP, and when he returned one: so he is there.
+    given: BTreeSet<(IpAddr, String)>,
+    returned: BTreeMap<Prefix, VecDeque<Instant>>,
+    /// The last events of each offence, and when so many came that further ones are not told one by one.
+    told: BTreeMap<Code, VecDeque<Instant>>,
+    untold: Option<Instant>,
     /// The order that is carried out in this step.
     order: Option<Command>,
     blocked: PrefixSet,
@@ -84,8 +104,38 @@ fn named(event: &Event) -> Option<Prefix> {
 
 impl Blocks {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
-        if seen.side == Side::Outside && !seen.is_udp() {
+        if seen.side == Side::Inside {
+            return;
+        }
+        if !seen.is_udp() {
+            self.by_stream.insert(seen.peer);
             self.sources.insert(seen.flow, seen.peer.ip());
+            return;
+        }
+        self.by_udp.insert(seen.peer);
+        let answered = ANSWERED.iter().filter(|_| seen.text.code().is_none());
+        for value in answered.flat_map(|name| seen.text.all(name)) {
+            let opaque = digest::field(&value, "opaque").unwrap_or_default().to_owned();
+            if self.given.contains(&(seen.peer.ip(), opaque)) {
+                let returned = self.returned.entry(BLOCK.prefix_of(seen.peer.ip())).or_default();
+                returned.retain(|at| seen.now.since(*at) < BLOCK.within + ANSWERED_WITHIN);
+                returned.push_back(seen.now);
+            }
+        }
+    }
+
+    /// Bytes in another's name: of him they prove nothing.
+    pub(super) fn on_forged(&mut self, from: SocketAddr) {
+        self.by_udp.insert(from);
+    }
+
+    pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
+        if seen.side == Side::Inside || !seen.is_udp() || !matches!(seen.text.code(), Some(401 | 407)) {
+            return;
+        }
+        for value in ASKED.iter().flat_map(|name| seen.text.all(name)) {
+            let opaque = digest::field(&value, "opaque").map(str::to_owned);
+            self.given.extend(opaque.map(|opaque| (seen.peer.ip(), opaque)));
         }
     }
 
@@ -110,9 +160,16 @@ impl Blocks {
         // whoever is allowed begins anew when he is not any more
         let is_counted = |source: &SocketAddr| !self.allowed.contains(source.ip());
         if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)).filter(is_counted) {
+            let by_udp = self.by_udp.contains(&source) && !self.by_stream.contains(&source);
             let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
-            times.retain(|at| now.since(*at) < BLOCK.within);
-            times.push_back(now);
+            times.retain(|(at, _)| now.since(*at) < BLOCK.within);
+            times.push_back((now, by_udp));
+            let told = self.told.entry(event.code).or_default();
+            told.retain(|at| now.since(*at) < SECOND);
+            told.push_back(now);
+            if told.len() >= TOLD_A_SECOND {
+                self.untold = Some(now);
+            }
         }
         match event.code {
             Code::Blocked => self.on_blocked(event, now),
@@ -124,7 +181,7 @@ impl Blocks {
     fn on_blocked(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
         let by_operator = event.rule.as_deref() == Some("operator");
         let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
-        let length = if by_operator { self.ordered(prefix) } else { self.earned(prefix) };
+        let length = if by_operator { self.ordered(prefix) } else { self.earned(prefix, now) };
         let Some(length) = length else {
             return fail(
                 format!("{event:?} after {:?}", self.offences.get(&prefix)),
@@ -154,8 +211,15 @@ impl Blocks {
     }
 
     /// How long an automatic one is, where enough has happened.
-    fn earned(&self, prefix: Prefix) -> Option<Duration> {
-        let enough = self.offences.get(&prefix).is_some_and(|times| times.len() >= BLOCK.after as usize);
+    fn earned(&self, prefix: Prefix, now: Instant) -> Option<Duration> {
+        let of = |udp: bool| {
+            self.offences.get(&prefix).map_or(0, |times| times.iter().filter(|(_, own)| *own == udp).count())
+        };
+        let returned = self.returned.get(&prefix).map_or(0, VecDeque::len);
+        let most = BLOCK.after as usize;
+        let untold = self.untold.is_some_and(|at| now.since(at) < BLOCK.within + SECOND);
+        let proved = returned >= most || self.by_stream.iter().any(|peer| prefix.contains(peer.ip()));
+        let enough = of(false) + of(true).min(returned) >= most || (untold && proved);
         let length = self.past.get(&prefix).map_or(BLOCK.time, |past| (*past * 2).min(BLOCK.max_time));
         enough.then_some(length)
     }

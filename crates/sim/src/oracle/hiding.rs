@@ -42,23 +42,28 @@ impl Hiding {
         if seen.side != Side::Inside || !matches!(text.code(), Some(401 | 407)) {
             return;
         }
-        for name in ["WWW-Authenticate", "Proxy-Authenticate"] {
-            self.foreign_realm |=
-                digest::field(text.header(name), "realm").is_some_and(|realm| realm != REALM);
-            if let Some(nonce) = digest::field(text.header(name), "nonce") {
-                self.nonces.insert(nonce.to_owned(), seen.peer.ip());
-            }
+        let asked: Vec<String> =
+            ["WWW-Authenticate", "Proxy-Authenticate"].iter().flat_map(|name| text.all(name)).collect();
+        self.foreign_realm |= asked.iter().all(|value| digest::field(value, "realm") != Some(REALM));
+        for nonce in asked.iter().filter_map(|value| digest::field(value, "nonce")) {
+            self.nonces.insert(nonce.to_owned(), seen.peer.ip());
         }
     }
 
-    /// Whether a server ever asked for a realm that was not agreed.
+    /// Whether a server ever asked without a word of the realm that was agreed.
     pub(super) fn saw_foreign_realm(&self) -> bool {
         self.foreign_realm
     }
 
     /// No byte of one side on the other, readable or not.
     pub(super) fn on_bytes(&self, sent: &Sent<'_>) -> Result<(), Violation> {
-        let found = self.hidden[sent.side.index()].find(sent.bytes);
+        let mut found = self.hidden[sent.side.index()].find(sent.bytes);
+        // who seems to come from an address is told it (RFC 3581 §4), and nothing else
+        if found.is_some() && sent.side == Side::Outside && scenery::is_inside(sent.to.ip()) {
+            let told = format!("received={}", sent.to.ip());
+            let text = String::from_utf8_lossy(sent.bytes).replace(&told, "");
+            found = self.hidden[sent.side.index()].find(text.as_bytes());
+        }
         let Some(name) = found else { return self.no_password(sent.bytes) };
         Err(Violation {
             oracle: "topology is hidden",

@@ -341,7 +341,7 @@ impl Repeats {
         let invite = (seen.side, text.branch().to_owned(), "INVITE".to_owned());
         match self.requests.get_mut(&invite) {
             Some(request)
-                if (request.provisional || request.late) && (request.final_at.is_none() || hushed) =>
+                if hushed || ((request.provisional || request.late) && request.final_at.is_none()) =>
             {
                 request.cancelled = true;
                 Ok(())

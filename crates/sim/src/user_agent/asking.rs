@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::act::Stage;
 use crate::digest;
+use crate::scenery::REALM;
 use crate::text::{Text, uri_of};
 use crate::transactions::Key;
 use crate::user_agent::{Leg, State, Temper, UserAgent, lines_of, media_of, stream_of, without_tag};
@@ -78,6 +79,9 @@ impl UserAgent {
             _ if !self.legs[place].remote_tag.is_empty() => self.on_change_refused(place, code, stage),
             401 | 407 if self.retry(place, text, stage) => {}
             _ => {
+                if text.has("Warning") {
+                    self.told_to_wait = text.header("Retry-After").parse().ok().map(Duration::from_secs);
+                }
                 self.legs[place].status = code;
                 self.legs[place].state = State::Over;
             }
@@ -156,7 +160,8 @@ impl UserAgent {
         leg.cseq += 1;
         let leg = self.legs[place].clone();
         let cnonce = stage.rng.word();
-        let value = digest::answer(text.header(theirs), &user, &password, "INVITE", &leg.target, &cnonce);
+        let challenge = digest::choose(&text.all(theirs), REALM);
+        let value = digest::answer(&challenge, &user, &password, "INVITE", &leg.target, &cnonce);
         self.shown = Some((ours, value.clone()));
         let invite = self.build_invite(&leg, stage).with(ours, value);
         self.legs[place].invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
