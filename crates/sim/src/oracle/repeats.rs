@@ -252,6 +252,8 @@ impl Repeats {
             }
             (_, None) => self.request_sent(seen),
             ("INVITE", Some(200..)) => self.answer_sent(seen),
+            // of these none is left to the other side
+            ("REGISTER" | "CANCEL", Some(200..)) => Ok(()),
             (method, Some(200..)) => {
                 let asked = |text: &Text| user_of(uri_of(text.header("From"))).to_owned();
                 let from = asked(seen.text);
