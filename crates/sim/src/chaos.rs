@@ -30,7 +30,7 @@ enum Blow {
     Spray,
 }
 
-const BLOWS: [(Blow, &str); 20] = [
+const BLOWS: [(Blow, &str); 18] = [
     (Blow::Pbx, "a PBX crashes"),
     (Blow::Pbx, "a PBX crashes"),
     (Blow::Hang, "a PBX hangs"),
@@ -43,8 +43,6 @@ const BLOWS: [(Blow, &str); 20] = [
     (Blow::Connection, "a connection breaks"),
     (Blow::Kill, "the border is killed"),
     (Blow::Reload, "the limits change"),
-    (Blow::Handshakes, "handshakes fail"),
-    (Blow::Handshakes, "handshakes fail"),
     (Blow::Handshakes, "handshakes fail"),
     (Blow::Handshakes, "handshakes fail"),
     (Blow::Weather, "the weather changes"),
@@ -185,8 +183,7 @@ impl World {
         let remote = (self.places.scanner(70), 7_000).into();
         let tuple = FiveTuple { transport: Transport::Tls, local: self.places.tls(), remote };
         let faults = [HandshakeFault::CertUntrusted, HandshakeFault::CertExpired, HandshakeFault::Broken];
-        // often enough for a block, and for a longer one when it comes again
-        for _ in 0..self.rng.below(12) {
+        for _ in 0..self.rng.below(7) {
             let fault = self.rng.pick(&faults).copied().unwrap_or(HandshakeFault::Broken);
             self.input(Input::HandshakeFailed { tuple, fault, detail: "issuer CN=Nobody".into() });
         }

@@ -149,8 +149,8 @@ pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
 pub const BLOCK: BlockPolicy = BlockPolicy {
     after: 5,
     within: Duration::from_secs(60),
-    time: Duration::from_secs(15),
-    max_time: Duration::from_secs(45),
+    time: Duration::from_secs(120),
+    max_time: Duration::from_secs(240),
     ipv6_prefix: 64,
 };
 

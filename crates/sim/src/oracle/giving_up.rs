@@ -23,6 +23,8 @@ struct Asked {
 pub(super) struct GivingUp {
     /// CANCELs of this step: face and branch, and the From tag.
     owed: BTreeMap<(Side, String), String>,
+    /// INVITEs that the border took on: it said so by a provisional answer.
+    taken_on: BTreeSet<(Side, String)>,
     /// By the face where they went, and the From tag, which crosses.
     asked: BTreeMap<(Side, String), Asked>,
     /// From tags of several INVITEs at once, as of a PBX that forks: nobody knows which is meant.
@@ -39,7 +41,10 @@ impl GivingUp {
         let tag = text.from_tag().to_owned();
         match (text.method(), text.code()) {
             ("CANCEL", None) if !scenery::is_scanner(seen.peer.ip()) => {
-                self.owed.insert((seen.side, text.branch().to_owned()), tag);
+                let key = (seen.side, text.branch().to_owned());
+                if self.taken_on.contains(&key) {
+                    self.owed.insert(key, tag);
+                }
             }
             ("INVITE", Some(code)) if text.branch() == self.branch_of(&(seen.side, tag.clone())) => {
                 let key = (seen.side, tag);
@@ -76,6 +81,9 @@ impl GivingUp {
                 let (branch, flow, peer) = (text.branch().to_owned(), seen.flow, seen.peer.ip());
                 self.asked.insert(key, Asked { branch, flow, peer, rings: false, cancelled: false });
             }
+            ("INVITE", Some(..=199)) => {
+                self.taken_on.insert((seen.side, text.branch().to_owned()));
+            }
             ("CANCEL", None) => {
                 self.due.remove(&key);
                 if let Some(asked) = self.asked.get_mut(&key) {
@@ -83,7 +91,10 @@ impl GivingUp {
                 }
             }
             ("CANCEL", Some(code)) => {
-                let Some(tag) = self.owed.remove(&(seen.side, text.branch().to_owned())) else { return };
+                let place = (seen.side, text.branch().to_owned());
+                // one that comes again is the matter of `answers.rs`
+                self.taken_on.remove(&place);
+                let Some(tag) = self.owed.remove(&place) else { return };
                 let key = (seen.side.other(), tag);
                 if code == 200 && self.asked.get(&key).is_some_and(|asked| asked.rings && !asked.cancelled) {
                     self.due.insert(key.clone());
