@@ -58,10 +58,10 @@ impl CallState {
         match (self, next) {
             (Self::Trying | Self::Ringing, Self::Ringing | Self::Confirmed | Self::Ending)
             | (Self::Confirmed, Self::Confirmed | Self::Ending)
-            | (Self::Ending, Self::Ending) => true,
+            // Another party accepts while the first one is hung up.
+            | (Self::Ending, Self::Confirmed | Self::Ending) => true,
             (Self::Trying | Self::Ringing | Self::Confirmed | Self::Ending, Self::Trying)
-            | (Self::Confirmed, Self::Ringing)
-            | (Self::Ending, Self::Ringing | Self::Confirmed) => false,
+            | (Self::Confirmed | Self::Ending, Self::Ringing) => false,
         }
     }
 }
@@ -89,6 +89,8 @@ pub(crate) struct DialogPair {
     pub(crate) invites: VecDeque<AcceptedInvite>,
     /// The media that this party accepted, by m-line.
     pub(crate) accepted: Vec<Option<LegSpec>>,
+    /// A BYE for it is on its way, or was.
+    pub(crate) hung_up: bool,
     /// It has its BYE, and the call went on with another party.
     pub(crate) ended: bool,
 }
@@ -175,17 +177,24 @@ impl Call {
         self.accepted().any(|other| other != index)
     }
 
-    /// The parties that accepted and are still there.
+    /// The parties that accepted and that nobody has hung up.
     pub(crate) fn accepted(&self) -> impl Iterator<Item = usize> + '_ {
-        let up = |pair: &DialogPair| !pair.ended && pair.sides[self.caller.index()].confirmed;
+        let up = |pair: &DialogPair| !pair.hung_up && pair.sides[self.caller.index()].confirmed;
         self.dialogs.iter().enumerate().filter(move |(_, pair)| up(pair)).map(|(index, _)| index)
     }
 
-    /// Those of them to be hung up. One whose answer waits for ports is, with that answer; and where a peer has hung up,
-    /// both ends know.
+    /// Those of them to be hung up. One whose answer waits for ports is, with that answer.
     fn to_hang_up(&self) -> Vec<usize> {
         let known = |index: &usize| self.dialogs.get(*index).is_some_and(|pair| !pair.invites.is_empty());
-        self.accepted().filter(|index| self.state != CallState::Ending && known(index)).collect()
+        self.accepted().filter(known).collect()
+    }
+
+    /// This party gets its BYE; whether nobody is left.
+    pub(crate) fn hang_up(&mut self, index: usize) -> bool {
+        if let Some(pair) = self.dialogs.get_mut(index) {
+            pair.hung_up = true;
+        }
+        self.accepted().next().is_none()
     }
 
     pub(crate) fn direction(&self) -> &'static str {
@@ -550,6 +559,7 @@ impl Border {
             sides,
             invites: VecDeque::new(),
             accepted: Vec::new(),
+            hung_up: false,
             ended: false,
         };
         let keys = pair.keys();
@@ -740,6 +750,6 @@ mod tests {
         assert_eq!(from(Trying), [Ringing, Confirmed, Ending]);
         assert_eq!(from(Ringing), [Ringing, Confirmed, Ending]);
         assert_eq!(from(Confirmed), [Confirmed, Ending]);
-        assert_eq!(from(Ending), [Ending]);
+        assert_eq!(from(Ending), [Confirmed, Ending]);
     }
 }

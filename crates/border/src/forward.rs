@@ -143,7 +143,7 @@ impl Border {
             return self.refuse(ask, 500);
         }
         call.leg_mut(ask.side).hop = ask.hop;
-        if essentials.cseq.method == Method::Bye && !call.goes_on_without(dialog.index) {
+        if essentials.cseq.method == Method::Bye && call.hang_up(dialog.index) {
             self.set_call_state(dialog.call, CallState::Ending);
         }
         if essentials.cseq.method == Method::Invite && self.pending_changes(dialog.call) >= CHANGES_MAX {
@@ -519,6 +519,9 @@ impl Border {
         let seen = self.calls.call(call).and_then(|call| call.dialog(index, to.other())?.remote_cseq);
         let cseq = seen.unwrap_or(0).wrapping_add(1);
         let Some(head) = self.dialog_head(DialogRef { call, index }, to, cseq) else { return };
+        if let Some(call) = self.calls.call_mut(call) {
+            call.hang_up(index);
+        }
         let branch = self.entropy.branch();
         let writer = self.begin_request(&head, to, Method::Bye, &branch, None);
         let bytes = Bytes::from(writer.finish(b""));
@@ -570,8 +573,14 @@ impl Border {
                 let Ok(essentials) = message.essentials() else {
                     return self.never("an answer that was read cannot be read again");
                 };
-                let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
-                self.hang_up_late(forward, reply);
+                if status < 200 {
+                    // What it is a word about has its own answer.
+                    return;
+                }
+                if essentials.cseq.method == Method::Invite {
+                    let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
+                    self.hang_up_late(forward, reply);
+                }
                 self.fail_forward(forward, 487, "the call ended before its answer could be passed on");
             }
         }

@@ -8,8 +8,9 @@ use wire::sip::{CSeq, HeaderName, Message, Method, NameAddr, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase, size_max};
+use crate::binding::Binding;
 use crate::body::Body;
-use crate::call::{CallId, CallState, DialogPair, FORKS_MAX};
+use crate::call::{Call, CallId, CallState, DialogPair, FORKS_MAX};
 use crate::dialog_map::DialogRef;
 use crate::digest::{self, Challenged};
 use crate::entry::EntryId;
@@ -252,21 +253,26 @@ impl Border {
     pub(crate) fn phone_contacts(&self, id: ForwardId) -> [Option<&str>; 2] {
         let Some(forward) = self.forward(id) else { return [None; 2] };
         let (in_call, binding) = match &forward.kind {
-            Kind::Single(single) => (None, Some(single.binding)),
+            Kind::Single(single) => (None, self.bindings.binding(single.binding)),
             Kind::Invite { call } => {
                 let call = self.calls.call(*call);
                 let called = call.filter(|call| call.caller == Side::Inside);
-                (called.map(|call| call.target.as_str()), call.map(|call| call.binding))
+                (called.map(|call| call.target.as_str()), call.and_then(|call| self.binding_of(call)))
             }
-            // A call outlives the binding that it came by.
             Kind::InDialog { dialog } => {
                 let call = self.calls.call(dialog.call);
                 let own = call.and_then(|call| call.dialog(dialog.index, Side::Outside));
-                (own.map(|own| own.remote_target.as_str()), call.map(|call| call.binding))
+                (own.map(|own| own.remote_target.as_str()), call.and_then(|call| self.binding_of(call)))
             }
         };
-        let binding = binding.and_then(|id| self.bindings.binding(id));
         [in_call, binding.map(|binding| binding.contact.as_str())]
+    }
+
+    /// The binding of a call's phone. A call outlives the one that it came by: then it is another one on its flow.
+    fn binding_of(&self, call: &Call) -> Option<&Binding> {
+        let hop = &call.leg(Side::Outside).hop;
+        let now = || self.bindings.binding(*self.bindings.by_hop(hop).first()?);
+        self.bindings.binding(call.binding).or_else(now)
     }
 
     /// The address of the phone at one end of a forwarded request.
@@ -372,13 +378,20 @@ impl Border {
         self.send_request(prepared, ClientUse::Ending);
     }
 
-    /// An answer that we cannot carry: the side that sent it is told by BYE, the other by 488.
+    /// An answer that we cannot carry: the side that sent it is told by BYE, the other by 488, and by BYE where it was
+    /// in the call already.
     fn refuse_answer(&mut self, id: ForwardId, call: CallId, dialog: Option<DialogRef>) {
-        if let (Some(dialog), Some(forward)) = (dialog, self.forward(id)) {
-            let to = forward.ask.side.other();
+        let why = "the answer's media cannot be carried";
+        let Some(forward) = self.forward(id) else { return };
+        let to = forward.ask.side.other();
+        if matches!(forward.kind, Kind::InDialog { .. }) {
+            self.answer_forward(id, 488);
+            return self.terminate_call(call, 488, why);
+        }
+        if let Some(dialog) = dialog {
             self.send_bye(call, dialog.index, to);
         }
-        self.fail_forward(id, 488, "the answer's media cannot be carried");
+        self.fail_forward(id, 488, why);
     }
 
     /// What follows from a response that was passed on.
@@ -439,8 +452,11 @@ impl Border {
         }
     }
 
+    /// A party has accepted. One that was hung up before it did leaves the call as it is.
     fn confirm_call(&mut self, id: CallId) {
-        self.advance_call(id, CallState::Confirmed);
+        if self.calls.call(id).is_some_and(|call| call.accepted().next().is_some()) {
+            self.advance_call(id, CallState::Confirmed);
+        }
         if let Some(call) = self.calls.call_mut(id) {
             call.invite = None;
         }
@@ -521,12 +537,12 @@ impl Border {
         let waits = |pair: &DialogPair| pair.awaits_ack(server);
         let found = self.calls.iter().find(|(_, call)| call.dialogs.iter().any(waits));
         let Some((id, call)) = found else { return };
-        // A peer has hung up already, and the other end has its BYE.
-        if call.state == CallState::Ending {
+        // Where a peer has hung up already, the other end has its BYE.
+        let waiting = call.dialogs.iter().enumerate().filter(|(_, pair)| waits(pair) && !pair.hung_up);
+        let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
+        if waiting.is_empty() {
             return;
         }
-        let waiting = call.dialogs.iter().enumerate().filter(|(_, pair)| waits(pair));
-        let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
         if call.accepted().all(|index| waiting.contains(&index)) {
             return self.terminate_call(id, 408, "the ACK of its answer never came");
         }

@@ -167,6 +167,47 @@ fn an_answer_for_which_no_ports_can_be_had_is_hung_up_once_and_its_caller_hears_
 }
 
 #[test]
+fn a_word_that_comes_before_the_answer_and_gets_no_ports_is_not_acknowledged() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "", ""));
+    let invite = bench.take("INVITE");
+    let offers = format!(
+        "Require: 100rel\r\nRSeq: 7\r\nContact: <sip:desk@10.0.1.1>\r\nContent-Type: application/sdp\r\n\r\n{OFFER}"
+    );
+    let word = invite.answer(183, "desk", &offers.replace("192.168.1.20", "10.0.1.1"));
+    bench.sent.clear();
+    let input = Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: word.as_bytes() };
+    bench.border.handle_input(input, bench.time());
+    let ordered = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+        let Output::Media(media::Order::Open { relay, .. }) = output else { return None };
+        Some(relay)
+    });
+    let fault = media::RelayFault::NoPorts;
+    bench.put(Input::Media(media::RelayEvent::Failed { relay: ordered.unwrap(), fault }));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(503));
+    bench.take("CANCEL");
+    assert!(bench.try_take("ACK").is_none() && bench.try_take("BYE").is_none(), "nobody has accepted");
+    bench.pbx_says(&invite.answer(487, "desk", ""));
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
+fn a_change_whose_answer_cannot_be_carried_ends_the_call_at_both_ends() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call(&mut bench, flow);
+    bench.phone_says(flow, &request("INVITE", 2, Some("desk"), "application/sdp", OFFER));
+    let change = bench.take("INVITE");
+    bench.sent.clear();
+    bench.pbx_says(&accepted(&change, "desk").replace("v=0", "v=zero"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(488));
+    let byes: Vec<FlowId> = std::iter::from_fn(|| bench.try_take("BYE")).map(|bye| bye.flow).collect();
+    assert_eq!(byes, [flow, INSIDE_UDP]);
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
 fn a_device_that_came_back_may_go_on_with_its_call_before_it_registers() {
     let mut bench = Bench::with_pbx_up(config());
     let old = bench.registered(100);

@@ -85,3 +85,23 @@ fn credentials_that_are_no_digest_stay_outside() {
         "{asked}"
     );
 }
+
+#[test]
+fn a_phone_that_registered_anew_during_its_call_from_elsewhere_is_known_by_that() {
+    let (mut bench, flow) = bench("50/1s");
+    let elsewhere =
+        |text: String| text.replace("sip:1001@", "sip:1003@").replace("192.168.1.20", "192.168.9.90");
+    bench.phone_says(flow, &elsewhere(request("INVITE", 1, None, "application/sdp", OFFER)));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.phone_says(flow, &elsewhere(request("ACK", 1, Some("desk"), "", "")));
+    let expired = bench.border.calls.iter().next().map(|(_, call)| call.binding).unwrap();
+    bench.border.end_binding(expired, "it expired");
+    bench.phone_says(flow, &register("1003", 2));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    let info = elsewhere(request("INFO", 2, Some("desk"), "", ""));
+    bench.phone_says(flow, &info.replace("CSeq:", "Subject: 192.168.1.20\r\nCSeq:"));
+    let crossed = bench.take("INFO").text;
+    assert!(!crossed.contains("192.168."), "{crossed}");
+}

@@ -241,3 +241,66 @@ fn what_a_party_accepted_last_is_not_repeated_after_its_end() {
     assert!(bench.try_take("BYE").is_none(), "it has had its BYE");
     hang_up(&mut bench, flow, "one");
 }
+
+#[test]
+fn both_parties_are_hung_up_by_their_callers_and_by_nobody_else() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    call_two(&mut bench, flow);
+    acknowledge(&mut bench, flow, "one");
+    acknowledge(&mut bench, flow, "two");
+    bench.phone_says(flow, &request("INVITE", 2, Some("one"), "application/sdp", OFFER));
+    let change = bench.take("INVITE");
+    let mut byes = Vec::new();
+    for (number, tag) in [(3, "one"), (4, "two")] {
+        bench.phone_says(flow, &request("BYE", number, Some(tag), "", ""));
+        byes.push((tag, bench.take("BYE")));
+    }
+    bench.pbx_says(&change.answer(481, "one", ""));
+    assert!(bench.try_take("BYE").is_none(), "each has had its BYE");
+    for (tag, bye) in byes {
+        bench.pbx_says(&bye.answer(200, tag, ""));
+    }
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
+fn a_party_that_accepts_while_another_is_hung_up_is_talked_to() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted_at(&invite, "one", "10.0.1.11"));
+    acknowledge(&mut bench, flow, "one");
+    bench.phone_says(flow, &request("BYE", 2, Some("one"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&accepted_at(&invite, "two", "10.0.1.12"));
+    bench.pbx_says(&bye.answer(200, "one", ""));
+    // longer than a BYE may take
+    acknowledge(&mut bench, flow, "two");
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.border.calls.len(), 1, "the call goes on with it");
+    hang_up(&mut bench, flow, "two");
+    assert_eq!(bench.border.calls.len(), 0);
+}
+
+#[test]
+fn a_party_that_accepts_while_another_is_hung_up_and_is_not_acknowledged_has_a_bye() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted_at(&invite, "one", "10.0.1.11"));
+    acknowledge(&mut bench, flow, "one");
+    bench.phone_says(flow, &request("BYE", 2, Some("one"), "", ""));
+    let bye = bench.take("BYE");
+    bench.pbx_says(&accepted_at(&invite, "two", "10.0.1.12"));
+    bench.pbx_says(&bye.answer(200, "one", ""));
+    bench.pass(Duration::from_millis(32_200));
+    let mut ends: Vec<FlowId> = Vec::new();
+    while let Some(bye) = bench.try_take("BYE") {
+        ends.push(bye.flow);
+    }
+    assert_eq!(ends, [flow, INSIDE_UDP], "both ends of it");
+    assert_eq!(bench.border.calls.len(), 0);
+}
