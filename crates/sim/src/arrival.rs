@@ -50,7 +50,7 @@ impl World {
         };
         let tuple = FiveTuple { transport, local: connection.local, remote: connection.remote };
         let (side, who) = (connection.side, connection.who);
-        self.oracles.on_opened(flow, tuple.remote.ip(), self.now);
+        self.oracles.on_opened(side, flow, tuple.remote, self.now);
         let device = self.device(who).filter(|_| transport == Transport::Tls);
         self.input(Input::FlowOpened { flow, side, tuple, device });
     }

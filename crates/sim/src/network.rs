@@ -77,6 +77,8 @@ pub struct Connection {
     pub at_border: bool,
     /// The actor knows it.
     pub at_actor: bool,
+    /// Neither end may know it yet: nothing arrives that was sent later.
+    pub broken: bool,
     inward_until: Instant,
     outward_until: Instant,
     /// Until when nobody reads at the other end, and what waits for that.
@@ -98,6 +100,7 @@ impl Connection {
             remote,
             at_border: true,
             at_actor: true,
+            broken: false,
             inward_until: at,
             outward_until: at,
             stalled_until: at,

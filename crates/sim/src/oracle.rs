@@ -181,8 +181,11 @@ impl Oracles {
     }
 
     /// The border hears of a connection.
-    pub(crate) fn on_opened(&mut self, flow: FlowId, source: IpAddr, now: Instant) {
-        self.strangers.on_opened(flow, source, now);
+    pub(crate) fn on_opened(&mut self, side: Side, flow: FlowId, from: SocketAddr, now: Instant) {
+        self.strangers.on_opened(flow, from.ip(), now);
+        if side == Side::Outside {
+            self.blocks.on_opened(flow, from);
+        }
     }
 
     /// Bytes of a connection, whatever they are.

@@ -241,6 +241,12 @@ impl World {
                 for ip in phones.chain(scanners) {
                     self.oracles.judge_block(ip)?;
                 }
+                // who is cut off is not told: what he says goes to ports that may be another's by now
+                let cut_off =
+                    |phone: &&mut Phone| blocked.contains(phone.ip()) && !allowed.contains(phone.ip());
+                let kept = |phone: &&mut Phone| phone.connection().is_some_and(|flow| spared.contains(&flow));
+                let phones = self.phones.iter_mut().filter(|phone| cut_off(phone) && !kept(phone));
+                phones.for_each(|phone| phone.agent.outlive_border());
             }
             Output::PbxAddresses(addresses) => self.media.set_hosts_inside(&addresses, self.now),
             Output::Answer { id: STATUS, answer: border::Answer::Status(status) } => self.status = status,

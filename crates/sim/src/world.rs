@@ -415,7 +415,7 @@ impl World {
     pub(crate) fn send_stream(&mut self, flow: FlowId, inward: bool, bytes: Bytes) {
         let (weather, now) = (self.weather, self.now);
         let Some(connection) = self.connections.get_mut(&flow) else { return };
-        if !(connection.at_actor && connection.at_border) {
+        if !(connection.at_actor && connection.at_border) || connection.broken {
             return;
         }
         let by = Decider::Network(connection.who);
@@ -454,9 +454,9 @@ impl World {
 
     /// Both ends learn that it broke; what is under way is lost with it.
     pub(crate) fn break_connection(&mut self, flow: FlowId) {
-        let Some(by) = self.connections.get(&flow).map(|connection| Decider::Network(connection.who)) else {
-            return;
-        };
+        let Some(connection) = self.connections.get_mut(&flow) else { return };
+        connection.broken = true;
+        let by = Decider::Network(connection.who);
         for inward in [true, false] {
             let delay = self.delay(by, 1);
             self.at(delay, Happening::Closed { flow, inward });

@@ -134,8 +134,10 @@ impl Answers {
             asked.provisional = true;
             return Ok(());
         }
-        // what a scanner sends again over a stream is new
-        if scenery::is_scanner(seen.peer.ip()) && !seen.is_udp() {
+        // what a scanner sends again over a stream is new, and without a branch of its own it may be another request
+        // (RFC 3261 §17.2.3)
+        let unique = seen.is_udp() && text.branch().starts_with("z9hG4bK");
+        if scenery::is_scanner(seen.peer.ip()) && !unique {
             return Ok(());
         }
         let invite = text.method() == "INVITE";

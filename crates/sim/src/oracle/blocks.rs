@@ -108,8 +108,6 @@ impl Blocks {
             return;
         }
         if !seen.is_udp() {
-            self.by_stream.insert(seen.peer);
-            self.sources.insert(seen.flow, seen.peer.ip());
             return;
         }
         self.by_udp.insert(seen.peer);
@@ -122,6 +120,12 @@ impl Blocks {
                 returned.push_back(seen.now);
             }
         }
+    }
+
+    /// Whoever comes by a connection is there.
+    pub(super) fn on_opened(&mut self, flow: FlowId, from: SocketAddr) {
+        self.by_stream.insert(from);
+        self.sources.insert(flow, from.ip());
     }
 
     /// Bytes in another's name: of him they prove nothing.

@@ -2,7 +2,9 @@
 //! soon as that has an answer at all (§9.1).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use wire::clock::Instant;
 use wire::net::{FlowId, Side};
 
 use crate::oracle::{Seen, Violation};
@@ -14,9 +16,14 @@ struct Asked {
     branch: String,
     flow: FlowId,
     peer: std::net::IpAddr,
+    /// When it went first.
+    since: Instant,
     rings: bool,
     cancelled: bool,
 }
+
+/// Nothing was heard of it for so long: its transaction is over (RFC 3261 §17.1.1.2, timer B).
+const TIMER_B: Duration = Duration::from_secs(32);
 
 /// What the rules remember.
 #[derive(Debug, Default)]
@@ -52,7 +59,8 @@ impl GivingUp {
                     self.asked.remove(&key);
                     return;
                 }
-                if let Some(asked) = self.asked.get_mut(&key) {
+                let is_over = |asked: &Asked| !asked.rings && seen.now.since(asked.since) >= TIMER_B;
+                if let Some(asked) = self.asked.get_mut(&key).filter(|asked| !is_over(asked)) {
                     asked.rings = true;
                     if self.given_up.contains(&key) && !asked.cancelled {
                         self.due.insert(key);
@@ -79,7 +87,8 @@ impl GivingUp {
                     self.several.insert(key.clone());
                 }
                 let (branch, flow, peer) = (text.branch().to_owned(), seen.flow, seen.peer.ip());
-                self.asked.insert(key, Asked { branch, flow, peer, rings: false, cancelled: false });
+                let asked = Asked { branch, flow, peer, since: seen.now, rings: false, cancelled: false };
+                self.asked.insert(key, asked);
             }
             ("INVITE", Some(..=199)) => {
                 self.taken_on.insert((seen.side, text.branch().to_owned()));
