@@ -42,6 +42,8 @@ use crate::signaling::{Plant, ShellEvent, Signaling, record};
 
 /// How long whoever reads standard output may take for the ready line.
 const READY_LINE_MAX: Duration = Duration::from_secs(1);
+/// Descriptors that there is room for from the start: 8 bytes each.
+const DESCRIPTORS: u64 = 16_384;
 /// From how many relays a second on sockets are kept for the next: a company does not call so often, a loaded trunk does.
 const SPARE_FROM: usize = 64;
 
@@ -120,6 +122,7 @@ pub fn run(path: &Path) -> Result<ExitCode, RunError> {
     }
     end_with_a_panic(log.log());
     raise_file_limit(settings.border.relays_max);
+    enlarge_descriptor_table();
     let running =
         start(settings.clone(), clock, log.log()).map_err(|error| explain(error, &settings, &report))?;
     if let Err(error) = stop_on_signals(Arc::clone(&running.to_core)) {
@@ -433,6 +436,17 @@ fn raise_file_limit(relays_max: usize) {
             wanted,
             "the limit of open files is below what all media ports together need (LimitNOFILE of systemd)"
         );
+    }
+}
+
+/// Makes room for many descriptors at once. The kernel doubles a process' table of them as they are opened, and whoever
+/// opens the one too many waits some milliseconds for it where there are several threads: the media plane, in a call.
+fn enlarge_descriptor_table() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
+    let highest = i32::try_from(limit.min(DESCRIPTORS)).unwrap_or(i32::MAX).saturating_sub(1);
+    // its number is what counts: it is closed at once
+    if let Err(error) = rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest) {
+        tracing::debug!(%error, "the table of descriptors grows as they are opened");
     }
 }
 
