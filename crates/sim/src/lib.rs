@@ -46,3 +46,7 @@ mod world;
 pub use run::{Failure, Plan, Report, run};
 pub use shrink::{Shrunk, shrink};
 pub use world::{Tally, World};
+
+/// A message is many small pieces of text, and the world makes millions of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
