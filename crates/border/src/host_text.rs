@@ -105,6 +105,8 @@ mod tests {
             ("110.0.0.2", false),
             ("ab10.0.0.2", false),
             ("%zz10.0.0.2", false),
+            ("%az10.0.0.2", false),
+            ("%za10.0.0.2", false),
             ("10.0.0.21", false),
             ("node-10.0.0.2", false),
             ("10-0-0-2", false),

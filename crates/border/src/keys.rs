@@ -337,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_as_long_and_of_the_same_characters_looks_like_a_token() {
+        let token = keys().token(0, "1001", &BindingKey::kept("urn:uuid:1".to_owned()));
+        assert!(has_token_form(&token));
+        for other in ["", "monitor", &token[1..], &format!("{token}a"), "10011001100110011001"] {
+            assert!(!has_token_form(other), "{other}");
+        }
+        assert!(!has_token_form(&token.to_uppercase()));
+    }
+
+    #[test]
     fn a_series_lasts_for_ever_or_for_one_start() {
         let (one, next) = (keys(), Keys::new(&[7; 32], &[2; 12]));
         let series = |keys: &Keys, lasts| keys.series("1001", "h:009033010203", lasts);

@@ -58,6 +58,27 @@ fn a_late_answer_is_acknowledged_as_often_as_it_comes_and_hung_up_once() {
 }
 
 #[test]
+fn the_way_of_a_request_stands_in_the_answers_that_make_a_dialog_and_in_no_others() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let way = "<sip:192.168.1.99;lr>";
+    for (cseq, method, status, stands) in
+        [(1, "INVITE", 180, true), (2, "INVITE", 486, false), (3, "MESSAGE", 200, false)]
+    {
+        let text = request(method, cseq, None, "", "").replace("Call-ID: ", &format!("Call-ID: {cseq}"));
+        bench.phone_says(flow, &text.replace("CSeq:", &format!("Record-Route: {way}\r\nCSeq:")));
+        let asked = bench.take(method);
+        bench.pbx_says(&asked.answer(status, "desk", "Contact: <sip:desk@10.0.1.1>"));
+        let answers = std::iter::from_fn(|| bench.take_answer(flow));
+        let ways: Vec<String> = answers
+            .filter(|answer| answer.status() == Some(status))
+            .map(|answer| answer.header(HeaderName::RecordRoute))
+            .collect();
+        assert_eq!(ways, [if stands { way } else { "" }], "{status} to {method}");
+    }
+}
+
+#[test]
 fn a_relay_that_was_ordered_to_close_keeps_nobody_from_calling() {
     let mut bench = Bench::with_pbx_up(Config { relays_max: 1, ..config() });
     let flow = bench.registered(100);

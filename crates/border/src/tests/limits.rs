@@ -65,6 +65,21 @@ fn a_source_that_fills_its_share_is_named_and_a_full_house_is_nobodys_fault() {
     assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
 }
 
+#[test]
+fn connections_that_a_source_was_refused_are_told_and_no_offence() {
+    let mut config = config();
+    config.block.after = 1;
+    let mut bench = Bench::with_pbx_up(config);
+    bench.events.clear();
+    let source: SocketAddr = "192.0.2.1:4711".parse().unwrap();
+    bench.put(Input::SourceLimited { source, refused: 37 });
+    assert_eq!(codes(&bench), [Code::SourceLimited]);
+    let told = &bench.events[0];
+    assert_eq!(told.source, Some(source));
+    assert!(told.text.starts_with("37 connections refused"), "{told:?}");
+    assert!(told.next_step.contains("[[allowed]]"), "{told:?}");
+}
+
 /// A MESSAGE of the phone of 1001 with much in it.
 fn large(number: u32) -> String {
     request("MESSAGE", number, None, "text/plain", &"x".repeat(60_000))

@@ -200,6 +200,33 @@ fn a_phone_at_the_standby_goes_back_when_the_main_pbx_has_stayed_up_for_a_while(
 }
 
 #[test]
+fn each_return_is_told_of_once() {
+    // Whether the standby confirmed it once more when the main PBX was up already.
+    for refreshed in [false, true] {
+        let mut bench = two_pbxs();
+        bench.healthy(STANDBY);
+        let flow = bench.connect(100, Some(DEVICE));
+        bench.phone_says(flow, &register("1001", 1));
+        bench.pass_healthy(Duration::from_secs(6), &[STANDBY]);
+        let asked = bench.take_at(STANDBY, "REGISTER").unwrap();
+        let expires = if refreshed { "expires=40" } else { "expires=3600" };
+        bench.pbx_says_from(STANDBY, &asked.registered(&[]).replace("expires=3600", expires));
+        bench.pass_healthy(Duration::from_secs(20), &[STANDBY]);
+        bench.healthy(MAIN);
+        if refreshed {
+            bench.pass_healthy(Duration::from_secs(15), &[MAIN, STANDBY]);
+            bench.confirmed_at(STANDBY);
+        }
+        bench.pass_until_moving_back();
+        bench.events.clear();
+        bench.confirmed_at(MAIN);
+        let told = bench.events.iter().filter(|event| event.code == Code::Reregistered);
+        let told: Vec<bool> = told.map(|event| event.text.contains("PBX main")).collect();
+        assert_eq!(told, [true], "refreshed: {refreshed}, {:#?}", bench.events);
+    }
+}
+
+#[test]
 fn a_phone_stays_at_the_standby_while_the_main_pbx_does_not_take_it_back() {
     for status in [403, 404, 503] {
         let mut bench = two_pbxs();

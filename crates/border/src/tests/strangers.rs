@@ -176,6 +176,48 @@ fn a_digest_phone_that_the_pbx_turns_away_is_told_of_and_hears_a_challenge() {
     assert!(contact.ends_with(";expires=7200"), "as long as it wants: {contact}");
 }
 
+#[test]
+fn whose_sample_was_lost_hears_of_it_when_the_registrar_answers_somebody_else() {
+    let mut bench = Bench::with_pbx_up(config());
+    let [early, late] = [100, 101].map(|flow| bench.connect(flow, None));
+    bench.phone_says(early, &register("4711", 1));
+    let lost = bench.take("REGISTER");
+    bench.pass(Duration::from_millis(150));
+    bench.phone_says(late, &register("4712", 1));
+    let second = bench.take("REGISTER");
+    bench.pass(Duration::from_millis(100));
+    let phone = bench.connect(102, Some(DEVICE));
+    bench.phone_says(phone, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    let answer = bench.final_answer(early).expect("it has waited for 250 ms");
+    assert_eq!(answer.status(), Some(401));
+    assert!(answer.header(HeaderName::WwwAuthenticate).starts_with("Digest realm=\"main.example\""));
+    assert!(bench.final_answer(late).is_none(), "the answer for it may still come");
+    bench.pbx_says(&second.answer(401, "s", CHALLENGE));
+    assert_eq!(bench.final_answer(late).and_then(|answer| answer.status()), Some(401));
+    bench.pbx_says(&lost.answer(401, "l", CHALLENGE));
+    assert!(bench.final_answer(early).is_none(), "one answer is enough");
+}
+
+#[test]
+fn a_pbx_that_never_challenges_is_taken_at_its_realm_or_else_at_its_domain() {
+    for (realm, written) in [(None, "main.example"), (Some("asterisk"), "asterisk")] {
+        let mut config = config();
+        config.pbx[0].realm = realm.map(str::to_owned);
+        let mut bench = Bench::new(config);
+        let options = bench.take("OPTIONS");
+        bench.pbx_says(&options.answer(200, "o", ""));
+        let flow = bench.connect(100, None);
+        bench.phone_says(flow, &register("4711", 1));
+        while let Some(asked) = bench.try_take("REGISTER") {
+            bench.pbx_says(&asked.answer(404, "s", ""));
+        }
+        let challenge = bench.final_answer(flow).unwrap().header(HeaderName::WwwAuthenticate);
+        assert!(challenge.starts_with(&format!("Digest realm=\"{written}\", nonce=\"")), "{challenge}");
+    }
+}
+
 /// The nonce that a stranger was given.
 fn nonce(bench: &mut Bench, flow: FlowId) -> String {
     let challenge = bench.final_answer(flow).unwrap().header(HeaderName::WwwAuthenticate);
@@ -332,6 +374,29 @@ fn who_does_not_register_leaves_whatever_he_says() {
     let asking = bench.connect(104, None);
     let asks = stays(&mut bench, asking, every, |number| register("4711", number));
     assert!((60..=61).contains(&asks.as_secs()), "{asks:?}");
+}
+
+#[test]
+fn who_sends_a_message_bit_by_bit_leaves_when_its_time_is_over() {
+    let mut bench = Bench::with_pbx_up(config());
+    let bits = |number| match number {
+        1 => OPTIONS.split_once("From").unwrap().0.to_owned(),
+        number => format!("X-Bit: {number}\r\n"),
+    };
+    let stranger = bench.connect(100, None);
+    let stayed = stays(&mut bench, stranger, Duration::from_secs(4), bits);
+    assert!((10..=11).contains(&stayed.as_secs()), "{stayed:?}");
+    // A phone of ours as well; a message that is whole gives it time for the next.
+    let phone = bench.registered(102);
+    let (first, second) = OPTIONS.split_once("From").unwrap();
+    bench.phone_says(phone, first);
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(8));
+        assert!(!bench.closed.contains(&phone));
+        bench.phone_says(phone, &format!("From{second}{first}"));
+    }
+    let stayed = stays(&mut bench, phone, Duration::from_secs(4), |number| bits(number + 1));
+    assert!((10..=11).contains(&stayed.as_secs()), "{stayed:?}");
 }
 
 #[test]
