@@ -52,7 +52,7 @@ const AREAS: &[Area] = &[
     Area {
         name: "topology",
         package: "border",
-        files: &["crates/border/src/topology.rs", "crates/border/src/host_text.rs"],
+        files: &["crates/border/src/topology.rs", "crates/border/src/host_"],
     },
 ];
 
