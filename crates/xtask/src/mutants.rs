@@ -3,7 +3,7 @@
 //! cargo-mutants makes the bugs in a copy of the tree and runs the tests of their crate. What survives these, and
 //! lies in a crate that the simulation links, meets the simulation too. Results are kept in the target directory:
 //! a mutant that was killed is tried again when its function changes, one that survived when its crate or the
-//! simulation does. Whatever survives must be argued in `docs/decisions/mutants.md`, else the command fails.
+//! simulation does, and one that did not end once, for the machine may have been busy. Whatever survives must be argued in `docs/decisions/mutants.md`, else the command fails.
 
 mod judge;
 mod kept;
@@ -220,9 +220,7 @@ fn conclude(
     for (area, mutant) in chosen {
         let row = rows.entry(area).or_default();
         row.mutants += 1;
-        // what the simulation is still to see is not tried either
-        let Some(outcome) = kept.outcome(mutant.key).filter(|outcome| *outcome != Outcome::PassedTests)
-        else {
+        let Some(outcome) = kept.settled(mutant.key) else {
             row.not_tried += 1;
             continue;
         };

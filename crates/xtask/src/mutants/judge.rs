@@ -46,16 +46,30 @@ enum Trial {
 }
 
 impl Judge<'_> {
-    /// Tries those that are not known yet, or all of them once more.
+    /// Tries those that are not known yet, or all of them once more; then what did not end, once more.
     pub(super) fn try_all(&self, mutants: &[&Mutant], again: bool, kept: &mut Kept) -> Result<()> {
-        let known = |mutant: &Mutant, kept: &Kept| kept.known(mutant.key, self.against);
-        let untried: Vec<&Mutant> =
-            mutants.iter().filter(|mutant| again || known(mutant, kept).is_none()).copied().collect();
+        let unknown = |kept: &Kept| -> Vec<&Mutant> {
+            let mutants = mutants.iter().copied();
+            mutants.filter(|mutant| kept.known(mutant.key, self.against).is_none()).collect()
+        };
+        let untried = if again { mutants.to_vec() } else { unknown(kept) };
         println!("[{}] {} mutants, {} of them to try", self.package, mutants.len(), untried.len());
-        for batch in untried.chunks(BATCH) {
+        self.try_these(&untried, mutants, kept)?;
+        let not_ended = unknown(kept);
+        if !not_ended.is_empty() {
+            println!("[{}] {} did not end: once more", self.package, not_ended.len());
+            self.try_these(&not_ended, mutants, kept)?;
+        }
+        Ok(())
+    }
+
+    /// These against the tests, and which of all passed them, against the simulation.
+    fn try_these(&self, these: &[&Mutant], all: &[&Mutant], kept: &mut Kept) -> Result<()> {
+        for batch in these.chunks(BATCH) {
             self.try_some(batch, Trial::Tests, kept)?;
         }
-        let left = mutants.iter().filter(|mutant| known(mutant, kept) == Some(Outcome::PassedTests));
+        let known = |mutant: &Mutant, kept: &Kept| kept.known(mutant.key, self.against);
+        let left = all.iter().filter(|mutant| known(mutant, kept) == Some(Outcome::PassedTests));
         let left: Vec<&Mutant> = left.copied().collect();
         for batch in left.chunks(BATCH) {
             self.try_some(batch, Trial::Simulation, kept)?;

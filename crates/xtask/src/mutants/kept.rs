@@ -48,10 +48,26 @@ impl Outcome {
     }
 }
 
+/// What came of it when it was last tried.
+struct Last {
+    outcome: Outcome,
+    /// The tests and the simulation then.
+    against: u64,
+    /// How often it did not end, of all times.
+    timeouts: usize,
+}
+
+impl Last {
+    /// Not a first timeout: perhaps the machine was busy.
+    fn believed(&self) -> Option<Outcome> {
+        (self.outcome != Outcome::Timeout || self.timeouts > 1).then_some(self.outcome)
+    }
+}
+
 /// All results by the mutants' keys.
 #[derive(Default)]
 pub(super) struct Kept {
-    results: BTreeMap<u64, (Outcome, u64)>,
+    results: BTreeMap<u64, Last>,
     file: Option<File>,
 }
 
@@ -61,19 +77,28 @@ impl Kept {
         let text = fs::read_to_string(path).unwrap_or_default();
         // the last line of a run that was killed may be half a line
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let results =
-            whole.filter_map(parse).map(|(key, outcome, against)| (key, (outcome, against))).collect();
+        let mut kept = Self::default();
+        for (key, outcome, against) in whole.filter_map(parse) {
+            kept.remember(key, outcome, against);
+        }
         let cannot = || format!("cannot write {}", path.display());
         let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
         if !text.is_empty() && !text.ends_with('\n') {
             writeln!(file).with_context(cannot)?;
         }
-        Ok(Self { results, file: Some(file) })
+        kept.file = Some(file);
+        Ok(kept)
+    }
+
+    fn remember(&mut self, key: u64, outcome: Outcome, against: u64) {
+        let before = self.results.get(&key).map_or(0, |last| last.timeouts);
+        let timeouts = before + usize::from(outcome == Outcome::Timeout);
+        self.results.insert(key, Last { outcome, against, timeouts });
     }
 
     /// Keeps a result, and what it was tried against.
     pub(super) fn note(&mut self, key: u64, outcome: Outcome, against: u64, name: &str) -> Result<()> {
-        self.results.insert(key, (outcome, against));
+        self.remember(key, outcome, against);
         if let Some(file) = &mut self.file {
             writeln!(file, "{key:016x}\t{}\t{against:016x}\t{name}", outcome.word())
                 .context("cannot keep a result")?;
@@ -81,15 +106,15 @@ impl Kept {
         Ok(())
     }
 
-    /// What came of it when it was last tried.
-    pub(super) fn outcome(&self, key: u64) -> Option<Outcome> {
-        self.results.get(&key).map(|(outcome, _)| *outcome)
+    /// What came of it in the end; none where a trial is still to come.
+    pub(super) fn settled(&self, key: u64) -> Option<Outcome> {
+        self.results.get(&key)?.believed().filter(|outcome| *outcome != Outcome::PassedTests)
     }
 
     /// What is known of it, where it is to be tried against this.
     pub(super) fn known(&self, key: u64, against: u64) -> Option<Outcome> {
-        let (outcome, then) = *self.results.get(&key)?;
-        (!outcome.is_alive() || then == against).then_some(outcome)
+        let last = self.results.get(&key)?;
+        last.believed().filter(|outcome| !outcome.is_alive() || last.against == against)
     }
 }
 
@@ -118,11 +143,27 @@ mod tests {
         fs::write(&path, fs::read_to_string(&path)? + half)?;
         for _ in 0..2 {
             let mut kept = Kept::open(&path)?;
-            let outcomes = [1, 2, 3].map(|key| kept.outcome(key));
+            let outcomes = [1, 2, 3].map(|key| kept.settled(key));
             assert_eq!(outcomes, [Some(Outcome::Survived), Some(Outcome::Killed), None]);
             kept.note(2, Outcome::Killed, 8, "b")?;
         }
         fs::remove_file(&path)?;
+        Ok(())
+    }
+
+    #[test]
+    fn what_did_not_end_once_is_tried_once_more() -> Result<()> {
+        let mut kept = Kept::default();
+        kept.note(1, Outcome::Timeout, 7, "")?;
+        assert_eq!((kept.known(1, 7), kept.settled(1)), (None, None));
+        kept.note(2, Outcome::Timeout, 7, "")?;
+        kept.note(2, Outcome::Killed, 7, "")?;
+        assert_eq!(kept.settled(2), Some(Outcome::Killed), "the machine was busy");
+        // where it is the simulation that does not end, the tests pass each time
+        for outcome in [Outcome::PassedTests, Outcome::Timeout] {
+            kept.note(1, outcome, 7, "")?;
+        }
+        assert_eq!((kept.known(1, 8), kept.settled(1)), (Some(Outcome::Timeout), Some(Outcome::Timeout)));
         Ok(())
     }
 
