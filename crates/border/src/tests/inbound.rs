@@ -53,6 +53,23 @@ fn a_call_beyond_max_calls_hears_480_and_when_to_try_again() {
 }
 
 #[test]
+fn a_phone_that_moves_while_it_rings_is_known_by_both_its_places() {
+    let mut bench = Bench::with_pbx_up(config());
+    let (flow, uri) = phone(&mut bench);
+    bench.pbx_says(&desk("INVITE", &uri, 1, "", OFFER));
+    let invite = bench.take("INVITE");
+    bench.phone_says(flow, &register("1001", 2).replace("192.168.1.20", "192.168.9.90"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    bench.sent.clear();
+    for (old_or_new, crosses) in [("192.168.1.20", false), ("192.168.9.90", false), ("192.168.1.21", true)] {
+        // An address of its network that is no name of its own is no matter of ours.
+        bench.phone_says(flow, &invite.answer(180, "phone", &format!("Subject: {old_or_new}")));
+        let ringing = bench.take_answer(INSIDE_UDP).unwrap();
+        assert_eq!(ringing.text.contains(old_or_new), crosses, "{ringing:?}");
+    }
+}
+
+#[test]
 fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
     let mut bench = Bench::with_pbx_up(config());
     let (flow, uri) = phone(&mut bench);
