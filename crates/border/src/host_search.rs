@@ -210,6 +210,28 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_find_a_host_that_begins_within_an_escape() {
+        let escape = "%25252536";
+        for within in 1..escape.len() {
+            let (text, start) = (format!("{escape}.a"), escape.len() - within);
+            let host = &text[start..];
+            // It begins behind a whole escape, or behind the sign of one, or is what the escape means.
+            let begin = match within {
+                1 => Some(0),
+                even if even % 2 == 0 => Some(start),
+                _ => None,
+            };
+            let found = Vec::from_iter(begin.map(|begin| begin..text.len()));
+            assert_eq!(linearly(text.as_bytes(), host.as_bytes()), found, "{host} in {text}");
+            assert_eq!(
+                directly(text.as_bytes(), host.as_bytes(), usize::MAX),
+                Some(found),
+                "{host} in {text}"
+            );
+        }
+    }
+
+    #[test]
     fn what_repeats_itself_is_given_up_directly_and_found_nevertheless() {
         let host = "a.".repeat(122) + "ab";
         let text = format!("{}{host} {}", "a.".repeat(15_000), "a.".repeat(15_000));

@@ -79,6 +79,29 @@ fn the_way_of_a_request_stands_in_the_answers_that_make_a_dialog_and_in_no_other
 }
 
 #[test]
+fn what_a_phone_says_in_a_call_goes_the_way_that_the_pbx_gave() {
+    // RFC 3261 §12.2.1.1: by a proxy that leaves the target as it is, and by one that replaces it.
+    for (way, uri, routes) in [
+        ("<sip:10.0.1.1;lr>", "sip:desk@10.0.1.1", "<sip:10.0.1.1;lr>"),
+        ("<sip:10.0.1.1>", "sip:10.0.1.1", "<sip:desk@10.0.1.1>"),
+    ] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+        let invite = bench.take("INVITE");
+        let answer = accepted(&invite, "desk");
+        bench.pbx_says(&answer.replace("Contact:", &format!("Record-Route: {way}\r\nContact:")));
+        bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
+        bench.phone_says(flow, &request("INFO", 2, Some("desk"), "", ""));
+        for method in ["ACK", "INFO"] {
+            let said = bench.take(method);
+            assert!(said.text.starts_with(&format!("{method} {uri} SIP/2.0\r\n")), "{said:?}");
+            assert_eq!(said.header(HeaderName::Route), routes, "{method}");
+        }
+    }
+}
+
+#[test]
 fn a_relay_that_was_ordered_to_close_keeps_nobody_from_calling() {
     let mut bench = Bench::with_pbx_up(Config { relays_max: 1, ..config() });
     let flow = bench.registered(100);

@@ -70,6 +70,67 @@ fn a_phone_that_moves_while_it_rings_is_known_by_both_its_places() {
 }
 
 #[test]
+fn the_pbx_hears_whether_a_phone_is_gone_or_says_nothing() {
+    let silent_for = Duration::from_secs(33);
+    for (method, body, gone, status) in [
+        ("INVITE", OFFER, true, Some(480)),
+        ("INVITE", OFFER, false, Some(408)),
+        ("MESSAGE", "", true, Some(480)),
+        // Whoever asks has given up as well by then (RFC 4320 §4.2).
+        ("MESSAGE", "", false, None),
+    ] {
+        let mut bench = Bench::with_pbx_up(config());
+        let (flow, uri) = phone(&mut bench);
+        bench.pbx_says(&desk(method, &uri, 1, "", body));
+        bench.take(method);
+        if gone {
+            bench.put(Input::FlowClosed { flow });
+        }
+        bench.pass(silent_for);
+        let heard = bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status());
+        assert_eq!(heard, status, "{method}, gone: {gone}");
+    }
+}
+
+#[test]
+fn each_call_that_fails_is_told_with_its_reason() {
+    let mut bench = Bench::with_pbx_up(config());
+    let (flow, uri) = phone(&mut bench);
+    let told = |bench: &mut Bench| {
+        let events = std::mem::take(&mut bench.events);
+        let failed: Vec<Event> = events.into_iter().filter(|event| event.code == Code::CallFailed).collect();
+        let [one] = &failed[..] else { panic!("{failed:#?}") };
+        assert_eq!(one.extension.as_deref(), Some("1001"));
+        (one.source.unwrap(), one.text.clone())
+    };
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(500, "desk", ""));
+    let (source, text) = told(&mut bench);
+    assert!(
+        source == phone_address(flow) && text.ends_with("the other side answered 500 Server Internal Error")
+    );
+    bench.put(Input::FlowClosed { flow });
+    bench.pbx_says(&desk("INVITE", &uri, 1, "", OFFER));
+    assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(480));
+    let (source, text) = told(&mut bench);
+    assert!(source == pbx_address(0) && text.contains("connection is lost"), "{text}");
+}
+
+#[test]
+fn a_phone_is_told_who_writes_but_no_name_of_the_inside() {
+    let mut bench = Bench::with_pbx_up(config());
+    let (_, uri) = phone(&mut bench);
+    for (call, user, from) in
+        [(1, "2001", "<sip:2001@main.example>;tag=desk1"), (2, "10.0.0.1", "<sip:main.example>;tag=desk2")]
+    {
+        let text = desk("MESSAGE", &uri, call, "", "").replace("sip:2001@main", &format!("sip:{user}@main"));
+        bench.pbx_says(&text);
+        assert_eq!(bench.take("MESSAGE").header(HeaderName::From), from);
+    }
+}
+
+#[test]
 fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
     let mut bench = Bench::with_pbx_up(config());
     let (flow, uri) = phone(&mut bench);
