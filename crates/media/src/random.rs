@@ -22,3 +22,34 @@ impl SplitMix {
         z ^ (z >> 31)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        // What the reference implementation by Sebastiano Vigna gives for this seed.
+        let mut random = SplitMix::new(1_234_567);
+        let drawn = [(); 5].map(|()| random.next());
+        let reference = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!(drawn, reference);
+    }
+
+    #[test]
+    fn every_number_below_a_bound_is_drawn_and_no_other() {
+        let mut random = SplitMix::new(1);
+        let mut drawn = [0; 7];
+        for _ in 0..7_000 {
+            drawn[random.below(7)] += 1;
+        }
+        assert!(drawn.iter().all(|times| (800..1_200).contains(times)), "{drawn:?}");
+        assert_eq!(random.below(0), 0);
+    }
+}

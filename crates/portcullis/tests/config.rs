@@ -162,6 +162,7 @@ const MISTAKES: &[Mistake] = &[
     ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"127.0.0.4\"", &[(16, BadValue)]),
     ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:1001@127.0.0.4\"", &[(16, BadValue)]),
     ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:127.0.0.4;transport=sctp\"", &[(16, BadValue)]),
+    ("uri = \"sip:127.0.0.4:5060;transport=udp\"", "uri = \"sip:127.0.0.4;transport\"", &[(16, BadValue)]),
     ("phone_expires = \"120s\"", "phone_expires = \"two minutes\"", &[(18, BadValue)]),
     ("phone_expires = \"120s\"", "phone_expires = \"120\"", &[(18, BadValue)]),
     ("outside_ports = \"10000-10999\"", "outside_ports = \"10000\"", &[(20, BadValue)]),

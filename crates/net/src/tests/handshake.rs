@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use rcgen::ExtendedKeyUsagePurpose;
+use rustls::pki_types::UnixTime;
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use wire::net::{HandshakeFault, VerifiedDevice};
@@ -71,6 +72,14 @@ fn exchange(rig: &mut Rig, config: &Arc<ClientConfig>) -> (HandshakeKind, Option
     client.flush().unwrap();
     rig.closed(flow);
     (client.conn.handshake_kind().unwrap(), device)
+}
+
+#[test]
+fn an_identity_ends_with_the_first_certificate_of_its_chain() {
+    let now = UnixTime::now().as_secs();
+    let ends = Pki::new().identity_that_ends(500).ends().expect("it ends some day");
+    // The test may have taken its time.
+    assert!((now + 500..now + 520).contains(&(ends.0 / 1_000)), "{ends:?} after {now}");
 }
 
 #[test]

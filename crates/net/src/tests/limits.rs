@@ -125,6 +125,15 @@ fn unregistered_connections_of_a_source_are_bounded() {
     };
     knock(&mut rig);
     assert_eq!(refused_before, 0);
+    let port = rig.address(0).port();
+    rig.wait(|event| match event {
+        NetEvent::SourceLimited { source: crowd, transport, port: hit, refused } => {
+            assert_eq!((crowd.ip(), transport, hit), (source(9), Transport::Tcp, port));
+            assert!(refused > 0);
+            Some(())
+        }
+        _ => None,
+    });
     rig.net.register_flow(flows[0]);
     clients[0].write_all(b"registered").unwrap();
     assert_eq!(&rig.bytes()[..], b"registered");

@@ -193,6 +193,19 @@ impl Pki {
         ServerIdentity::build(parts, clock).unwrap()
     }
 
+    /// With a server certificate that ends after so many seconds, and the CA behind it that ends later.
+    pub(super) fn identity_that_ends(&self, seconds: i64) -> Arc<ServerIdentity> {
+        let server = self.server_ca.device(&Device { valid: (-3600, seconds), ..Device::default() });
+        let chain = server.chain.iter().cloned().chain([self.server_ca.certificate()]).collect();
+        let parts = Parts {
+            chain,
+            key: server.key(),
+            device_cas: Vec::new(),
+            client_auth: ClientAuth::CertificateOrDigest,
+        };
+        ServerIdentity::build(parts, Arc::<TestClock>::clone(&self.clock)).unwrap()
+    }
+
     /// A client that shows this certificate, or none.
     pub(super) fn client(
         &self,

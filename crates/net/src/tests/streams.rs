@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use wire::net::Transport;
 
+use super::pki::Pki;
 use super::*;
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -122,6 +123,29 @@ fn a_slow_reader_is_closed_and_blocks_nobody() {
     other.write_all(b"still here").unwrap();
     assert_eq!(&rig.bytes()[..], b"still here");
     drop(slow);
+}
+
+#[test]
+fn what_waits_in_a_tls_session_reaches_a_slow_reader() {
+    let pki = Pki::new();
+    let identity = Some(pki.identity(ClientAuth::CertificateOrDigest));
+    let mut rig = Rig::start(NetConfig { identity, ..outside(&[ListenerKind::Tls]) });
+    // Small segments and a small window: the rest waits in the session, to which nothing more is written.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.connect(&rig.address(0).into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let mut client = tls_client(&pki.client(&rustls::version::TLS13, None), stream);
+    client.write_all(b"ping").unwrap();
+    let flow = rig.opened();
+    assert_eq!(&rig.bytes()[..], b"ping");
+    let sent = pattern(100_000);
+    rig.net.send(flow, rig.address(0), Bytes::from(sent.clone()));
+    let mut received = vec![0; sent.len()];
+    client.read_exact(&mut received).unwrap();
+    assert_eq!(received, sent);
 }
 
 #[test]
