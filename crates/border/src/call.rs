@@ -25,7 +25,8 @@ use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
 use crate::ingress::proof_by_hop;
 use crate::inspection::uri_fault;
-use crate::media_plan::{MediaPlan, Paused};
+use crate::media_plan::MediaPlan;
+use crate::paused::Paused;
 use crate::report::About;
 use crate::timers::{Deadline, Timer};
 

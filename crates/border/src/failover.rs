@@ -131,7 +131,7 @@ impl Border {
         }
         for held in std::mem::take(&mut self.held.asks) {
             let (HeldAsk::Phone(ask) | HeldAsk::Stranger(ask)) = &held;
-            if ask.hop.transport.is_reliable() && self.flows.flow(ask.hop.flow).is_none() {
+            if !self.is_there(&ask.hop) {
                 self.abandon(ask, DropReason::FlowClosed);
                 continue;
             }

@@ -18,10 +18,11 @@ use crate::dialog_map::{DialogKey, DialogRef};
 use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
-use crate::media_plan::{Hiding, Paused, Plan};
+use crate::media_plan::{Hiding, Plan};
 use crate::out_of_dialog::Single;
 use crate::outgoing::Prepared;
-use crate::response::{ClientUse, Reply};
+use crate::paused::Paused;
+use crate::response::ClientUse;
 use crate::topology::Topology;
 
 /// A forwarded request.
@@ -37,6 +38,15 @@ pub(crate) enum Kind {
     InDialog { dialog: DialogRef },
     /// A request that stands alone: MESSAGE, NOTIFY, OPTIONS.
     Single(Box<Single>),
+}
+
+impl Kind {
+    pub(crate) fn dialog(&self) -> Option<DialogRef> {
+        match self {
+            Self::InDialog { dialog } => Some(*dialog),
+            Self::Invite { .. } | Self::Single(_) => None,
+        }
+    }
 }
 
 /// A request under way.
@@ -81,6 +91,10 @@ struct Head {
 }
 
 impl Forwards {
+    pub(crate) fn get(&self, id: ForwardId) -> Option<&Forward> {
+        self.forwards.get(&id)
+    }
+
     pub(crate) fn len(&self) -> usize {
         debug_assert_eq!(self.forwards.len(), self.by_server.len(), "one server transaction for each");
         self.forwards.len()
@@ -108,7 +122,7 @@ impl Border {
     }
 
     pub(crate) fn forward(&self, id: ForwardId) -> Option<&Forward> {
-        self.forwards.forwards.get(&id)
+        self.forwards.get(id)
     }
 
     pub(crate) fn forward_mut(&mut self, id: ForwardId) -> Option<&mut Forward> {
@@ -150,6 +164,9 @@ impl Border {
             return self.answer(ask, 500, |writer| {
                 writer.header("Retry-After", CHANGES_RETRY_S);
             });
+        }
+        if essentials.cseq.method == Method::Bye {
+            self.abandon_waiting(dialog);
         }
         let forward = self.new_forward(ask.clone(), Kind::InDialog { dialog });
         if essentials.cseq.method == Method::Invite {
@@ -199,13 +216,16 @@ impl Border {
 
     /// Sends a forwarded request, or waits for its ports.
     pub(crate) fn dispatch(&mut self, id: ForwardId) {
-        let Some(forward) = self.forward(id) else { return };
-        if forward.cancelled {
+        if self.forward(id).is_none_or(|forward| forward.cancelled) {
             return;
         }
         if self.begins_in_vain(id) {
             return self.fail_for_pbx(id);
         }
+        if let Some(call) = self.waits_behind(id) {
+            return self.pause(call, Paused::Behind(id));
+        }
+        let Some(forward) = self.forward(id) else { return };
         let (bytes, from) = (forward.ask.bytes.clone(), forward.ask.side);
         let Ok(message) = Message::parse(&bytes) else {
             return self.never("a request that was read cannot be read again");
@@ -216,8 +236,8 @@ impl Border {
         let body = match self.plan_body(call, &hiding, &message, method) {
             Plan::Send(body) => body,
             Plan::Wait => {
-                if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
-                    call.paused.push(Paused::Request(id));
+                if let Some(call) = call {
+                    self.pause(call, Paused::Request(id));
                 }
                 return;
             }
@@ -559,30 +579,6 @@ impl Border {
         let ask = forward.ask.clone();
         if !std::mem::replace(&mut forward.answered, true) {
             self.refuse(&ask, status);
-        }
-    }
-
-    /// What waited for the ports of a call that is over.
-    pub(crate) fn abandon_paused(&mut self, paused: Paused) {
-        match paused {
-            Paused::Request(id) => self.fail_forward(id, 487, "the call ended before it could be sent"),
-            Paused::Response { forward, bytes, status } => {
-                let Ok(message) = Message::parse(&bytes) else {
-                    return self.never("an answer that was read cannot be read again");
-                };
-                let Ok(essentials) = message.essentials() else {
-                    return self.never("an answer that was read cannot be read again");
-                };
-                if status < 200 {
-                    // What it is a word about has its own answer.
-                    return;
-                }
-                if essentials.cseq.method == Method::Invite {
-                    let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
-                    self.hang_up_late(forward, reply);
-                }
-                self.fail_forward(forward, 487, "the call ended before its answer could be passed on");
-            }
         }
     }
 

@@ -16,8 +16,9 @@ use crate::digest::{self, Challenged};
 use crate::entry::EntryId;
 use crate::event::Code;
 use crate::forward::{ForwardId, Kind};
-use crate::media_plan::{Hiding, Paused, Plan};
+use crate::media_plan::{Hiding, Plan};
 use crate::outgoing::Prepared;
+use crate::paused::Paused;
 use crate::report::About;
 use crate::response::{ClientUse, Lost, Reply};
 
@@ -122,9 +123,9 @@ impl Border {
         let body = match self.plan_body(call, &hiding, message, method) {
             Plan::Send(body) => body,
             Plan::Wait => {
-                if let Some(call) = call.and_then(|call| self.calls.call_mut(call)) {
+                if let Some(call) = call {
                     let bytes = reply.bytes.clone();
-                    call.paused.push(Paused::Response { forward: id, bytes, status });
+                    self.pause(call, Paused::Response { forward: id, bytes, status });
                 }
                 return;
             }
@@ -158,12 +159,6 @@ impl Border {
         if self.forward(id).is_some_and(|forward| forward.answered && forward.client.is_none()) {
             self.drop_forward(id);
         }
-    }
-
-    /// Whether its answer waits for ports.
-    fn has_paused_answer(&self, id: ForwardId) -> bool {
-        let call = self.call_of(id).and_then(|call| self.calls.call(call));
-        call.is_some_and(|call| call.paused.iter().any(|paused| paused.answers(id)))
     }
 
     /// A response as the side that asked gets it.

@@ -54,6 +54,7 @@ mod node;
 mod out_of_dialog;
 mod outgoing;
 mod pass_through;
+mod paused;
 mod pbx;
 mod record;
 mod refusal;

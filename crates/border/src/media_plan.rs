@@ -6,7 +6,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
 use media::{LatchPolicy, LegSpec, Order, Payload, RelayEvent, RelayId, RelaySpec};
 use wire::net::Side;
 use wire::sdp::{Direction, SessionDescription};
@@ -17,10 +16,9 @@ use crate::binding::BindingId;
 use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
 use crate::dialog_map::DialogRef;
-use crate::forward::ForwardId;
 use crate::interface::Output;
+use crate::paused::Paused;
 use crate::refused_media::Refusals;
-use crate::response::Reply;
 
 /// The media of a call, by m-line.
 #[derive(Default)]
@@ -44,26 +42,6 @@ pub(crate) struct Line {
     silent: bool,
     /// What was not let through.
     pub(crate) refusals: Refusals,
-}
-
-/// A message that waits for ports.
-pub(crate) enum Paused {
-    Request(ForwardId),
-    Response { forward: ForwardId, bytes: Bytes, status: u16 },
-}
-
-impl Paused {
-    /// Whose message it is.
-    fn forward(&self) -> ForwardId {
-        match self {
-            Self::Request(forward) | Self::Response { forward, .. } => *forward,
-        }
-    }
-
-    /// Whether it is an answer to this one.
-    pub(crate) fn answers(&self, id: ForwardId) -> bool {
-        matches!(self, Self::Response { forward, .. } if *forward == id)
-    }
 }
 
 /// What the body of a message asks for.
@@ -360,22 +338,6 @@ impl Border {
         }
     }
 
-    fn resume(&mut self, paused: Paused) {
-        match paused {
-            Paused::Request(forward) => self.dispatch(forward),
-            Paused::Response { forward, bytes, status } => {
-                let Ok(message) = Message::parse(&bytes) else {
-                    return self.never("an answer that was read cannot be read again");
-                };
-                let Ok(essentials) = message.essentials() else {
-                    return self.never("an answer that was read cannot be read again");
-                };
-                let reply = Reply { message: &message, essentials: &essentials, bytes: &bytes, status };
-                self.pass_response(forward, reply);
-            }
-        }
-    }
-
     fn on_relay_failed(&mut self, id: CallId, relay: RelayId) {
         let Some(call) = self.calls.call_mut(id) else { return };
         for slot in &mut call.media.lines {
@@ -391,6 +353,7 @@ impl Border {
         for paused in std::mem::take(&mut call.paused) {
             match paused {
                 Paused::Request(forward) => self.fail_forward(forward, 503, why),
+                Paused::Behind(forward) => self.dispatch(forward),
                 Paused::Response { .. } => return self.terminate_call(id, 503, why),
             }
         }

@@ -352,7 +352,12 @@ impl Border {
             binding.expires_wall = wall + granted;
             binding.inside = Inside::Registered { expires: now + granted, refresh: None };
         }
-        self.move_binding(id, ask.hop);
+        if self.is_there(&ask.hop) {
+            self.move_binding(id, ask.hop);
+        } else if known.is_none() {
+            // It is at the PBX, and nowhere to be reached until it comes again.
+            self.bindings.detach(id);
+        }
         self.arm_binding(id);
         if moved {
             self.report_registered(id, Code::Registered, "by its password");

@@ -455,6 +455,11 @@ impl Border {
         self.hop_bindings_changed(&hop);
     }
 
+    /// Whether something can be sent there: its connection is not lost.
+    pub(crate) fn is_there(&self, hop: &Hop) -> bool {
+        !hop.transport.is_reliable() || self.flows.flow(hop.flow).is_some()
+    }
+
     /// Bindings came to, or went from, a phone's address: `net` serves registered ones first.
     pub(crate) fn hop_bindings_changed(&mut self, hop: &Hop) {
         let (id, source) = (hop.flow, hop.remote);

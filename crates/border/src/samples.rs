@@ -169,7 +169,7 @@ impl Border {
     }
 
     fn pass_waiting(&mut self, ask: &Ask, entry: EntryId) {
-        if ask.hop.transport.is_reliable() && self.flows.flow(ask.hop.flow).is_none() {
+        if !self.is_there(&ask.hop) {
             return self.abandon(ask, DropReason::FlowClosed);
         }
         if self.is_blocked(ask.hop.flow, ask.hop.remote) {

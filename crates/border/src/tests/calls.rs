@@ -237,6 +237,36 @@ fn a_word_that_comes_before_the_answer_and_gets_no_ports_is_not_acknowledged() {
 }
 
 #[test]
+fn what_comes_after_a_change_that_waits_for_ports_goes_after_it_and_a_bye_before() {
+    for says in ["INFO", "BYE"] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        call(&mut bench, flow);
+        let video = format!("{OFFER}m=video 30002 RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\n");
+        let change = request("INVITE", 2, Some("desk"), "application/sdp", &video);
+        let input = Input::Bytes { flow, from: phone_address(flow), bytes: change.as_bytes() };
+        bench.border.handle_input(input, bench.time());
+        let ordered = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+            let Output::Media(media::Order::Open { relay, .. }) = output else { return None };
+            Some(relay)
+        });
+        bench.sent.clear();
+        bench.phone_says(flow, &request(says, 3, Some("desk"), "", ""));
+        if says == "BYE" {
+            assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(487), "the change");
+            bench.take("BYE");
+        } else {
+            assert!(bench.try_take(says).is_none(), "it waits");
+        }
+        let ready = media::RelayEvent::Ready { relay: ordered.unwrap(), ports: [40_900, 40_902] };
+        bench.put(Input::Media(ready));
+        let next: Vec<_> = bench.sent.iter().filter(|sent| sent.flow == INSIDE_UDP).collect();
+        let methods: Vec<_> = next.iter().filter_map(|sent| sent.text.split(" ").next()).collect();
+        assert_eq!(methods, if says == "INFO" { vec!["INVITE", "INFO"] } else { vec![] });
+    }
+}
+
+#[test]
 fn a_change_whose_answer_cannot_be_carried_ends_the_call_at_both_ends() {
     let mut bench = Bench::with_pbx_up(config());
     let flow = bench.registered(100);

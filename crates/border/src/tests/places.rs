@@ -155,6 +155,34 @@ fn a_phone_that_registers_by_the_pbxs_challenge_keeps_its_time_when_its_connecti
 }
 
 #[test]
+fn a_phone_whose_connection_is_lost_while_the_pbx_takes_it_in_is_nowhere_until_it_comes_again() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 1));
+    let asked = bench.take("REGISTER");
+    bench.put(Input::FlowClosed { flow });
+    bench.pbx_says(&asked.registered(&[]));
+    let states = |bench: &mut Bench| -> Vec<(&'static str, String)> {
+        let Answer::Registrations(rows) = bench.ask(Command::Registrations) else {
+            panic!("no registrations")
+        };
+        rows.into_iter().map(|row| (row.pbx_state, row.source)).collect()
+    };
+    assert_eq!(
+        states(&mut bench).first().map(|(state, _)| *state),
+        Some("grace"),
+        "{:?}",
+        states(&mut bench)
+    );
+
+    let again = bench.connect(101, None);
+    bench.phone_says(again, &register("1003", 2));
+    let later = bench.take("REGISTER");
+    bench.pbx_says(&later.registered(&[]));
+    assert_eq!(states(&mut bench), [("registered", phone_address(again).to_string())]);
+}
+
+#[test]
 fn a_pbx_that_is_away_is_asked_for_again_after_the_shortest_health_check_but_not_at_once() {
     for (health_checks, wait) in [([40_000, 30_000], "30"), ([30_000, 40_000], "30"), ([900, 900], "1")] {
         let mut config = config();
