@@ -270,6 +270,10 @@ impl World {
         self.ladder.note(self.step, self.now, (side, true), to, &bytes);
         let sent = self.oracles.on_sent(&Sent { side, flow, to, bytes: &bytes, now: self.now })?;
         if let Some(text) = sent {
+            if side == Side::Inside && text.method() == "BYE" {
+                let away = self.phones.iter_mut().filter(|phone| !phone.agent.ready);
+                away.for_each(|phone| phone.agent.outlive_call([text.from_tag(), text.to_tag()]));
+            }
             self.overheard.note(side, to, text);
         }
         match listener {

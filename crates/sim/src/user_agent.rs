@@ -338,6 +338,12 @@ impl UserAgent {
         self.legs.iter_mut().for_each(|leg| leg.stale = true);
     }
 
+    /// A call of one of these tags was ended while nobody could be told here.
+    pub(crate) fn outlive_call(&mut self, tags: [&str; 2]) {
+        let of_call = |leg: &&mut Leg| tags.contains(&leg.caller_tag.as_str());
+        self.legs.iter_mut().filter(of_call).for_each(|leg| leg.stale = true);
+    }
+
     /// Transactions that ended without what they waited for.
     pub fn on_lost(&mut self, keys: &[Key], stage: &mut Stage<'_>) {
         for leg in &mut self.legs {

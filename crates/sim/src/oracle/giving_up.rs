@@ -86,6 +86,10 @@ impl GivingUp {
                 if self.asked.contains_key(&key) {
                     self.several.insert(key.clone());
                 }
+                // a PBX that forks may give up one party before it asks another
+                if seen.side == Side::Outside {
+                    self.given_up.remove(&key);
+                }
                 let (branch, flow, peer) = (text.branch().to_owned(), seen.flow, seen.peer.ip());
                 let asked = Asked { branch, flow, peer, since: seen.now, rings: false, cancelled: false };
                 self.asked.insert(key, asked);
