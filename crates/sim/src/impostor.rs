@@ -155,17 +155,16 @@ impl World {
 
     /// From an address that is not that of whom he speaks for.
     fn not(&mut self, peer: SocketAddr) -> SocketAddr {
+        // a port that nobody has: another one may be that of the peer himself, who was lied about before
+        let beside = SocketAddr::new(peer.ip(), 9);
         let others = [
-            SocketAddr::new(peer.ip(), peer.port() ^ 1),
+            beside,
             self.pbxs[0].address,
             SocketAddr::new(self.places.scanner(71), peer.port()),
             self.phones[BY_UDP].source(),
         ];
-        let mut from = *self.rng.pick(&others).unwrap_or(&peer);
-        if from == peer {
-            from.set_port(peer.port() ^ 1);
-        }
-        from
+        let from = *self.rng.pick(&others).unwrap_or(&beside);
+        if from.ip() == peer.ip() { beside } else { from }
     }
 
     /// A request in a call of somebody else's, all of whose names are right. A CANCEL has the branch of its INVITE.

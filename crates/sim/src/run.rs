@@ -306,7 +306,8 @@ impl World {
         let fail = |seen: String| Err(Violation::new(oracle, seen));
         for phone in &self.phones {
             if !phone.is_registered(self.now) {
-                let seen = format!("phone {} of {} is not", phone.model.number, phone.model.extension);
+                let (model, place) = (&phone.model, phone.connection());
+                let seen = format!("phone {} of {} is not, by {place:?}", model.number, model.extension);
                 return Err(Violation { oracle, seen, call: phone.series().to_owned() });
             }
         }

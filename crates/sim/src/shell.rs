@@ -274,7 +274,11 @@ impl World {
                 let away = self.phones.iter_mut().filter(|phone| !phone.agent.ready);
                 away.for_each(|phone| phone.agent.outlive_call([text.from_tag(), text.to_tag()]));
             }
-            self.overheard.note(side, to, text);
+            // what answers a lie would be the truth from the mouth of who it was told of
+            let is_lie = side == Side::Outside && self.phones.iter().all(|phone| phone.source() != to);
+            if !is_lie {
+                self.overheard.note(side, to, text);
+            }
         }
         match listener {
             Some((_, _, _, local)) => {
