@@ -2,8 +2,8 @@
 //!
 //! Pacing. Waking the thread for one packet costs as much as moving it. So while packets come fast, the
 //! thread sleeps after a round for about as long as [`BATCH`] more of them take to come, and finds them
-//! waiting; a packet that comes alone is moved at once. The price is a delay of at most [`PAUSE_MAX`], a
-//! seventieth of a packet's 20 ms, and less the more there is to do.
+//! waiting; a packet that comes alone is moved at once. The price is a delay of at most [`PAUSE_MAX`], less than
+//! a hundredth of a packet's 20 ms, and less the more there is to do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,7 +30,10 @@ pub(super) const ORDERS_TOKEN: Token = Token(usize::MAX);
 /// How many datagrams one round should find under load: a round's own cost, shared, is then small.
 const BATCH: u32 = 8;
 /// The longest pause between two rounds.
-const PAUSE_MAX: Duration = Duration::from_micros(300);
+///
+/// Twice as long saves a tenth of the CPU at 20,000 packets a second and nothing from 40,000 on; below that it
+/// nearly doubles the delay.
+const PAUSE_MAX: Duration = Duration::from_micros(150);
 /// A shorter sleep costs more than it saves.
 const SLEEP_MIN: Duration = Duration::from_micros(30);
 /// By how much the kernel may prolong a sleep; its default of 50 µs would be much of the pause.
@@ -329,11 +332,11 @@ mod tests {
         for (us, datagrams, pause) in [
             // one call: 10 ms apart
             (10_000, 1, 0),
-            (151, 1, 0),
-            (150, 1, 300),
+            (76, 1, 0),
+            (75, 1, 150),
             // 30,000 packets a second, one by one and in rounds
-            (33, 1, 264),
-            (264, 8, 264),
+            (33, 1, 150),
+            (264, 8, 150),
             // 100,000
             (80, 8, 80),
             (1_000, 100, 80),
