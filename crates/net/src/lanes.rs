@@ -309,6 +309,11 @@ impl<T> Receiver<T> {
         self.pop().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Whether the event given out last was a stranger's.
+    pub fn gave_stranger(&self) -> bool {
+        self.streak == 0
+    }
+
     fn pop(&mut self) -> Option<NetEvent<T>> {
         if self.registered.is_empty() && self.lanes.registered_waits.load(Ordering::Acquire) {
             self.take(None);
@@ -413,9 +418,12 @@ mod tests {
             lanes.try_push(Lane::Strangers, closed(flow)).unwrap();
         }
         assert_eq!(number(&receiver.try_recv().unwrap()), 1);
+        assert!(receiver.gave_stranger());
         lanes.try_push(Lane::Registered, closed(10)).unwrap();
         lanes.push_internal(11);
-        assert_eq!(drain(&mut receiver), [10, 11, 2, 3]);
+        assert_eq!(number(&receiver.try_recv().unwrap()), 10);
+        assert!(!receiver.gave_stranger());
+        assert_eq!(drain(&mut receiver), [11, 2, 3]);
         assert_eq!(lanes.strangers_taken(), 3);
     }
 

@@ -19,8 +19,8 @@ use crate::io_thread::{IoThread, canonical};
 use crate::lanes::Lane;
 use crate::lists::Lists;
 
-/// Datagrams that are read before the thread turns to others.
-const BATCH_MAX: usize = 64;
+/// Datagrams that are read before the thread turns to others: about what the core takes of strangers in its turn.
+const BATCH_MAX: usize = 16;
 
 /// The longest datagram that is read on the outside face: several times what phones send by UDP, where
 /// RFC 3261 §18.1.1 asks for a stream above 1,300 bytes.

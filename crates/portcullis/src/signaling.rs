@@ -28,6 +28,8 @@ const ORDER_RETRY: Duration = Duration::from_millis(5);
 
 /// Events after which the network's tasks have their turn, so that no socket waits long for a busy core.
 const TURN_EVENTS_MAX: u32 = 64;
+/// A stranger's event counts for so many: in a flood phones are looked for the more often.
+const STRANGER_EVENTS: u32 = 4;
 
 /// What other threads of the process tell the core.
 #[derive(Debug)]
@@ -105,7 +107,8 @@ impl Signaling {
     pub async fn serve(mut self) -> Plant {
         let mut alarm = Alarm::new(self.plant.clock);
         loop {
-            for _ in 0..TURN_EVENTS_MAX {
+            let mut turn = 0;
+            while turn < TURN_EVENTS_MAX {
                 if let Some(then) = self.next_timeout() {
                     alarm.set(then);
                 }
@@ -116,6 +119,8 @@ impl Signaling {
                 });
                 let event = event.await;
                 let now = self.plant.clock.now();
+                let stranger = event.is_some() && self.plant.receiver.gave_stranger();
+                turn += if stranger { STRANGER_EVENTS } else { 1 };
                 match event {
                     Some(NetEvent::Internal(ShellEvent::Stop)) => return self.plant,
                     Some(event) => self.on_event(event, now),
