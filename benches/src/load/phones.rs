@@ -26,7 +26,7 @@ use crate::templates::Speaker;
 /// So many at most are begun before what arrived is looked at.
 const BURST: u64 = 16;
 /// Where nothing happens for so long, no more is waited for.
-const PATIENCE: Nanos = Nanos::from_secs(5);
+const PATIENCE: Nanos = Nanos::from_secs(2);
 /// The same, for those who are to come back.
 const PATIENCE_STORM: Nanos = Nanos::from_secs(15);
 const EXPIRES: u32 = 3_600;
@@ -80,6 +80,8 @@ pub struct Outcome {
     pub faults: BTreeMap<String, u64>,
     /// Returns that had to be tried again.
     pub retries: u64,
+    /// Returns whose handshake was spared by a ticket.
+    pub resumed: u64,
     /// From when each was due until it was done; a call, until its INVITE was answered.
     pub latency: Latencies,
     /// From the first to the last that was begun.
@@ -195,6 +197,14 @@ impl Phones {
         Ok(Self::of(phones, server, Poller::new()?))
     }
 
+    /// Shows other credentials from the next connection on.
+    pub fn show(&mut self, authority: &Authority, credentials: Credentials) -> io::Result<()> {
+        for (number, phone) in (0..).zip(&mut self.phones) {
+            phone.config = Some(authority.phone(&hardware_id(number), credentials)?);
+        }
+        Ok(())
+    }
+
     fn of(phones: Vec<Phone>, server: SocketAddr, poller: Poller) -> Self {
         Self { phones, server, poller, calls: Calls::default(), again: VecDeque::new(), attack: None }
     }
@@ -230,17 +240,17 @@ impl Phones {
         Ok(())
     }
 
-    /// The first phone calls and holds the call, hearing at `media`; where it is to send its audio.
-    pub fn place(&mut self, call: u64, media: SocketAddr) -> io::Result<SocketAddr> {
+    /// A phone calls and holds the call, hearing at `media`; where it is to send its audio.
+    pub fn place(&mut self, index: usize, call: u64, media: SocketAddr) -> io::Result<SocketAddr> {
         let mut ignored = Outcome::default();
-        let invite = self.phones[0].speaker.invite_to_hear_at(call, &media.to_string());
-        if !self.send(0, &invite, &mut ignored) {
+        let invite = self.phones[index].speaker.invite_to_hear_at(call, &media.to_string());
+        if !self.send(index, &invite, &mut ignored) {
             return Err(io::Error::other("the call could not be sent"));
         }
         let until = Nanos::now() + PATIENCE;
         while Nanos::now() < until {
             self.poller.wait(NAP.into())?;
-            let Some(Line::Udp(socket)) = &self.phones[0].line else { break };
+            let Some(Line::Udp(socket)) = &self.phones[index].line else { break };
             let mut datagram = [0; 4_096];
             while let Ok(length) = socket.recv(&mut datagram) {
                 let text = String::from_utf8_lossy(datagram.get(..length).unwrap_or_default()).into_owned();
@@ -248,8 +258,8 @@ impl Phones {
                 if number != call {
                     continue;
                 }
-                let ack = self.phones[0].speaker.in_dialog("ACK", 1, call, &text);
-                self.send(0, &ack, &mut ignored);
+                let ack = self.phones[index].speaker.in_dialog("ACK", 1, call, &text);
+                self.send(index, &ack, &mut ignored);
                 let end = media_end(&text).filter(|_| status == 200);
                 return end.ok_or_else(|| io::Error::other(format!("the call was answered: {text}")));
             }
@@ -460,6 +470,7 @@ impl Phones {
             phone.line = None;
             outcome.fail("not resumed");
         } else if matches!(work, Work::ComeBack(_)) {
+            outcome.resumed += u64::from(resumed);
             self.register(index, due, outcome);
         } else {
             // in TLS 1.3 the client has done its part before its certificate is judged

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::process::{kernel_memory_kb, memory_kb};
 
-/// Memory is at rest when it has not moved by more than this share for a second.
-const AT_REST: f64 = 0.002;
-const SECONDS_TO_REST: u32 = 8;
+/// Memory is at rest when it has not moved by more than this share from one look to the next.
+const AT_REST: f64 = 0.001;
+const LOOK: Duration = Duration::from_millis(500);
+/// Where others use the machine, the kernel's memory never rests.
+const LOOKS_MAX: u32 = 6;
 
 /// What is measured, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +30,11 @@ impl Memory {
         Ok(Self { processes_kb, kernel_kb: kernel_memory_kb()? })
     }
 
-    /// Reads until memory no longer moves; `wait` lets a second pass.
+    /// Reads until memory no longer moves; `wait` lets time pass.
     pub fn at_rest(pids: &[u32], mut wait: impl FnMut(Duration) -> io::Result<()>) -> io::Result<Self> {
         let mut last = Self::read(pids)?;
-        for _ in 0..SECONDS_TO_REST {
-            wait(Duration::from_secs(1))?;
+        for _ in 0..LOOKS_MAX {
+            wait(LOOK)?;
             let now = Self::read(pids)?;
             let moved = now.processes_kb.abs_diff(last.processes_kb) + now.kernel_kb.abs_diff(last.kernel_kb);
             last = now;

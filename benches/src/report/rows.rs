@@ -70,6 +70,13 @@ pub const ROWS: &[Row] = &[
     less("storm", "all phones come back at once", CPU, &[(KamailioRegistrar, 0.11), (FloorTls, 1.15)]),
     less("storm-time", "the same, until the last is back", "back_s", &[(KamailioRegistrar, 0.12)]),
     less("storm-memory", "the same, memory of all processes", "memory_mb", &[(KamailioRegistrar, 0.15)]),
+    less(
+        "storm-resumed",
+        "all phones come back at once, with tickets",
+        CPU,
+        &[(KamailioRegistrar, 0.07), (FloorTls, 1.15)],
+    ),
+    less("storm-resumed-time", "the same, until the last is back", "back_s", &[(KamailioRegistrar, 0.12)]),
     less("register-passed", "REGISTER passed through, UDP", CPU, &[(KamailioEdge, 0.7), (FloorForward, 1.2)]),
     more(
         "register-passed-max",

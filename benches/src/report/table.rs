@@ -10,7 +10,7 @@ use crate::systems::System;
 /// How many quiet rounds make the noisy ones superfluous.
 const QUIET_ENOUGH: usize = 3;
 /// What the table shows of every row, after the row's own figure.
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 18] = [
     CPU,
     RATE,
     DONE,
@@ -26,10 +26,13 @@ const COLUMNS: [&str; 16] = [
     "memory_mb",
     "descriptors",
     "retries",
+    "resumed_percent",
+    "of_unresumed",
     GENERATOR,
 ];
 /// Rows whose figure stands in the table of another.
-const WITHIN: [&str; 5] = ["storm-time", "storm-memory", "rtp-p50", "rtp-p99", "flood-quiet"];
+const WITHIN: [&str; 6] =
+    ["storm-time", "storm-memory", "storm-resumed-time", "rtp-p50", "rtp-p99", "flood-quiet"];
 
 /// Ours beside another, over all rounds in which both were measured.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{Site, measured, prepare};
 use crate::load::attack::{Attack, Hostile, SOURCES, source_address};
-use crate::load::phones::{Phones, Work};
+use crate::load::phones::{Job, Phones, Work};
 use crate::load::pki::Credentials;
 use crate::report::record::{RATE as RATE_KEPT, Record};
+use crate::report::rows::find;
 use crate::systems::{Running, System, Transport, Wanted};
 
 /// Phones that go on working.
@@ -16,6 +17,8 @@ const PHONES: u32 = 100;
 const RATE: f64 = 500.0;
 /// From the beginning of an attack until it is measured.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Of the time for which rates are kept elsewhere: one of a hundred is to be a number of operations still.
+const LONGER: f64 = 1.5;
 
 /// Refreshes in quiet, and beside each attack.
 pub(super) fn beside_phones(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
@@ -24,7 +27,7 @@ pub(super) fn beside_phones(site: &Site<'_>, system: System) -> io::Result<Vec<R
     prepare(&mut phones, Work::Connect, RATE)?;
     prepare(&mut phones, Work::Register, RATE)?;
     let record = |row, load| Record::new(row, system, site.round, load);
-    let (quiet, _) = measured(&running, &mut phones, site.job(Work::Register, RATE))?;
+    let (quiet, _) = measured(&running, &mut phones, refreshes_of(site))?;
     let quiet = quiet.latency.quantiles().map(|[p50, _, p99, ..]| [p50, p99]);
     let mut records = Vec::new();
     let attacks = [
@@ -32,7 +35,13 @@ pub(super) fn beside_phones(site: &Site<'_>, system: System) -> io::Result<Vec<R
         ("garbage", Hostile::Garbage, site.amount.flood),
         ("half-open", Hostile::HalfOpen, site.amount.half_open),
     ];
+    let compared =
+        |row: &str| find(row).is_some_and(|row| row.goals.iter().any(|(other, _)| *other == system));
     for (row, kind, rate) in attacks {
+        // who is not compared in a row need not be brought down for it
+        if system != System::Portcullis && !compared(row) {
+            continue;
+        }
         let server = if kind == Hostile::HalfOpen { running.tls } else { running.udp };
         let (refreshes, attack) = beside(site, &running, &mut phones, Attack::begin(kind, rate, server)?)?;
         let mut result = refreshes(record(row, rate)).with("hostile_sent", attack.sent as f64);
@@ -47,6 +56,10 @@ pub(super) fn beside_phones(site: &Site<'_>, system: System) -> io::Result<Vec<R
     Ok(records)
 }
 
+fn refreshes_of(site: &Site<'_>) -> Job {
+    Job { work: Work::Register, rate: RATE, total: (RATE * LONGER * site.amount.seconds).ceil() as u64 }
+}
+
 /// Refreshes beside an attack: what fills in a record, and the attack after its end.
 fn beside(
     site: &Site<'_>,
@@ -56,7 +69,7 @@ fn beside(
 ) -> io::Result<(impl FnOnce(Record) -> Record, Attack)> {
     phones.attack = Some(attack);
     phones.idle(SETTLE)?;
-    let (outcome, cost) = measured(running, phones, site.job(Work::Register, RATE))?;
+    let (outcome, cost) = measured(running, phones, refreshes_of(site))?;
     let attack = phones.attack.take().ok_or_else(|| io::Error::other("the attack is gone"))?;
     // what it left in queues is not the next one's matter
     phones.idle(SETTLE)?;

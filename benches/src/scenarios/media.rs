@@ -15,12 +15,16 @@ use crate::report::record::{DONE, Record};
 use crate::systems::{Running, System, Transport, Wanted};
 
 /// All have learned their peers and filled their caches after that.
-const WARM_UP: Duration = Duration::from_secs(1);
+const WARM_UP: Duration = Duration::from_millis(300);
 /// So many must arrive; what arrives later than that is as good as lost.
 const DONE_MIN: f64 = 99.9;
 const LATE_US: f64 = 10_000.0;
 /// What is under way when the load ends arrives in it; a packet that comes late is late, not lost.
-const LAST_PACKETS: Duration = Duration::from_secs(2);
+const LAST_PACKETS: Duration = Duration::from_secs(1);
+/// Calls that one phone holds: a border lets no phone begin too many at once.
+const CALLS: usize = 250;
+/// How fast they register.
+const REGISTERS: f64 = 20.0;
 
 pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let amount = site.amount;
@@ -48,7 +52,7 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// A relay with its sessions open; the phone holds the calls.
+/// A relay with its sessions open; the phones hold the calls.
 fn open(
     site: &Site<'_>,
     system: System,
@@ -60,12 +64,13 @@ fn open(
         return Ok((running, None, sessions));
     }
     site.ground.pbx.hear_at(ends[1]);
-    let running = site.start(system, Wanted::phones(Transport::Udp, 1))?;
-    let mut phones = Phones::over_udp(running.udp, 1)?;
-    prepare(&mut phones, Work::Register, 1.0)?;
+    let callers = u32::try_from(count.div_ceil(CALLS)).map_err(io::Error::other)?;
+    let running = site.start(system, Wanted::phones(Transport::Udp, callers))?;
+    let mut phones = Phones::over_udp(running.udp, callers)?;
+    prepare(&mut phones, Work::Register, REGISTERS)?;
     let mut sessions = Vec::new();
     for call in 0..count {
-        let outside = phones.place(call as u64, ends[0])?;
+        let outside = phones.place(call / CALLS, call as u64, ends[0])?;
         let inside = site.ground.pbx.heard().offer;
         let inside = inside.ok_or_else(|| io::Error::other("the PBX got no offer"))?;
         sessions.push([outside, inside]);

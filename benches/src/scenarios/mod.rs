@@ -23,6 +23,8 @@ use crate::systems::{Ground, Running, System, Transport, Wanted};
 pub struct Amount {
     /// How often each system goes through each scenario.
     pub rounds: u32,
+    /// The same where single stalls of the machine decide: one of a hundred operations beside an attack.
+    pub tail_rounds: u32,
     /// How long each rate is kept.
     pub seconds: f64,
     /// TLS phones.
@@ -79,8 +81,10 @@ pub struct Scenario {
     pub rows: &'static [&'static str],
     /// Who goes through it.
     pub systems: &'static [System],
-    /// At most so often: what takes long need not be repeated.
-    pub rounds_max: u32,
+    /// How often each system goes through it.
+    pub rounds: fn(&Amount) -> u32,
+    /// How long a system takes for it in a full run, about, in seconds; and how much longer with a curve.
+    seconds: [f64; 2],
     run: fn(&Site<'_>, System) -> io::Result<Vec<Record>>,
 }
 
@@ -89,77 +93,103 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         rows: &["refresh-tls", "handshake", "memory", "keepalive"],
         systems: &[System::Portcullis, System::KamailioEdge, System::KamailioRegistrar, System::FloorTls],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [12.0, 10.0],
         run: phones::run,
     },
     Scenario {
         rows: &["refused-none", "refused-stranger", "resumed"],
         systems: &[System::Portcullis, System::KamailioRegistrar, System::FloorTls],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [7.0, 0.0],
         run: handshakes::run,
     },
     Scenario {
-        rows: &["storm", "storm-time", "storm-memory"],
+        rows: &["storm", "storm-time", "storm-memory", "storm-resumed", "storm-resumed-time"],
         systems: &[System::Portcullis, System::KamailioRegistrar, System::FloorTls],
-        rounds_max: 2,
+        rounds: |amount| amount.rounds.min(2),
+        seconds: [11.0, 0.0],
         run: handshakes::storm,
     },
     Scenario {
         rows: &["register-passed", "register-passed-max"],
         systems: &[System::Portcullis, System::KamailioEdge, System::FloorForward],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 10.0],
         run: calls::registers,
     },
     Scenario {
         rows: &["calls", "calls-max"],
         systems: &[System::Portcullis, System::KamailioTopoh, System::FloorForward],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 12.0],
         run: calls::with_audio,
     },
     Scenario {
         rows: &["calls-bare"],
         systems: &[System::Portcullis, System::KamailioTopoh, System::FloorForward],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 0.0],
         run: calls::bare,
     },
     Scenario {
         rows: &["calls-media"],
         systems: &[System::Portcullis, System::KamailioMedia, System::FloorForward],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 0.0],
         run: calls::with_media,
     },
     Scenario {
         rows: &["calls-tls"],
         systems: &[System::Portcullis, System::KamailioTopoh],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 0.0],
         run: calls::over_tls,
     },
     Scenario {
         rows: &["rtp", "rtp-p50", "rtp-p99", "rtp-sessions"],
         systems: &[System::Portcullis, System::Rtpengine, System::FloorRelay],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [4.0, 12.0],
         run: media::run,
     },
     Scenario {
         rows: &["flood", "flood-quiet", "garbage", "half-open"],
         systems: &[System::Portcullis, System::KamailioEdge, System::KamailioPike],
-        rounds_max: 2,
+        rounds: |amount| amount.tail_rounds,
+        seconds: [13.0, 0.0],
         run: attacks::beside_phones,
     },
     Scenario {
         rows: &["blocked"],
         systems: &[System::Portcullis, System::KamailioPike, System::FloorSink],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [3.0, 0.0],
         run: attacks::blocked,
     },
     Scenario {
         rows: &["garbage-datagram", "headers"],
         systems: &[System::Portcullis, System::KamailioEdge, System::FloorSink],
-        rounds_max: u32::MAX,
+        rounds: |amount| amount.rounds,
+        seconds: [5.0, 0.0],
         run: attacks::garbage,
     },
-    Scenario { rows: &["soak"], systems: &[System::Portcullis], rounds_max: 1, run: soak::run },
+    Scenario {
+        rows: &["soak"],
+        systems: &[System::Portcullis],
+        rounds: |_| 1,
+        seconds: [62.0, 0.0],
+        run: soak::run,
+    },
 ];
+
+impl Scenario {
+    /// How long one system takes in this round, about, beside other scenarios.
+    fn seconds(&self, round: u32, amount: &Amount) -> f64 {
+        let [once, curve] = self.seconds;
+        once + if round == 0 && amount.point.is_some() { curve } else { 0.0 }
+    }
+}
 
 impl Site<'_> {
     /// Lets a system serve so many phones.

@@ -20,7 +20,7 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let (opened, cost) = measured(&running, &mut phones, connect)?;
     let handshake = record("handshake", amount.handshakes).with_job(&opened, &cost);
 
-    super::prepare(&mut phones, Work::Register, amount.handshakes)?;
+    super::prepare(&mut phones, Work::Register, amount.refreshes)?;
     let after = Memory::at_rest(&running.processes()?, |time| phones.idle(time))?;
     let [processes, kernel] = after.per_phone(before, phones.count());
     let memory = record("memory", phones.count() as f64)

@@ -94,7 +94,9 @@ pub fn run(arguments: &RunArguments) -> io::Result<()> {
 
 fn amount(arguments: &RunArguments) -> Amount {
     let mut amount = if arguments.quick { Amount::quick() } else { Amount::full() };
-    amount.rounds = arguments.rounds.unwrap_or(amount.rounds).max(1);
+    if let Some(rounds) = arguments.rounds {
+        (amount.rounds, amount.tail_rounds) = (rounds.max(1), rounds.max(1));
+    }
     amount.soak = arguments.minutes.map_or(amount.soak, |minutes| minutes * 60.0);
     amount
 }
@@ -172,18 +174,17 @@ impl Conductor {
         scenarios: &[&Scenario],
         tell: &mut dyn FnMut(&Record) -> io::Result<()>,
     ) -> io::Result<(Vec<Record>, BTreeSet<String>)> {
-        let rounds = |scenario: &Scenario| self.amount.rounds.min(scenario.rounds_max) as usize;
-        let wanted = |it: &System| self.systems.is_empty() || self.systems.contains(it);
-        let steps =
-            scenarios.iter().map(|it| rounds(it) * it.systems.iter().filter(|it| wanted(it)).count()).sum();
-        let mut progress = Progress::new(steps);
+        let steps = self.steps(scenarios);
+        let mut progress = Progress::new(steps.len(), steps.iter().sum());
         let mut records = Vec::new();
         let directory = Directory::new()?;
         let authority = Authority::write(directory.path(), OUTSIDE)?;
-        for round in 0..self.amount.rounds {
-            for scenario in scenarios.iter().filter(|it| round < it.rounds_max) {
+        let rounds: Vec<u32> = scenarios.iter().map(|it| (it.rounds)(&self.amount)).collect();
+        for round in 0..rounds.iter().copied().max().unwrap_or_default() {
+            for (scenario, _) in scenarios.iter().zip(&rounds).filter(|(_, rounds)| round < **rounds) {
                 for system in self.order(scenario.systems) {
-                    progress.begin(&format!("{}: {}", scenario.rows.join(", "), system.name()));
+                    let seconds = scenario.seconds(round, &self.amount);
+                    progress.begin(&format!("{}: {}", scenario.rows.join(", "), system.name()), seconds);
                     if let Some(missing) = system.missing() {
                         if self.left_out.insert(format!("{}: {missing}", system.name())) {
                             progress.say(&format!("left out: {}: {missing}", system.name()));
@@ -202,6 +203,17 @@ impl Conductor {
         }
         progress.end();
         Ok((records, self.left_out))
+    }
+
+    /// How long each step takes, about.
+    fn steps(&self, scenarios: &[&Scenario]) -> Vec<f64> {
+        let wanted = |it: &&System| self.systems.is_empty() || self.systems.contains(it);
+        let of = |scenario: &&Scenario, round| {
+            let seconds = scenario.seconds(round, &self.amount);
+            vec![seconds; scenario.systems.iter().filter(wanted).count()]
+        };
+        let rounds = |scenario: &Scenario| 0..(scenario.rounds)(&self.amount);
+        scenarios.iter().flat_map(|it| rounds(it).flat_map(move |round| of(it, round))).collect()
     }
 
     /// One system through one scenario, everything fresh.
