@@ -514,7 +514,35 @@ fn end(plant: Plant) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+    use crate::config::file::LogFormat;
+    use crate::log::LogThread;
+
+    #[test]
+    fn a_panic_ends_the_process_but_in_a_media_thread() {
+        // The test starts itself as a process that panics in the thread so named.
+        const THREAD: &str = "PORTCULLIS_TEST_PANICS_IN";
+        if let Ok(name) = std::env::var(THREAD) {
+            let log = LogThread::start(io::stderr(), Clock::start(), LogFormat::Text).unwrap();
+            end_with_a_panic(log.log());
+            let thread = std::thread::Builder::new().name(name).spawn(|| panic!("on purpose")).unwrap();
+            assert!(thread.join().is_err());
+            return;
+        }
+        let test = "run::tests::a_panic_ends_the_process_but_in_a_media_thread";
+        for (name, goes_on) in [("media-0", true), ("core", false)] {
+            let mut itself = Command::new(std::env::current_exe().unwrap());
+            let ended = itself.args([test, "--exact", "--nocapture"]).env(THREAD, name).output().unwrap();
+            assert_eq!(ended.status.success(), goes_on, "{name}: {ended:?}");
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert!(
+                said.contains(&format!("thread '{name}' panicked")) && said.contains("on purpose"),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn a_disk_that_says_no_comes_with_a_next_step() {

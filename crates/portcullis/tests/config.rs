@@ -317,6 +317,8 @@ const WARNINGS: &[(&str, &str, &str)] = &[
         "test.toml:9: `certificate` in [outside] bears neither a name nor our address 127.0.0.2: phones refuse us"),
     ("certificate = \"server.pem\"", "certificate = \"nameless.pem\"",
         "test.toml:9: `certificate` in [outside] bears no name or address (subjectAltName): phones refuse us"),
+    ("certificate = \"server.pem\"", "certificate = \"for-clients.pem\"",
+        "test.toml:9: `certificate` in [outside] is not made for servers: phones may refuse it"),
     ("tls = 5061", "public_address = \"203.0.113.10\"",
         "test.toml:9: `certificate` in [outside] does not bear our address 203.0.113.10: phones that connect to it refuse us"),
     ("address = \"127.0.0.3\"", "address = \"127.0.0.2\"\nudp = 5070\ntcp = 5070",

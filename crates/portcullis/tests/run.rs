@@ -160,6 +160,29 @@ fn it_says_ready_answers_and_ends_well() {
 }
 
 /// Asks for the status until it lists all of these, and gives what it shows to people.
+#[test]
+fn a_udp_port_for_sip_answers_stun_as_well() {
+    // An address of its own, so that nobody else takes the port that the system chose.
+    let free = UdpSocket::bind("127.9.9.9:0").unwrap().local_addr().unwrap();
+    let config = CONFIG
+        .replacen("address = \"127.0.0.1\"", "address = \"127.9.9.9\"", 1)
+        .replacen("udp = 0", &format!("udp = {}", free.port()), 1)
+        .replace("stun_server = 0", &format!("stun_server = {}", free.port()));
+    let folder = folder("stun", &config);
+    let (running, ready) = Running::start(&folder);
+    assert!(ready.contains(&format!(", udp {free}")) && !ready.contains("stun"), "{ready}");
+    let phone = UdpSocket::bind("127.9.9.9:0").unwrap();
+    phone.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // RFC 5389 §6: a Binding request, its length, the magic cookie, the transaction.
+    let request = b"\x00\x01\x00\x00\x21\x12\xa4\x42a transactio";
+    phone.send_to(request, free).unwrap();
+    let mut answer = [0; 200];
+    let (length, from) = phone.recv_from(&mut answer).unwrap();
+    assert!(length > request.len() && from == free);
+    assert_eq!((&answer[..2], &answer[4..20]), (&[1, 1][..], &request[4..]));
+    assert_eq!(running.end().0, Some(0));
+}
+
 fn wait_for_dropped(folder: &Path, wanted: &[&str]) -> String {
     let clock = Clock::start();
     loop {

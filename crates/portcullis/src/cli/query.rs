@@ -252,6 +252,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_is_shown_as_clocks_here_show_it() {
+        let shown = local_time("2026-11-21T10:00:00Z");
+        let here = shown.parse::<jiff::civil::DateTime>().unwrap().to_zoned(jiff::tz::TimeZone::system());
+        assert_eq!(here.unwrap().timestamp().to_string(), "2026-11-21T10:00:00Z", "{shown}");
+        assert_eq!(local_time("soon"), "soon");
+    }
+
+    #[test]
     fn an_event_says_who_what_and_what_to_do_within_80_columns() {
         let row = json!({
             "time": "2026-11-21T10:00:00Z", "code": "cert_untrusted", "severity": "warning",

@@ -185,6 +185,25 @@ fn packets_pass_unchanged_from_the_right_ports() {
 }
 
 #[test]
+fn a_relay_that_ends_frees_its_own_ports_alone() {
+    let net = Net(13);
+    let rig = Rig::start(net.config(), clock(), PrefixSet::default());
+    let (phone, pbx) = (net.peer(10), net.peer(20));
+    let relays = [1, 2, 3].map(|relay| rig.open(relay, address(&phone), address(&pbx)));
+    rig.close(2);
+    for (relay, [outside, inside]) in (1..).zip(relays) {
+        for (face, port) in [(2, outside), (2, outside + 1), (3, inside), (3, inside + 1)] {
+            let free = UdpSocket::bind((net.host(face), port)).is_ok();
+            assert_eq!(free, relay == 2, "port {port} of relay {relay}");
+        }
+    }
+    for [outside, _] in [relays[0], relays[2]] {
+        phone.send_to(&rtp(1), (net.host(2), outside)).expect("send");
+        assert_eq!(receive(&pbx).0, rtp(1));
+    }
+}
+
+#[test]
 fn a_packet_that_follows_an_order_finds_it_done() {
     let net = Net(9);
     let rig = Rig::start(net.config(), clock(), PrefixSet::default());

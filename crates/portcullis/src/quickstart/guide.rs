@@ -131,6 +131,12 @@ mod tests {
         let order =
             [at("`address` in [inside]"), at("server.pem "), at(&issue), at("check -c"), at("run -c")];
         assert!(order.is_sorted(), "{order:?} in {text}");
+        let file = directory.file(configuration::FILE);
+        let commands: Vec<&str> = text.lines().filter(|line| line.contains(" -c ")).collect();
+        assert!(commands.len() > 4, "{text}");
+        for command in commands {
+            assert!(command.ends_with(&format!(" -c {}", file.display())), "{command}");
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@ impl Pki {
             params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 7].into())];
         });
         let nameless = self::server(&key, |params| params.subject_alt_names.clear());
+        let for_clients = self::server(&key, |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
         let future = self::server(&key, |params| params.not_before = date_time_ymd(2990, 1, 1));
         let files = vec![
             ("server.pem", server.clone()),
@@ -43,6 +46,7 @@ impl Pki {
             ("other-name.pem", other_name),
             ("other-address.pem", other_address),
             ("nameless.pem", nameless),
+            ("for-clients.pem", for_clients),
             ("unchained.pem", format!("{server}{ca}")),
             ("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
             ("empty", "\n".to_owned()),
