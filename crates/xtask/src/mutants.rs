@@ -134,10 +134,8 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     for (package, simulated) in PACKAGES {
         let mutants: Vec<&Mutant> =
             chosen.iter().map(|(_, mutant)| *mutant).filter(|mutant| mutant.package == *package).collect();
-        if mutants.is_empty() || wish.show {
-            continue;
-        }
-        let against = tree::fingerprint(&tree, package, *simulated)?;
+        let Some(first) = mutants.first().filter(|_| !wish.show) else { continue };
+        let against = tree::fingerprint(&tree, &first.directory(), *simulated)?;
         let judge = Judge { tools: &tools, directory: &directory, package, simulated: *simulated, against };
         judge.try_all(&mutants, wish.again, &mut kept)?;
     }

@@ -1,6 +1,6 @@
 //! Which mutants there are, and what tells one from another when the code around it changes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +23,11 @@ impl Mutant {
     /// Its name as cargo-mutants prints it.
     pub(super) fn printed(&self) -> String {
         format!("{}:{}:{}: {}", self.file, self.line, self.column, self.what())
+    }
+
+    /// Where its crate is: a package may have another name.
+    pub(super) fn directory(&self) -> PathBuf {
+        Path::new(&self.file).components().take(2).collect()
     }
 
     /// What is replaced by what.
@@ -126,6 +131,14 @@ mod tests {
         let changed = mutant(&entry(1), "a.rs", &lines("fn f() {\n    h();\n}\n")).expect("it is complete");
         assert_ne!(changed.key, first.key);
         assert!(mutant(&entry(1), "a.rs", &lines("fn f() {\n")).is_none(), "the file is another one");
+    }
+
+    #[test]
+    fn a_crate_is_where_its_files_are() {
+        let file = "crates/lab/src/user_agent/dialog.rs".to_owned();
+        let (package, name) = ("portcullis-lab".to_owned(), format!("{file}: replace f with ()"));
+        let mutant = Mutant { package, file, line: 1, column: 1, name, key: 1 };
+        assert_eq!(mutant.directory(), Path::new("crates/lab"));
     }
 
     #[test]

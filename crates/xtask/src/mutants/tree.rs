@@ -34,11 +34,11 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<usize> {
     Ok(written)
 }
 
-/// A number for all that a mutant of this package is tried against: its crate, and the simulation where it is
-/// linked.
-pub(super) fn fingerprint(tree: &Path, package: &str, simulated: bool) -> Result<u64> {
+/// A number for all that a mutant of the crate in this directory is tried against: the crate, and the simulation
+/// where it is linked.
+pub(super) fn fingerprint(tree: &Path, directory: &Path, simulated: bool) -> Result<u64> {
     let mut paths = BTreeSet::new();
-    walk(tree, &Path::new("crates").join(package), &mut paths)?;
+    walk(tree, directory, &mut paths)?;
     if simulated {
         walk(tree, Path::new("crates/sim"), &mut paths)?;
     }
@@ -84,12 +84,15 @@ mod tests {
         fs::write(from.join("target/built"), "c")?;
         assert_eq!((copy(&from, &to)?, copy(&from, &to)?), (2, 0));
         assert!(!to.join("target").exists());
-        let before = fingerprint(&to, "a", false)?;
+        let before = fingerprint(&to, Path::new("crates/a"), false)?;
         fs::write(to.join("crates/a/src/lib.rs"), "mutated")?;
-        assert_ne!(fingerprint(&to, "a", false)?, before);
+        assert_ne!(fingerprint(&to, Path::new("crates/a"), false)?, before);
         fs::remove_file(from.join("Cargo.toml"))?;
         assert_eq!(copy(&from, &to)?, 1);
-        assert_eq!((fingerprint(&to, "a", false)?, to.join("Cargo.toml").exists()), (before, false));
+        assert_eq!(
+            (fingerprint(&to, Path::new("crates/a"), false)?, to.join("Cargo.toml").exists()),
+            (before, false)
+        );
         fs::remove_dir_all(&root)?;
         Ok(())
     }
