@@ -155,6 +155,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_large_message_is_taken_but_none_that_is_too_large() {
+        for (length, is_taken) in [(60_000, true), (MESSAGE_MAX + 1, false)] {
+            let (near, mut far) = duplex(200_000);
+            let mut link = Link::new(near);
+            far.write_all(text(1, &"x".repeat(length)).as_bytes()).await.unwrap();
+            let taken = link.receive().await.is_ok_and(|message| message.body().len() == length);
+            assert_eq!(taken, is_taken, "{length}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_message_ends_it() {
         for wrong in
             ["SIP/2.0 200 OK\r\nCall-ID: 1\r\n\r\n", "SIP/2.0 200 OK\r\nContent-Length: 70000\r\n\r\n"]

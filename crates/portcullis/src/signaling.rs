@@ -284,7 +284,103 @@ pub fn record(row: Row) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Mutex;
+
+    use border::config::{Config, Inside, Outside, Registration};
+    use guard::BlockPolicy;
+    use media::TableConfig;
+    use net::{LaneLimits, NetConfig, NetTasks, lanes};
+    use store::Store;
+
     use super::*;
+    use crate::config::file::LogFormat;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A border with nobody in it.
+    fn border(clock: Clock) -> Border {
+        let time = Duration::from_secs(60);
+        let config = Config {
+            outside: Outside {
+                address: HERE,
+                public_address: HERE,
+                server_names: Vec::new(),
+                certificate_ends: None,
+            },
+            inside: Inside { address: HERE, trusted: Vec::new() },
+            pbx: Vec::new(),
+            extensions: Vec::new(),
+            registration: Registration {
+                phone_expires: time,
+                pbx_expires: time,
+                grace: time,
+                max_contacts: 1,
+            },
+            block: BlockPolicy { after: 1, within: time, time, max_time: time, ipv6_prefix: 64 },
+            allowed: Vec::new(),
+            silence_timeout: time,
+            relays_max: 1,
+        };
+        Border::new(config, [7; 32], Vec::new(), clock.now())
+    }
+
+    /// A core whose shard does nothing while the gate is locked; what carries its network is not started.
+    fn core(folder: &std::path::Path, gate: Arc<Mutex<()>>) -> (Signaling, NetTasks<ShellEvent>) {
+        let clock = Clock::start();
+        let (to_core, receiver) = lanes(LaneLimits::default());
+        let (net, tasks) = Net::bind(NetConfig::default(), to_core).unwrap();
+        let media_sets = AddressSets::default();
+        let config = TableConfig {
+            faces: [HERE, HERE],
+            ports: [40_000..=40_019, 50_000..=50_019],
+            forbidden: Default::default(),
+            seed: 7,
+            spare_from: usize::MAX,
+        };
+        let gated = move || {
+            drop(gate.lock());
+            clock.mono()
+        };
+        let shard =
+            Shard::spawn("shard".to_owned(), config, gated, media_sets.clone(), Box::new(|_| {})).unwrap();
+        let (store, _) = Store::open(folder).unwrap();
+        let store = StoreThread::start(store, || Duration::ZERO, |_, _| {}).unwrap();
+        let (admin, _) = crate::admin::server::lanes();
+        let log = EventLog::new(admin.clone(), LogFormat::Text, "test".to_owned());
+        let plant = Plant { clock, net, receiver, names: Vec::new(), shard, media_sets, store, admin, log };
+        (Signaling::new(border(clock), plant, Vec::new()), tasks)
+    }
+
+    #[test]
+    fn an_order_that_found_no_room_is_tried_again_soon_and_nothing_is_timed_without_one() {
+        let folder = std::env::temp_dir().join(format!("portcullis-orders-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let gate = Arc::new(Mutex::new(()));
+        let (mut core, tasks) = core(&folder, Arc::clone(&gate));
+        let closed = gate.lock().unwrap();
+        let is_timed_soon = |core: &Signaling| {
+            let then = core.next_timeout();
+            then.is_some_and(|then| then <= core.plant.clock.mono() + ORDER_RETRY)
+        };
+        core.border.handle_timeout(core.plant.clock.now());
+        for relay in 0.. {
+            if !core.orders.is_empty() {
+                break;
+            }
+            assert!(!is_timed_soon(&core), "{relay} orders found room");
+            core.order(Order::Close { relay: RelayId(relay) }, core.plant.clock.mono());
+        }
+        assert!(is_timed_soon(&core));
+        drop(closed);
+        while !core.orders.is_empty() {
+            std::thread::yield_now();
+            core.retry_orders();
+        }
+        assert!(!is_timed_soon(&core));
+        drop((core, tasks));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn every_table_keeps_its_number() {
