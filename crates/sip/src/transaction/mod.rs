@@ -190,11 +190,11 @@ impl TransactionLayer {
 
     /// Whether a request belongs to a transaction that is there: a repetition, or the ACK or CANCEL of an INVITE.
     pub fn knows_request(&self, hop: &Hop, uri: &str, essentials: &Essentials<'_>) -> bool {
-        let method = match essentials.cseq.method {
-            Method::Ack | Method::Cancel => Method::Invite,
-            own => own,
-        };
-        self.servers.find(&TransactionKey::server(hop, method, uri, essentials)).is_some()
+        let own = essentials.cseq.method;
+        let of_invite = matches!(own, Method::Ack | Method::Cancel).then_some(Method::Invite);
+        let is_there =
+            |method| self.servers.find(&TransactionKey::server(hop, method, uri, essentials)).is_some();
+        of_invite.is_some_and(is_there) || is_there(own)
     }
 
     /// Takes a response. `essentials` are those of `message`.

@@ -630,6 +630,10 @@ fn a_request_is_known_by_what_its_transaction_was_begun_with() {
     assert!(
         !knows(&bench, elsewhere, "INVITE", "z9hG4bKa") && !knows(&bench, hop(2, UDP), "INVITE", "z9hG4bKa")
     );
+    // A CANCEL outlives its INVITE.
+    assert!(!knows(&bench, hop(1, UDP), "CANCEL", "z9hG4bKc"));
+    bench.request_in(hop(1, UDP), &request("CANCEL", "z9hG4bKc"));
+    assert!(knows(&bench, hop(1, UDP), "CANCEL", "z9hG4bKc"));
 }
 
 #[test]
