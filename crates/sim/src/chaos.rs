@@ -150,7 +150,7 @@ impl World {
             for extension in &mut self.config.extensions {
                 (extension.rules, extension.max_calls) = (rules.clone(), max_calls);
             }
-            self.config.relays_max = usize::try_from(self.rng.between(4, 9)).unwrap_or(4);
+            self.config.relays_max = usize::try_from(self.rng.between(3, 6)).unwrap_or(3);
         }
         self.restart_and_resolve();
     }
@@ -209,7 +209,14 @@ impl World {
                 let time = Some(self.rng.millis(5_000, 30_000));
                 Command::BlockAdd { prefix, time, why: "seen in the log".into(), force: self.rng.chance(500) }
             }
-            5 => Command::BlockRemove { prefixes: vec![self.pick_prefix()] },
+            // mostly of somebody who is blocked
+            5 => {
+                let any = self.pick_prefix();
+                let blocked = self.oracles.a_blocked_source().map(Prefix::single);
+                Command::BlockRemove {
+                    prefixes: vec![blocked.filter(|_| self.rng.chance(800)).unwrap_or(any)],
+                }
+            }
             6 => {
                 let (prefix, name) = (self.pick_prefix(), format!("entry-{}", self.rng.below(3)));
                 Command::AllowAdd { prefix, name, description: String::new() }

@@ -154,7 +154,7 @@ impl World {
     }
 
     /// From an address that is not that of whom he speaks for.
-    fn not(&mut self, peer: SocketAddr) -> SocketAddr {
+    fn not(&mut self, peer: SocketAddr, method: &str) -> SocketAddr {
         // a port that nobody has: another one may be that of the peer himself, who was lied about before
         let beside = SocketAddr::new(peer.ip(), 9);
         let others = [
@@ -163,14 +163,16 @@ impl World {
             SocketAddr::new(self.places.scanner(71), peer.port()),
             self.phones[BY_UDP].source(),
         ];
-        let from = *self.rng.pick(&others).unwrap_or(&beside);
+        // a phone's own INVITE begins a call, whatever names it bears
+        let others = if method == "INVITE" { &others[..3] } else { &others[..] };
+        let from = *self.rng.pick(others).unwrap_or(&beside);
         if from.ip() == peer.ip() { beside } else { from }
     }
 
     /// A request in a call of somebody else's, all of whose names are right. A CANCEL has the branch of its INVITE.
     fn overheard_request(&mut self, method: &str) -> Option<(SocketAddr, Text)> {
         let (peer, heard) = self.rng.pick(self.overheard.answers.make_contiguous()).cloned()?;
-        let from = self.not(peer);
+        let from = self.not(peer, method);
         let mut text = Text::request(method, &format!("sip:2001@{DOMAIN}"));
         let home = SocketAddr::new(self.places.scanner(71), 5_060);
         let via = format!("SIP/2.0/UDP {home};branch=z9hG4bK{};rport", self.rng.word());

@@ -213,7 +213,7 @@ impl Oracles {
         now: Instant,
     ) -> Result<(), Violation> {
         self.routing.on_lists(blocked, spared);
-        self.halves.on_lists(blocked, spared);
+        self.halves.on_lists(blocked, spared, now, &self.blocks.hosts_of(spared));
         self.requests.on_lists(blocked);
         self.repeats.on_lists(blocked, now);
         self.answers.on_lists(blocked);
@@ -281,6 +281,7 @@ impl Oracles {
         self.note_dialog(&text);
         self.answers.on_sent(&seen)?;
         self.blocks.on_sent(&seen);
+        self.giving_up.on_final_answer(&seen)?;
         self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
         self.hiding.on_sent(&seen)?;
@@ -375,6 +376,11 @@ impl Oracles {
             Some(rule) => self.limits.refused_by_rule(extension, rule, now).map(|()| None),
             None => Ok(Some(extension.clone())),
         }
+    }
+
+    /// Somebody whom the border has blocked by itself.
+    pub(crate) fn a_blocked_source(&self) -> Option<IpAddr> {
+        self.blocks.an_automatic_one()
     }
 
     /// A call of an extension was refused while so many were up.

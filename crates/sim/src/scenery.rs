@@ -137,10 +137,10 @@ pub const LISTEN_INSIDE_TCP: FlowId = FlowId(5);
 pub const MEDIA_PORTS: [std::ops::RangeInclusive<u16>; 2] = [10_000..=10_079, 20_000..=20_079];
 
 /// How often an extension may call.
-pub const RULES: [&str; 2] = ["3/10s", "8/60s"];
+pub const RULES: [&str; 2] = ["3/10s", "7/30s"];
 
 /// The same where the operator has tightened them: enough for one call after the other.
-pub const TIGHT_RULES: [&str; 2] = ["2/10s", "6/60s"];
+pub const TIGHT_RULES: [&str; 2] = ["2/10s", "4/30s"];
 
 /// The most that a phone's registration lasts.
 pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
@@ -148,9 +148,9 @@ pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
 /// When sources are blocked, and for how long.
 pub const BLOCK: BlockPolicy = BlockPolicy {
     after: 5,
-    within: Duration::from_secs(60),
-    time: Duration::from_secs(120),
-    max_time: Duration::from_secs(240),
+    within: Duration::from_secs(20),
+    time: Duration::from_secs(20),
+    max_time: Duration::from_secs(30),
     ipv6_prefix: 64,
 };
 
@@ -181,6 +181,13 @@ pub(crate) fn is_inside(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.octets()[..3] == [10, 77, 0],
         IpAddr::V6(ip) => ip.segments()[0] == 0xfd77,
     }
+}
+
+/// The address that a phone has in the other one of its two networks.
+pub(crate) fn elsewhere(ip: IpAddr) -> Option<IpAddr> {
+    let number = phone_at(ip)?;
+    let other = if number < AWAY { number + AWAY } else { number - AWAY };
+    Some(Places { v6: [ip.is_ipv6(); 2] }.phone(other))
 }
 
 /// Whether a phone is there.
@@ -266,7 +273,7 @@ pub fn config(places: Places, pbxs: usize) -> Config {
         block: BLOCK,
         allowed: Vec::new(),
         silence_timeout: Duration::from_secs(60),
-        relays_max: 20,
+        relays_max: 10,
     }
 }
 

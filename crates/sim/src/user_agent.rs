@@ -282,7 +282,8 @@ impl UserAgent {
         let mut sdp = format!(
             "v=0\r\no={canary}-{ip} 1 {version} IN {kind} {ip}\r\ns=at {ip}\r\nc=IN {kind} {shown}\r\nt=0 0\r\n\
              m=audio {port} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtcp:{} IN {kind} {ip}\r\n\
-             a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\na={direction}\r\n",
+             a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\na=x-where:{ip}\r\n\
+             a={direction}\r\n",
             port + 1
         );
         if lines > 1 {

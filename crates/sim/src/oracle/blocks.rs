@@ -54,10 +54,12 @@ struct Block {
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
-    /// What the operator has lifted: killed before that is on disk, the border brings it back.
-    lifted: Vec<Block>,
+    /// What was lifted, or was over: killed before that is on disk, the border brings it back.
+    ended: Vec<Block>,
     /// The length of the last automatic block of each, unless it was lifted.
     past: BTreeMap<Prefix, Duration>,
+    /// Those of them that were over when the process was killed: their records end with them, mostly.
+    past_unsure: BTreeSet<Prefix>,
     /// When, and whether by UDP, where only what is proved counts.
     offences: BTreeMap<Prefix, VecDeque<(Instant, bool)>>,
     /// Who spoke by UDP, whoever it was.
@@ -143,6 +145,16 @@ impl Blocks {
         }
     }
 
+    /// Whom the border has blocked by itself, last of all.
+    pub(super) fn an_automatic_one(&self) -> Option<IpAddr> {
+        self.blocks.iter().rev().find(|block| !block.by_operator).map(|block| block.prefix.addr())
+    }
+
+    /// Where connections come from.
+    pub(super) fn hosts_of(&self, flows: &[FlowId]) -> Vec<IpAddr> {
+        flows.iter().filter_map(|flow| self.sources.get(flow).copied()).collect()
+    }
+
     /// The operator's order, before the border has it.
     pub(super) fn on_order(&mut self, order: &Command) {
         self.order = Some(order.clone());
@@ -161,6 +173,14 @@ impl Blocks {
         if event.code == Code::ClockStepped {
             self.clock_was_set = true;
         }
+        if OFFENCES.contains(&event.code) {
+            let told = self.told.entry(event.code).or_default();
+            told.retain(|at| now.since(*at) < SECOND);
+            told.push_back(now);
+            if told.len() >= TOLD_A_SECOND {
+                self.untold = Some(now);
+            }
+        }
         // whoever is allowed begins anew when he is not any more
         let is_counted = |source: &SocketAddr| !self.allowed.contains(source.ip());
         if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)).filter(is_counted) {
@@ -168,12 +188,6 @@ impl Blocks {
             let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
             times.retain(|(at, _)| now.since(*at) < BLOCK.within);
             times.push_back((now, by_udp));
-            let told = self.told.entry(event.code).or_default();
-            told.retain(|at| now.since(*at) < SECOND);
-            told.push_back(now);
-            if told.len() >= TOLD_A_SECOND {
-                self.untold = Some(now);
-            }
         }
         match event.code {
             Code::Blocked => self.on_blocked(event, now),
@@ -192,14 +206,18 @@ impl Blocks {
                 "no block without cause",
             );
         };
-        if said_length(&event.text) != Some(length.as_secs()) {
+        let said = said_length(&event.text);
+        let forgotten =
+            !by_operator && self.past_unsure.contains(&prefix) && said == Some(BLOCK.time.as_secs());
+        if said != Some(length.as_secs()) && !forgotten {
             return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
         }
+        let length = if forgotten { BLOCK.time } else { length };
         if !by_operator {
             self.offences.remove(&prefix);
         }
         self.blocks.retain(|block| block.prefix != prefix);
-        self.lifted.retain(|block| block.prefix != prefix);
+        self.ended.retain(|block| block.prefix != prefix);
         self.blocks.push(Block { prefix, by_operator, length, until: now + length, unsure: false });
         Ok(())
     }
@@ -242,11 +260,16 @@ impl Blocks {
         if lifted {
             self.past.remove(&prefix);
             self.offences.remove(&prefix);
-            self.lifted.push(block);
+            self.ended.push(block);
             return Ok(());
         }
+        self.ended.push(block.clone());
         if !block.by_operator {
             self.past.insert(prefix, block.length);
+            match block.unsure {
+                true => self.past_unsure.insert(prefix),
+                false => self.past_unsure.remove(&prefix),
+            };
         }
         match block.unsure || (now + LATE >= block.until && now <= block.until + LATE) {
             true => Ok(()),
@@ -302,14 +325,15 @@ impl Blocks {
     /// The process was killed; `durable` where all that it wrote is on disk.
     pub(super) fn on_restart(&mut self, durable: bool) {
         self.kept.clear();
-        let lifted = std::mem::take(&mut self.lifted).into_iter().filter(|_| !durable);
-        self.blocks.extend(lifted.map(|block| Block { unsure: true, ..block }));
+        let ended = std::mem::take(&mut self.ended).into_iter().filter(|_| !durable);
+        self.blocks.extend(ended.map(|block| Block { unsure: true, ..block }));
         for block in &mut self.blocks {
             if durable && !block.unsure {
                 self.kept.insert(block.prefix);
             }
             block.unsure |= !durable || self.clock_was_set;
         }
+        self.past_unsure.extend(self.past.keys().copied());
         // what was counted is not kept, and past blocks only by their records
         self.offences.clear();
         self.sources.clear();

@@ -40,18 +40,28 @@ pub(super) struct GivingUp {
     given_up: BTreeSet<(Side, String)>,
     /// The same, where the CANCEL is due in this step.
     due: BTreeSet<(Side, String)>,
+    /// INVITEs that came and begin a call, by face and branch.
+    initial: BTreeSet<(Side, String)>,
+    /// From and To tags of whoever gave up, hung up, or said 487 himself.
+    over: BTreeSet<String>,
 }
 
 impl GivingUp {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         let text = seen.text;
         let tag = text.from_tag().to_owned();
+        if matches!((text.method(), text.code()), ("CANCEL" | "BYE", None) | ("INVITE", Some(487))) {
+            self.over.extend([tag.clone(), text.to_tag().to_owned()]);
+        }
         match (text.method(), text.code()) {
             ("CANCEL", None) if !scenery::is_scanner(seen.peer.ip()) => {
                 let key = (seen.side, text.branch().to_owned());
                 if self.taken_on.contains(&key) {
                     self.owed.insert(key, tag);
                 }
+            }
+            ("INVITE", None) if text.to_tag().is_empty() => {
+                self.initial.insert((seen.side, text.branch().to_owned()));
             }
             ("INVITE", Some(code)) if text.branch() == self.branch_of(&(seen.side, tag.clone())) => {
                 let key = (seen.side, tag);
@@ -73,6 +83,17 @@ impl GivingUp {
 
     fn branch_of(&self, key: &(Side, String)) -> &str {
         self.asked.get(key).map(|asked| asked.branch.as_str()).unwrap_or_default()
+    }
+
+    /// Who has not given up hears why his call came to nothing, and not that he gave it up (RFC 3261 §21.4.25).
+    pub(super) fn on_final_answer(&self, seen: &Seen<'_>) -> Result<(), Violation> {
+        let text = seen.text;
+        let refused = (text.method(), text.code()) == ("INVITE", Some(487));
+        let began = refused && self.initial.contains(&(seen.side, text.branch().to_owned()));
+        match began && !self.over.contains(text.from_tag()) {
+            true => Err(Violation::of("487 is for who gave up", text.render(), text)),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {

@@ -8,9 +8,13 @@ use wire::clock::Instant;
 use wire::net::{FlowId, PrefixSet, Side};
 
 use crate::oracle::{Seen, Violation};
+use crate::scenery;
 
 /// How long a half may outlive the other: a BYE that nobody answers is repeated for 32 s.
 const OUTLIVES_MAX: Duration = Duration::from_secs(40);
+
+/// How long the other end of a call may go on whose phone is blocked.
+const CUT_OFF: Duration = Duration::from_secs(2);
 
 /// How long an ACK may wait for a relay's ports.
 const ACK_WAITS: Duration = Duration::from_secs(2);
@@ -35,6 +39,8 @@ pub(super) struct Halves {
     ending: BTreeMap<(Instant, [String; 2]), Side>,
     /// ACKs that came to one face and are due on the other, and until when.
     acks: BTreeMap<(Side, [String; 2]), Instant>,
+    /// Those that the border sent, with their numbers.
+    acknowledged: BTreeSet<(Side, [String; 2], u32)>,
     /// Of INVITEs of the border.
     asked: BTreeSet<String>,
     /// Of INVITEs: the ACK of a refusal bears the same, and goes no further.
@@ -60,7 +66,10 @@ impl Halves {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
             // one that was asked for before a restart says nothing to the border any more
-            ("INVITE", Some(200..=299)) if self.asked.contains(seen.text.branch()) => self.confirmed(seen),
+            ("INVITE", Some(200..=299)) if self.asked.contains(seen.text.branch()) => {
+                self.confirmed(seen);
+                self.comes_again(seen);
+            }
             ("INVITE", None) => drop(self.branches.insert(seen.text.branch().to_owned())),
             ("ACK", None) if !self.branches.contains(seen.text.branch()) => self.acknowledged(seen),
             // whoever hangs up is done with it, whatever he is answered
@@ -74,8 +83,9 @@ impl Halves {
             ("INVITE", None) => drop(self.asked.insert(seen.text.branch().to_owned())),
             ("INVITE", Some(200..=299)) => self.confirmed(seen),
             ("ACK", None) => {
-                let crossed = tags(seen).map(|tags| (seen.side, tags));
-                crossed.map(|crossed| self.acks.remove(&crossed));
+                let Some(tags) = tags(seen) else { return };
+                self.acknowledged.insert((seen.side, tags.clone(), seen.text.cseq()));
+                self.acks.remove(&(seen.side, tags));
             }
             // that a peer hung up concerns the other once the border has taken it
             ("BYE", None | Some(200..=299)) => {
@@ -94,14 +104,25 @@ impl Halves {
         let half = self.pairs.get(tags).map(|halves| &halves[side.index()]);
         side == Side::Outside
             && half.is_some_and(|half| {
-                half.hosts.iter().any(|host| self.blocked.contains(*host))
+                // it may have moved, and not said so in this call
+                let places = half.hosts.iter().flat_map(|host| [Some(*host), scenery::elsewhere(*host)]);
+                places.flatten().any(|host| self.blocked.contains(host))
                     && half.flows.is_disjoint(&self.spared)
             })
     }
 
-    pub(super) fn on_lists(&mut self, blocked: &PrefixSet, spared: &[FlowId]) {
+    /// Who is blocked has no calls any more: the other end of each has its BYE soon. `spared` are the hosts, too, of
+    /// flows that go on.
+    pub(super) fn on_lists(&mut self, blocked: &PrefixSet, spared: &[FlowId], at: Instant, hosts: &[IpAddr]) {
         self.blocked = blocked.clone();
         self.spared = spared.iter().copied().collect();
+        let is_cut_off = |host: &IpAddr| blocked.contains(*host) && !hosts.contains(host);
+        for (tags, halves) in self.pairs.iter().filter(|(_, halves)| is_live(halves)) {
+            let outside = &halves[Side::Outside.index()];
+            if !outside.hosts.is_empty() && outside.hosts.iter().all(is_cut_off) {
+                self.ending.insert((at + CUT_OFF, tags.clone()), Side::Inside);
+            }
+        }
     }
 
     /// The ACK of a 2xx is for whoever accepted (RFC 3261 §13.2.2.4). It may wait for ports, no longer.
@@ -109,6 +130,15 @@ impl Halves {
         let Some(tags) = tags(seen) else { return };
         if self.pairs.get(&tags).is_some_and(is_live) {
             self.acks.entry((seen.side.other(), tags)).or_insert(seen.now + ACK_WAITS);
+        }
+    }
+
+    /// A 2xx that comes again has not had its ACK, which was sent: it is sent again (RFC 3261 §13.2.2.4).
+    fn comes_again(&mut self, seen: &Seen<'_>) {
+        let Some(tags) = tags(seen).filter(|tags| self.pairs.get(tags).is_some_and(is_live)) else { return };
+        let had = (seen.side, tags, seen.text.cseq());
+        if self.acknowledged.contains(&had) {
+            self.acks.entry((had.0, had.1)).or_insert(seen.now + ACK_WAITS);
         }
     }
 
