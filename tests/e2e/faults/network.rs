@@ -164,6 +164,13 @@ fn half_of_the_packets_inside_may_be_lost() {
         (answer.status() == 200).then_some(())
     });
     until_it_works("1001 calls 2001", || {
+        // its registration may be over by now
+        phone.send(&Draft::register("1001", DOMAIN, &phone.contact("1001"), 60));
+        let registers = |answer: &RawMessage| answer.value("CSeq").ends_with("REGISTER");
+        let answer = std::iter::repeat_with(|| phone.receive_final(PATIENCE)).find(registers)?;
+        if answer.status() != 200 {
+            return None;
+        }
         let draft = invite(&phone, "1001", "2001", &outside);
         call_and_hang_up(&mut phone, &draft)
     });
