@@ -157,19 +157,23 @@ impl World {
 
     /// A PBX dies and is back some time later; what it knew is lost, or was on disk.
     pub(crate) fn crash_pbx(&mut self, index: usize) {
+        let (keeps, back) = (self.rng.chance(400), self.rng.millis(200, 40_000));
+        self.stop_pbx(index, keeps, back);
+    }
+
+    /// The same, where it keeps its bindings or not, and when it is back.
+    pub(crate) fn stop_pbx(&mut self, index: usize, keeps: bool, back: Duration) {
         if !self.pbxs[index].up {
             return;
         }
         self.tally.restarts[1] += 1;
         self.oracles.on_pbx_restart(self.now);
-        let keeps = self.rng.chance(400);
         for flow in self.pbxs[index].crash(keeps) {
             if let Some(connection) = self.connections.get_mut(&flow) {
                 connection.at_actor = false;
             }
             self.at(Duration::from_millis(1), Happening::Closed { flow, inward: true });
         }
-        let back = self.rng.millis(200, 40_000);
         self.at(back, Happening::PbxStarts(index));
     }
 

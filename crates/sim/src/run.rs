@@ -65,6 +65,8 @@ pub(crate) enum Ending {
     Watched,
     /// The border is killed once more.
     Killed,
+    /// The PBXs start again, and have forgotten who was registered.
+    Forgotten,
 }
 
 impl Ending {
@@ -72,6 +74,7 @@ impl Ending {
         match seed % 8 {
             0 => Self::Watched,
             4 => Self::Killed,
+            2 => Self::Forgotten,
             _ => Self::Short,
         }
     }
@@ -171,6 +174,13 @@ const LOOK: Duration = Duration::from_secs(5);
 const BACK_AT_LAST: Duration = Duration::from_secs(200);
 /// When every phone is back after a kill, and at the main PBX.
 const BACK_AFTER_KILL: Duration = Duration::from_secs(150);
+/// A PBX that is away for so long is not missed, or is.
+const UNNOTICED: Duration = Duration::from_millis(300);
+const NOTICED: Duration = Duration::from_secs(25);
+/// When all are registered again after that: at the next health check.
+const REMEMBERED: Duration = Duration::from_secs(16);
+/// A registration is not made anew within that time where the PBX grants so much.
+const LONG: Duration = Duration::from_secs(200);
 /// A call that was on hold when both its ends were lost: it may be silent for four hours.
 const REST_OF_A_HELD_CALL: Duration = Duration::from_secs(4 * 3_600);
 
@@ -199,6 +209,9 @@ impl World {
         // what had no room in the queue to the disk may be missed
         if self.ending == Ending::Killed && !self.disk.lost {
             self.survive()?;
+        }
+        if self.ending == Ending::Forgotten {
+            self.outlive_the_memory_of_pbxs()?;
         }
         self.probe()?;
         self.part()
@@ -246,6 +259,36 @@ impl World {
             return Err(Violation::new("registrations outlive a kill", seen));
         }
         // a standby may serve them until the main PBX is steady
+        self.phones_begin_anew();
+        self.run_until(Some(self.now + BACK_AFTER_KILL), None)?;
+        self.everybody_is_registered()
+    }
+
+    /// The PBXs start again without their contacts while all is well: whoever the border has the password of can be
+    /// called again soon, and without a word of his.
+    fn outlive_the_memory_of_pbxs(&mut self) -> Result<(), Violation> {
+        // one that is made anew by itself meanwhile hides that the others are missing, for a health check or two
+        let ours =
+            || crate::scenery::EXTENSIONS.into_iter().filter(|(_, digest)| !digest).map(|(name, _)| name);
+        let mut contacts =
+            self.pbxs.iter().flat_map(|pbx| ours().filter_map(|name| pbx.location.get(name))).flatten();
+        if contacts.any(|contact| contact.until.since(contact.since) < LONG) {
+            return Ok(());
+        }
+        let away = if self.rng.chance(500) { UNNOTICED } else { NOTICED };
+        for index in 0..self.pbxs.len() {
+            self.stop_pbx(index, false, away);
+        }
+        self.run_until(Some(self.now + away + REMEMBERED), None)?;
+        for name in ours() {
+            let phones = self.phones.iter().filter(|phone| phone.model.extension == name).count();
+            let contacts = self.pbxs.iter().filter_map(|pbx| pbx.location.get(name)).flatten();
+            let there = contacts.filter(|contact| contact.until > self.now).count();
+            if there < phones {
+                let seen = format!("{name}: {phones} phones, {there} of them registered anew");
+                return Err(Violation::new("a PBX that has forgotten is told again", seen));
+            }
+        }
         self.phones_begin_anew();
         self.run_until(Some(self.now + BACK_AFTER_KILL), None)?;
         self.everybody_is_registered()

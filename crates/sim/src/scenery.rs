@@ -137,10 +137,10 @@ pub const LISTEN_INSIDE_TCP: FlowId = FlowId(5);
 pub const MEDIA_PORTS: [std::ops::RangeInclusive<u16>; 2] = [10_000..=10_079, 20_000..=20_079];
 
 /// How often an extension may call.
-pub const RULES: [&str; 2] = ["3/10s", "7/30s"];
+pub const RULES: [&str; 2] = ["3/5s", "5/20s"];
 
 /// The same where the operator has tightened them: enough for one call after the other.
-pub const TIGHT_RULES: [&str; 2] = ["2/10s", "4/30s"];
+pub const TIGHT_RULES: [&str; 2] = ["2/5s", "4/20s"];
 
 /// The most that a phone's registration lasts.
 pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
@@ -148,9 +148,9 @@ pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
 /// When sources are blocked, and for how long.
 pub const BLOCK: BlockPolicy = BlockPolicy {
     after: 5,
-    within: Duration::from_secs(20),
-    time: Duration::from_secs(20),
-    max_time: Duration::from_secs(30),
+    within: Duration::from_secs(10),
+    time: Duration::from_secs(4),
+    max_time: Duration::from_secs(6),
     ipv6_prefix: 64,
 };
 
