@@ -42,6 +42,8 @@ pub(super) struct GivingUp {
     due: BTreeSet<(Side, String)>,
     /// INVITEs that came and begin a call, by face and branch.
     initial: BTreeSet<(Side, String)>,
+    /// From tags of those that came from the inside.
+    forks: BTreeSet<String>,
     /// From and To tags of whoever gave up, hung up, or said 487 himself.
     over: BTreeSet<String>,
 }
@@ -61,7 +63,11 @@ impl GivingUp {
                 }
             }
             ("INVITE", None) if text.to_tag().is_empty() => {
-                self.initial.insert((seen.side, text.branch().to_owned()));
+                let new = self.initial.insert((seen.side, text.branch().to_owned()));
+                // of a PBX that forks only some may go on
+                if new && seen.side == Side::Inside && !self.forks.insert(tag.clone()) {
+                    self.several.insert((Side::Outside, tag));
+                }
             }
             ("INVITE", Some(code)) if text.branch() == self.branch_of(&(seen.side, tag.clone())) => {
                 let key = (seen.side, tag);

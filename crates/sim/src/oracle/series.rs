@@ -23,8 +23,9 @@ pub(super) struct Series {
     /// From tag of each Call-ID, and the contact that it is about.
     tags: BTreeMap<String, String>,
     contacts: BTreeMap<String, String>,
-    /// The longest lifetime in the PBX's last answer, by extension.
-    granted: BTreeMap<String, u64>,
+    /// The longest lifetime in the PBX's answer to the newest request that it has answered, and that one's number, by
+    /// extension.
+    granted: BTreeMap<String, (u32, u64)>,
     /// Each nonce and count that was shown, and with which request.
     counts: BTreeMap<(String, u32), String>,
     /// Who is at the other end of a flow.
@@ -44,7 +45,8 @@ impl Series {
         match (seen.side, text.method(), text.code()) {
             (Side::Inside, "REGISTER", Some(200..=299)) => {
                 let name = user_of(uri_of(text.header("To"))).to_owned();
-                self.granted.insert(name, lifetimes(text).max().unwrap_or(0));
+                let granted = self.granted.entry(name).or_default();
+                *granted = (*granted).max((text.cseq(), lifetimes(text).max().unwrap_or(0)));
             }
             (Side::Outside, "REGISTER", None) => {
                 self.peers.insert(seen.flow, seen.peer);
@@ -109,8 +111,8 @@ impl Series {
         let name = user_of(uri_of(text.header("To")));
         let digest = scenery::EXTENSIONS.iter().any(|(own, digest)| *own == name && *digest);
         let told = lifetimes(text).max().unwrap_or(0);
-        match self.granted.get(name).filter(|granted| digest && told > **granted) {
-            Some(granted) => {
+        match self.granted.get(name).filter(|(_, granted)| digest && told > *granted) {
+            Some((_, granted)) => {
                 let words = format!("the PBX grants {granted} s:\n{}", text.render());
                 Err(Violation::of("no phone is told more than the PBX grants", words, text))
             }
