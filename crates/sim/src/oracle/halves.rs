@@ -13,8 +13,11 @@ use crate::scenery;
 /// How long a half may outlive the other: a BYE that nobody answers is repeated for 32 s.
 const OUTLIVES_MAX: Duration = Duration::from_secs(40);
 
-/// How long the other end of a call may go on whose phone is blocked.
+/// How long the other end of a call may go on whose phone is blocked, or gave it up.
 const CUT_OFF: Duration = Duration::from_secs(2);
+
+/// A little less than an INVITE waits for its first answer.
+const TIMER_B: Duration = Duration::from_millis(31_900);
 
 /// How long an ACK may wait for a relay's ports.
 const ACK_WAITS: Duration = Duration::from_secs(2);
@@ -41,8 +44,11 @@ pub(super) struct Halves {
     acks: BTreeMap<(Side, [String; 2]), Instant>,
     /// Those that the border sent, with their numbers.
     acknowledged: BTreeSet<(Side, [String; 2], u32)>,
-    /// Of INVITEs of the border.
-    asked: BTreeSet<String>,
+    /// Of INVITEs of the border, with the time when each went first.
+    asked: BTreeMap<String, Instant>,
+    /// The newest number with which a phone began a call, and the one that was refused, by the From tag.
+    begun: BTreeMap<String, u32>,
+    refused: BTreeMap<String, u32>,
     /// Of INVITEs: the ACK of a refusal bears the same, and goes no further.
     branches: BTreeSet<String>,
     /// Pairs of which both halves are confirmed and none has ended.
@@ -66,11 +72,18 @@ impl Halves {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
             // one that was asked for before a restart says nothing to the border any more
-            ("INVITE", Some(200..=299)) if self.asked.contains(seen.text.branch()) => {
+            ("INVITE", Some(200..=299)) if self.asked.contains_key(seen.text.branch()) => {
                 self.confirmed(seen);
                 self.comes_again(seen);
+                self.comes_late(seen);
             }
-            ("INVITE", None) => drop(self.branches.insert(seen.text.branch().to_owned())),
+            ("INVITE", None) => {
+                self.branches.insert(seen.text.branch().to_owned());
+                if scenery::is_phone(seen.peer.ip()) && seen.text.to_tag().is_empty() {
+                    let newest = self.begun.entry(seen.text.from_tag().to_owned()).or_default();
+                    *newest = (*newest).max(seen.text.cseq());
+                }
+            }
             ("ACK", None) if !self.branches.contains(seen.text.branch()) => self.acknowledged(seen),
             // whoever hangs up is done with it, whatever he is answered
             ("BYE", None) => drop(self.ended(seen)),
@@ -80,8 +93,13 @@ impl Halves {
 
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
-            ("INVITE", None) => drop(self.asked.insert(seen.text.branch().to_owned())),
+            ("INVITE", None) => {
+                self.asked.entry(seen.text.branch().to_owned()).or_insert(seen.now);
+            }
             ("INVITE", Some(200..=299)) => self.confirmed(seen),
+            ("INVITE", Some(300..)) if seen.side == Side::Outside => {
+                self.refused.insert(seen.text.from_tag().to_owned(), seen.text.cseq());
+            }
             ("ACK", None) => {
                 let Some(tags) = tags(seen) else { return };
                 self.acknowledged.insert((seen.side, tags.clone(), seen.text.cseq()));
@@ -130,6 +148,19 @@ impl Halves {
         let Some(tags) = tags(seen) else { return };
         if self.pairs.get(&tags).is_some_and(is_live) {
             self.acks.entry((seen.side.other(), tags)).or_insert(seen.now + ACK_WAITS);
+        }
+    }
+
+    /// Whoever accepts what was refused to its caller is hung up (RFC 3261 §13.2.2.4).
+    fn comes_late(&mut self, seen: &Seen<'_>) {
+        // one that was challenged, or refused for now, may have been tried again
+        let begun = self.begun.get(seen.text.from_tag());
+        let refused = begun.is_some() && begun == self.refused.get(seen.text.from_tag());
+        // after timer B nobody is left who could say so (RFC 3261 §17.1.1.2)
+        let asked = self.asked.get(seen.text.branch());
+        let refused = refused && asked.is_some_and(|since| seen.now.since(*since) < TIMER_B);
+        if let Some(tags) = tags(seen).filter(|_| refused && seen.side == Side::Inside) {
+            self.ending.insert((seen.now + CUT_OFF, tags), seen.side);
         }
     }
 

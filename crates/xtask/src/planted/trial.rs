@@ -13,7 +13,7 @@ use crate::stage;
 
 /// As many seeds as `cargo xtask test` runs, each with so many steps in which things break.
 const SEEDS: &str = "256";
-const STEPS: &str = "500";
+const STEPS: &str = "2000";
 
 /// What came of a bug.
 #[derive(Debug, PartialEq, Eq)]
