@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_tests::deadline::Stopwatch;
+use portcullis_tests::deadline::{Stopwatch, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::{DEVICE_1001, DEVICE_1002, Lab, Variation};
 use portcullis_tests::pki::{Device, Identity, Pki, Validity};
@@ -135,6 +135,11 @@ fn without_certificate_every_name_gets_the_challenge_of_the_pbx() {
     let genuine = digest.register("1003", DOMAIN);
     assert_eq!(genuine.status(), 401, "{genuine:?}");
     let genuine = template(&genuine, &digest, "1003");
+    // what it has done it says a little later
+    wait_until("the PBX says that it was asked for 1003", SOON, || {
+        let asked = lab.pbx.requests_after(0, "REGISTER");
+        asked.iter().any(|asked| !asked.values("Contact").is_empty()).then_some(())
+    });
     let mark = lab.pbx.mark();
     for (number, extension) in ["1001", "4711"].into_iter().enumerate() {
         let mut plain = RawPhone::udp(lab.addresses.phone(10 + number as u8), lab.plain());
