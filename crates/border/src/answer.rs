@@ -117,7 +117,7 @@ impl Border {
     pub(crate) fn abandon(&mut self, ask: &Ask, reason: DropReason) {
         self.dropped(reason);
         self.transactions.abandon(ask.server);
-        self.room.release(ask.server);
+        self.room.answered(ask.server);
     }
 
     /// Answers a request with nothing but a status.

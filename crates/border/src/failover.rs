@@ -22,7 +22,7 @@ use crate::digest::{AuthState, Challenged};
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::event::Code;
-use crate::inside_registration::{Leaving, REFUSED_RETRY, Registration, listed_contacts};
+use crate::inside_registration::{Asked, Leaving, REFUSED_RETRY, Registration, listed_contacts};
 use crate::refusal::Refusal;
 use crate::registrar::REGISTER_PATIENCE;
 use crate::response::ClientUse;
@@ -60,7 +60,7 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Returning {
     binding: BindingId,
-    pub(crate) sent: Instant,
+    pub(crate) asked: Asked,
     /// What is taken back there, where the binding is gone before the answer.
     pub(crate) place: Leaving,
 }
@@ -228,23 +228,24 @@ impl Border {
 
     fn send_return(&mut self, id: BindingId, mut place: Leaving) {
         let user_agent = self.bindings.binding(id).and_then(|binding| binding.user_agent.clone());
+        let asked = self.ask_for(place.pbx);
         let registration = Registration {
             entry: place.entry,
             pbx: place.pbx,
             series: place.key.as_str(),
-            contact: Some((&place.token, self.asked_expires(place.pbx))),
+            contact: Some((&place.token, asked.expires)),
             user_agent: user_agent.as_deref(),
         };
-        let (pbx, sent) = (place.pbx, self.now.mono);
+        let pbx = place.pbx;
         let prepared = self.build_register(&registration, &mut place.auth);
-        let using = ClientUse::Return(Box::new(Returning { binding: id, sent, place }));
+        let using = ClientUse::Return(Box::new(Returning { binding: id, asked, place }));
         if prepared.and_then(|prepared| self.send_request(prepared, using)).is_none() {
             self.on_return_failed(pbx, "it cannot be reached");
         }
     }
 
     pub(crate) fn on_return_response(&mut self, returning: Returning, message: &Message<'_>, status: u16) {
-        let Returning { binding: id, sent, mut place } = returning;
+        let Returning { binding: id, asked, mut place } = returning;
         let Some(binding) = self.bindings.binding(id) else {
             return self.on_abandoned_response(place, status);
         };
@@ -252,14 +253,14 @@ impl Border {
         let listed = |(token, _): &(String, Duration)| *token == binding.token;
         let why = match status {
             200..=299 if listed_contacts(message, Duration::ZERO).iter().any(listed) => {
-                return self.on_returned((id, pbx), place.auth, sent, message);
+                return self.on_returned((id, pbx), place.auth, asked, message);
             }
             200..=299 => Refusal::NotListed,
             401 | 407 => match self.take_challenge(pbx, place.entry, &mut place.auth, message) {
                 Challenged::Retry => return self.send_return(id, place),
                 Challenged::Refused(why) => why,
             },
-            423 if self.learn_expires(pbx, message) => return self.send_return(id, place),
+            423 if self.learn_longer(pbx, asked, message) => return self.send_return(id, place),
             500..=599 | 408 | 480 => return self.on_return_failed(pbx, &format!("it answered {status}")),
             _ => Refusal::Status(status),
         };
@@ -271,7 +272,7 @@ impl Border {
         &mut self,
         (id, pbx): (BindingId, usize),
         auth: AuthState,
-        sent: Instant,
+        asked: Asked,
         message: &Message<'_>,
     ) {
         let Some(binding) = self.bindings.binding_mut(id) else {
@@ -280,7 +281,7 @@ impl Border {
         binding.pbx = pbx;
         binding.auth = auth;
         binding.queued = false;
-        if !self.on_registration_confirmed(id, sent, message) {
+        if !self.on_registration_confirmed(id, asked, message) {
             self.report_registered(id, Code::Reregistered, "again, as before it was down");
         }
     }

@@ -28,6 +28,15 @@ pub(crate) const REFUSED_RETRY: Duration = Duration::from_secs(60);
 /// The longest registration that a PBX may insist on.
 const EXPIRES_MAX: Duration = Duration::from_secs(86_400);
 
+/// What a REGISTER of ours asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// When it was sent.
+    pub(crate) at: Instant,
+    /// How long the registration was to last.
+    pub(crate) expires: Duration,
+}
+
 /// A registration that ends: the binding is gone already.
 #[derive(Debug)]
 pub(crate) struct Leaving {
@@ -102,25 +111,25 @@ impl Border {
         let Some(binding) = self.bindings.binding_mut(id) else {
             return self.never("a binding is gone while it is worked on");
         };
-        let expires = self.pbxs[binding.pbx].expires_min.max(self.config.registration.pbx_expires);
         if !binding.is_registered() {
             binding.inside = Inside::Registering;
         }
         let (entry, pbx, key) = (binding.entry, binding.pbx, binding.key.clone());
         let (token, user_agent) = (binding.token.clone(), binding.user_agent.clone());
         let mut auth = std::mem::take(&mut binding.auth);
+        let asked = self.ask_for(pbx);
         let registration = Registration {
             entry,
             pbx,
             series: key.as_str(),
-            contact: Some((&token, expires)),
+            contact: Some((&token, asked.expires)),
             user_agent: user_agent.as_deref(),
         };
         let prepared = self.build_register(&registration, &mut auth);
         if let Some(binding) = self.bindings.binding_mut(id) {
             binding.auth = auth;
         }
-        let using = ClientUse::Registration { binding: id, pbx, sent: self.now.mono };
+        let using = ClientUse::Registration { binding: id, pbx, asked };
         if prepared.and_then(|prepared| self.send_request(prepared, using)).is_none() {
             self.on_registration_failed(id, "it cannot be reached");
         }
@@ -163,7 +172,7 @@ impl Border {
     pub(crate) fn on_registration_response(
         &mut self,
         id: BindingId,
-        sent: Instant,
+        asked: Asked,
         message: &Message<'_>,
         status: u16,
     ) {
@@ -174,7 +183,7 @@ impl Border {
         match status {
             100..=199 => {}
             200..=299 => {
-                self.on_registration_confirmed(id, sent, message);
+                self.on_registration_confirmed(id, asked, message);
             }
             401 | 407 => {
                 let Some(binding) = self.bindings.binding_mut(id) else {
@@ -190,7 +199,7 @@ impl Border {
                     Challenged::Refused(why) => self.on_registration_refused(id, why),
                 }
             }
-            423 if self.learn_expires(pbx, message) => self.send_registration(id),
+            423 if self.learn_longer(pbx, asked, message) => self.send_registration(id),
             // The PBX does not know a contact that it had confirmed: it has forgotten them all.
             404 | 481 if registered => self.pbx_lost_bindings(pbx),
             500..=599 | 408 | 480 => self.on_registration_failed(id, &format!("it answered {status}")),
@@ -198,28 +207,35 @@ impl Border {
         }
     }
 
-    /// How long a registration there is asked for.
-    pub(crate) fn asked_expires(&self, pbx: usize) -> Duration {
-        self.pbxs[pbx].expires_min.max(self.config.registration.pbx_expires)
+    /// How long a registration there is asked for now.
+    pub(crate) fn ask_for(&self, pbx: usize) -> Asked {
+        let expires = self.pbxs[pbx].expires_min.max(self.config.registration.pbx_expires);
+        Asked { at: self.now.mono, expires }
     }
 
-    /// The PBX wants registrations to last longer (RFC 3261 §10.2.8), which is kept where it is bearable; whether
-    /// that is more than ours are asked for.
-    pub(crate) fn learn_expires(&mut self, pbx: usize, message: &Message<'_>) -> bool {
+    /// Whether the PBX wants a registration to last longer than was asked for. What was learned from others since then
+    /// says nothing about that.
+    pub(crate) fn learn_longer(&mut self, pbx: usize, asked: Asked, message: &Message<'_>) -> bool {
+        self.learn_expires(pbx, message).is_some_and(|least| least > asked.expires)
+    }
+
+    /// How long the PBX wants registrations to last at least (RFC 3261 §10.2.8), which is kept where it is bearable.
+    pub(crate) fn learn_expires(&mut self, pbx: usize, message: &Message<'_>) -> Option<Duration> {
         let least = message.value(HeaderName::MinExpires).and_then(|value| value.trim().parse::<u32>().ok());
-        let asked = self.asked_expires(pbx);
-        let least = least.map(|secs| Duration::from_secs(u64::from(secs)));
-        let Some(least) = least.filter(|least| *least <= EXPIRES_MAX) else { return false };
+        let least = Duration::from_secs(u64::from(least?));
+        if least > EXPIRES_MAX {
+            return None;
+        }
         let known = &mut self.pbxs[pbx].expires_min;
         *known = least.max(*known);
-        least > asked
+        Some(least)
     }
 
     /// The PBX keeps our contact; whether the operator was told of that.
     pub(crate) fn on_registration_confirmed(
         &mut self,
         id: BindingId,
-        sent: Instant,
+        asked: Asked,
         message: &Message<'_>,
     ) -> bool {
         let Some(binding) = self.bindings.binding(id) else {
@@ -227,14 +243,13 @@ impl Border {
             return false;
         };
         let (entry, pbx) = (binding.entry, binding.pbx);
-        let asked = self.asked_expires(pbx);
-        let contacts = listed_contacts(message, asked);
+        let contacts = listed_contacts(message, asked.expires);
         let Some(granted) = contacts.iter().find(|(token, _)| *token == binding.token).map(|(_, e)| *e)
         else {
             self.on_registration_refused(id, Refusal::NotListed);
             return true;
         };
-        self.judge_contacts((entry, pbx), Some(id), sent, &contacts);
+        self.judge_contacts((entry, pbx), Some(id), asked.at, &contacts);
         let now = self.now.mono;
         let Some(binding) = self.bindings.binding_mut(id) else { return false };
         let first = !std::mem::replace(&mut binding.was_registered, true);

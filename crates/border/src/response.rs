@@ -10,7 +10,7 @@ use crate::binding::BindingId;
 use crate::entry::EntryId;
 use crate::failover::Returning;
 use crate::forward::ForwardId;
-use crate::inside_registration::Leaving;
+use crate::inside_registration::{Asked, Leaving};
 use crate::pass_through::PassedRegister;
 
 /// A response to a request of ours.
@@ -42,7 +42,7 @@ impl Lost {
 #[derive(Debug)]
 pub(crate) enum ClientUse {
     /// The inside registration of a binding.
-    Registration { binding: BindingId, pbx: usize, sent: Instant },
+    Registration { binding: BindingId, pbx: usize, asked: Asked },
     /// One that comes back from a standby.
     Return(Box<Returning>),
     /// One whose binding has gone before the answer.
@@ -69,13 +69,13 @@ impl Border {
         let is_final = code >= 200;
         let Some(using) = self.clients.find(client) else { return };
         match using {
-            ClientUse::Registration { binding, pbx, sent } => {
-                let (binding, pbx, sent) = (*binding, *pbx, *sent);
+            ClientUse::Registration { binding, pbx, asked } => {
+                let (binding, pbx, asked) = (*binding, *pbx, *asked);
                 if is_final {
                     self.clients.remove(client);
-                    self.registrar_heard(pbx, sent, message);
+                    self.registrar_heard(pbx, asked.at, message);
                     if self.is_at(binding, pbx) {
-                        self.on_registration_response(binding, sent, message, code);
+                        self.on_registration_response(binding, asked, message, code);
                     }
                 }
             }
@@ -137,7 +137,7 @@ impl Border {
     fn on_last_response(&mut self, client: ClientId, message: &Message<'_>, code: u16) {
         match self.clients.remove(client) {
             Some(ClientUse::Return(returning)) => {
-                self.registrar_heard(returning.place.pbx, returning.sent, message);
+                self.registrar_heard(returning.place.pbx, returning.asked.at, message);
                 self.on_return_response(*returning, message, code);
             }
             Some(ClientUse::Abandoned(leaving)) => self.on_abandoned_response(*leaving, code),
@@ -166,8 +166,9 @@ impl Border {
             TransactionEvent::TimedOut(client) => self.on_no_response(client, Lost::TimedOut),
             TransactionEvent::TransportError(client) => self.on_no_response(client, Lost::Connection),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
+            TransactionEvent::ServerLingers(server) => self.room.answered(server),
             TransactionEvent::ServerEnded(server) => {
-                self.room.release(server);
+                self.room.answered(server);
                 self.drop_decoy(server);
                 self.on_server_ended(server);
             }

@@ -23,8 +23,7 @@ const STRANGERS: Amount = Amount { requests: 20_000, bytes: 64 << 20 };
 const STRANGER: Amount = Amount { requests: 1_000, bytes: STRANGERS.bytes };
 /// What phones may have begun and have under way: a quarter of all transactions. The same again for the PBX with them.
 const PHONES: Amount = Amount { requests: 50_000, bytes: 64 << 20 };
-/// The same for each registration at the other end of a flow. Over UDP a request counts for half a minute after its
-/// answer: these are 15 calls a second, set up and hung up.
+/// The same for each registration at the other end of a flow.
 const PHONE: Amount = Amount { requests: 1_000, bytes: 2 << 20 };
 /// When a phone or the PBX may try again.
 const RETRY_S: u32 = 5;
@@ -106,8 +105,9 @@ pub(crate) enum Full {
 struct Held {
     account: Account,
     bytes: usize,
-    /// How many hold it: its transaction, and what it became.
+    /// How many hold it: its transaction as long as somebody waits for an answer, and what it became.
     holders: u32,
+    answered: bool,
 }
 
 /// The requests that are under way.
@@ -119,7 +119,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// How many requests are under way on anybody's account.
+    /// How many requests are under way on anybody's account: not those that linger for their repetition.
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
@@ -136,7 +136,7 @@ impl Room {
     }
 
     pub(crate) fn began(&mut self, server: ServerId, account: Account, bytes: usize) {
-        if self.requests.insert(server, Held { account, bytes, holders: 1 }).is_none() {
+        if self.requests.insert(server, Held { account, bytes, holders: 1, answered: false }).is_none() {
             let of_one = self.of_one.entry(account).or_default();
             *of_one = of_one.and(bytes);
             let of_all = &mut self.of_all[account.of_all().0];
@@ -151,7 +151,16 @@ impl Room {
         }
     }
 
-    /// A transaction is over, or what was made of its request: the last one frees the room.
+    /// Nobody waits for an answer any more, or the transaction is gone.
+    pub(crate) fn answered(&mut self, server: ServerId) {
+        let held = self.requests.get_mut(&server).filter(|held| !held.answered);
+        if let Some(held) = held {
+            held.answered = true;
+            self.release(server);
+        }
+    }
+
+    /// What was made of a request is over: the last that holds it frees the room.
     pub(crate) fn release(&mut self, server: ServerId) {
         let Some(held) = self.requests.get_mut(&server) else { return };
         held.holders = held.holders.saturating_sub(1);
@@ -427,6 +436,19 @@ mod tests {
         room.release(server);
         assert_eq!(room.has_room(phone(1), 1, Need::Begins, 1), Err(Full::Own));
         room.release(server);
+        room.release(server);
+        assert_eq!((room.has_room(phone(1), 2 << 20, Need::Begins, 1), room.len()), (Ok(()), 0));
+    }
+
+    #[test]
+    fn a_request_that_was_answered_frees_its_room_once() {
+        let mut room = Room::default();
+        let server = servers(1)[0];
+        room.began(server, phone(1), 2 << 20);
+        room.hold(server);
+        room.answered(server);
+        room.answered(server);
+        assert_eq!(room.has_room(phone(1), 1, Need::Begins, 1), Err(Full::Own), "what it became holds it");
         room.release(server);
         assert_eq!((room.has_room(phone(1), 2 << 20, Need::Begins, 1), room.len()), (Ok(()), 0));
     }

@@ -16,6 +16,8 @@ use crate::event::NetEvent;
 /// After so many events of the first lane in a row a waiting stranger has its turn: registered flows come
 /// first, but cannot keep a new phone out for good.
 const REGISTERED_STREAK_MAX: u32 = 256;
+/// A stranger's event counts for so many in the core's turn.
+const STRANGER_SHARE: u32 = 4;
 
 /// What each lane holds at most.
 #[derive(Clone, Copy, Debug)]
@@ -309,9 +311,10 @@ impl<T> Receiver<T> {
         self.pop().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Whether the event given out last was a stranger's.
-    pub fn gave_stranger(&self) -> bool {
-        self.streak == 0
+    /// What the event given out last takes of the core's turn, in events of registered flows: after fewer strangers
+    /// the network's tasks have theirs, so that in a flood phones are looked for the more often.
+    pub fn share_of_turn(&self) -> u32 {
+        if self.streak == 0 { STRANGER_SHARE } else { 1 }
     }
 
     fn pop(&mut self) -> Option<NetEvent<T>> {
@@ -418,11 +421,11 @@ mod tests {
             lanes.try_push(Lane::Strangers, closed(flow)).unwrap();
         }
         assert_eq!(number(&receiver.try_recv().unwrap()), 1);
-        assert!(receiver.gave_stranger());
+        assert_eq!(receiver.share_of_turn(), STRANGER_SHARE);
         lanes.try_push(Lane::Registered, closed(10)).unwrap();
         lanes.push_internal(11);
         assert_eq!(number(&receiver.try_recv().unwrap()), 10);
-        assert!(!receiver.gave_stranger());
+        assert_eq!(receiver.share_of_turn(), 1);
         assert_eq!(drain(&mut receiver), [11, 2, 3]);
         assert_eq!(lanes.strangers_taken(), 3);
     }

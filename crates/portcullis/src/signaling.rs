@@ -28,8 +28,6 @@ const ORDER_RETRY: Duration = Duration::from_millis(5);
 
 /// Events after which the network's tasks have their turn, so that no socket waits long for a busy core.
 const TURN_EVENTS_MAX: u32 = 64;
-/// A stranger's event counts for so many: in a flood phones are looked for the more often.
-const STRANGER_EVENTS: u32 = 4;
 
 /// What other threads of the process tell the core.
 #[derive(Debug)]
@@ -119,8 +117,7 @@ impl Signaling {
                 });
                 let event = event.await;
                 let now = self.plant.clock.now();
-                let stranger = event.is_some() && self.plant.receiver.gave_stranger();
-                turn += if stranger { STRANGER_EVENTS } else { 1 };
+                turn += if event.is_some() { self.plant.receiver.share_of_turn() } else { 1 };
                 match event {
                     Some(NetEvent::Internal(ShellEvent::Stop)) => return self.plant,
                     Some(event) => self.on_event(event, now),
@@ -290,7 +287,7 @@ mod tests {
     use border::config::{Config, Inside, Outside, Registration};
     use guard::BlockPolicy;
     use media::TableConfig;
-    use net::{LaneLimits, NetConfig, NetTasks, lanes};
+    use net::{LaneLimits, Lanes, NetConfig, NetTasks, lanes};
     use store::Store;
 
     use super::*;
@@ -326,10 +323,13 @@ mod tests {
     }
 
     /// A core whose shard does nothing while the gate is locked; what carries its network is not started.
-    fn core(folder: &std::path::Path, gate: Arc<Mutex<()>>) -> (Signaling, NetTasks<ShellEvent>) {
+    fn core(
+        folder: &std::path::Path,
+        gate: Arc<Mutex<()>>,
+    ) -> (Signaling, Arc<Lanes<ShellEvent>>, NetTasks<ShellEvent>) {
         let clock = Clock::start();
         let (to_core, receiver) = lanes(LaneLimits::default());
-        let (net, tasks) = Net::bind(NetConfig::default(), to_core).unwrap();
+        let (net, tasks) = Net::bind(NetConfig::default(), Arc::clone(&to_core)).unwrap();
         let media_sets = AddressSets::default();
         let config = TableConfig {
             faces: [HERE, HERE],
@@ -349,7 +349,7 @@ mod tests {
         let (admin, _) = crate::admin::server::lanes();
         let log = EventLog::new(admin.clone(), LogFormat::Text, "test".to_owned());
         let plant = Plant { clock, net, receiver, names: Vec::new(), shard, media_sets, store, admin, log };
-        (Signaling::new(border(clock), plant, Vec::new()), tasks)
+        (Signaling::new(border(clock), plant, Vec::new()), to_core, tasks)
     }
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("portcullis-orders-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let gate = Arc::new(Mutex::new(()));
-        let (mut core, tasks) = core(&folder, Arc::clone(&gate));
+        let (mut core, _, tasks) = core(&folder, Arc::clone(&gate));
         let closed = gate.lock().unwrap();
         let is_timed_soon = |core: &Signaling| {
             let then = core.next_timeout();
@@ -379,6 +379,26 @@ mod tests {
         }
         assert!(!is_timed_soon(&core));
         drop((core, tasks));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn after_a_turn_the_tasks_of_the_network_have_theirs() {
+        let folder = std::env::temp_dir().join(format!("portcullis-turns-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (core, lanes, _tasks) = core(&folder, Arc::default());
+        for _ in 0..TURN_EVENTS_MAX + 1 {
+            lanes.push_internal(ShellEvent::Stored { ticket: 0, ok: true });
+        }
+        lanes.push_internal(ShellEvent::Stop);
+        let mut served = Box::pin(core.serve());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut turns = 0;
+        runtime.block_on(poll_fn(|cx| {
+            turns += 1;
+            served.as_mut().poll(cx).map(drop)
+        }));
+        assert_eq!(turns, 2);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -319,6 +319,7 @@ impl Oracles {
         self.forged.on_step();
         self.requests.nobody_waits(now)?;
         self.strangers.nobody_stays(now)?;
+        self.series.the_pbx_is_heeded()?;
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;

@@ -174,6 +174,28 @@ fn what_is_answered_takes_no_room() {
 }
 
 #[test]
+fn what_was_answered_over_udp_takes_no_room_while_it_may_come_again() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    let token = asked.header(HeaderName::Contact).split(['<', '>']).nth(1).unwrap().to_owned();
+    bench.pbx_says(&asked.registered(&[]));
+    let mut said = String::new();
+    for number in 1..=100 {
+        said = large_inward(number, &token);
+        bench.pbx_says(&said);
+        let message = bench.take("MESSAGE");
+        bench.phone_says(flow, &message.answer(200, "d", ""));
+        assert_eq!(last_answer(&mut bench, INSIDE_UDP).0, Some(200), "{number}");
+    }
+    assert_eq!(under_way(&bench, "requests with room"), 0);
+    bench.pbx_says(&said);
+    assert_eq!(last_answer(&mut bench, INSIDE_UDP).0, Some(200), "the same again");
+    assert!(bench.try_take("MESSAGE").is_none());
+}
+
+#[test]
 fn what_is_left_of_a_closed_flow_in_a_call_still_counts() {
     let mut bench = Bench::with_pbx_up(config());
     let flow = bench.registered(100);

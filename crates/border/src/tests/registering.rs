@@ -185,6 +185,24 @@ fn a_pbx_that_wants_longer_registrations_gets_them() {
 }
 
 #[test]
+fn phones_that_ask_a_pbx_that_wants_longer_at_once_all_get_it() {
+    let mut bench = Bench::with_pbx_up(config());
+    let phones = [(101, DEVICE, "1001"), (102, "009033010205", "1002")];
+    let asked = phones.map(|(flow, device, name)| {
+        let flow = bench.connect(flow, Some(device));
+        bench.phone_says(flow, &register(name, 1));
+        (flow, bench.take("REGISTER"))
+    });
+    for (flow, asked) in asked {
+        bench.pbx_says(&asked.answer(423, "r", "Min-Expires: 7200\r\n"));
+        let asked = bench.take("REGISTER");
+        assert!(asked.header(HeaderName::Contact).ends_with(";expires=7200"), "{asked:?}");
+        bench.pbx_says(&asked.registered(&[]));
+        assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    }
+}
+
+#[test]
 fn a_late_answer_to_a_phone_that_is_passed_through_takes_nothing_back() {
     let mut config = config();
     config.pbx[0].health_check = Duration::from_secs(86_400);

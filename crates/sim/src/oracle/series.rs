@@ -1,5 +1,6 @@
 //! Rules about registrations at the PBX: each binding is one series there (RFC 3261 §10.2), which a lost connection
-//! does not end at once, and no phone believes that it lasts longer than it does.
+//! does not end at once, and no phone believes that it lasts longer than it does. A PBX that wants registrations to
+//! last longer is asked for that at once (§10.2.8).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,9 +18,25 @@ use crate::text::{Text, param, uri_of, user_of};
 /// How long a phone may be away (the configuration's `grace`).
 const GRACE: Duration = Duration::from_secs(30);
 
+/// An answer that comes later may find that the phone was told already that it is not registered.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The newest REGISTER of a series of the border's own, as long as it has no final answer.
+#[derive(Debug)]
+struct Asked {
+    branch: String,
+    since: Instant,
+    /// How long it is to last, in seconds.
+    wished: u64,
+}
+
 /// What the rules remember.
 #[derive(Debug, Default)]
 pub(super) struct Series {
+    /// By Call-ID.
+    asked: BTreeMap<String, Asked>,
+    /// Call-IDs that the PBX wants to last so many seconds, in this step.
+    longer: BTreeMap<String, u64>,
     /// From tag of each Call-ID, and the contact that it is about.
     tags: BTreeMap<String, String>,
     contacts: BTreeMap<String, String>,
@@ -42,6 +59,9 @@ fn lifetimes(text: &Text) -> impl Iterator<Item = u64> {
 impl Series {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         let text = seen.text;
+        if seen.side == Side::Inside && text.method() == "REGISTER" && text.code() >= Some(200) {
+            self.has_its_answer(text, seen.now);
+        }
         match (seen.side, text.method(), text.code()) {
             (Side::Inside, "REGISTER", Some(200..=299)) => {
                 let name = user_of(uri_of(text.header("To"))).to_owned();
@@ -56,6 +76,33 @@ impl Series {
         }
     }
 
+    fn has_its_answer(&mut self, text: &Text, now: Instant) {
+        let call_id = text.header("Call-ID");
+        let Some(asked) = self.asked.get(call_id).filter(|asked| asked.branch == text.branch()) else {
+            return;
+        };
+        let least = text.header("Min-Expires").parse().ok().filter(|least| *least > asked.wished);
+        if let (Some(423), Some(least), true) = (text.code(), least, now.since(asked.since) < PATIENCE) {
+            self.longer.insert(call_id.to_owned(), least);
+        }
+        self.asked.remove(call_id);
+    }
+
+    /// After each step: who was told to ask for longer has done so.
+    pub(super) fn the_pbx_is_heeded(&mut self) -> Result<(), Violation> {
+        match self.longer.pop_first() {
+            Some((call, least)) => {
+                let seen = format!("Call-ID {call}: {least} s");
+                Err(Violation {
+                    oracle: "a PBX that wants longer registrations is asked for them",
+                    seen,
+                    call,
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn on_closed(&mut self, flow: FlowId, now: Option<Instant>) {
         if let Some((peer, now)) = self.peers.remove(&flow).zip(now) {
             self.lost.insert(peer, now);
@@ -67,9 +114,32 @@ impl Series {
             self.counts_rise(seen.text)?;
         }
         match (seen.side, seen.text.method(), seen.text.code()) {
-            (Side::Inside, "REGISTER", None) => self.is_one_series(seen.text),
+            (Side::Inside, "REGISTER", None) => {
+                self.asks(seen);
+                self.is_one_series(seen.text)
+            }
             (Side::Outside, "REGISTER", Some(200..=299)) => self.lasts_no_longer(seen.text),
             _ => Ok(()),
+        }
+    }
+
+    /// Whose password the PBX asks the phone itself for is told of it by his own answer.
+    fn asks(&mut self, seen: &Seen<'_>) {
+        let text = seen.text;
+        let name = user_of(uri_of(text.header("To")));
+        let ours = scenery::EXTENSIONS.iter().any(|(own, digest)| *own == name && !digest);
+        let contacts = text.all("Contact");
+        let [contact] = contacts.as_slice() else { return };
+        let wished = param(contact, "expires").and_then(|secs| secs.parse().ok());
+        let Some(wished) = wished.filter(|_| ours) else { return };
+        let call_id = text.header("Call-ID");
+        // or it is taken back
+        if self.longer.get(call_id).is_some_and(|least| wished >= *least || wished == 0) {
+            self.longer.remove(call_id);
+        }
+        let (branch, since) = (text.branch().to_owned(), seen.now);
+        if self.asked.get(call_id).is_none_or(|asked| asked.branch != branch) {
+            self.asked.insert(call_id.to_owned(), Asked { branch, since, wished });
         }
     }
 
@@ -121,7 +191,11 @@ impl Series {
     }
 
     /// A phone that lost its connection may come back in its grace.
-    pub(super) fn on_event(&self, event: &Event, now: Instant) -> Result<(), Violation> {
+    pub(super) fn on_event(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
+        if event.code == Code::PbxDown {
+            // whoever asked it is told so, or goes to another
+            self.asked.clear();
+        }
         let given_up = event.code == Code::Deregistered && event.text.contains("connection was lost");
         let lost = event.source.filter(|_| given_up).and_then(|source| self.lost.get(&source));
         match lost.is_some_and(|at| now.since(*at) + Duration::from_millis(40) < GRACE) {
@@ -135,5 +209,7 @@ impl Series {
         self.peers.clear();
         self.lost.clear();
         self.granted.clear();
+        self.asked.clear();
+        self.longer.clear();
     }
 }

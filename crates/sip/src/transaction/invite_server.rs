@@ -96,6 +96,10 @@ impl State for InviteServer {
     fn rings(&self) -> bool {
         matches!(self, Self::Proceeding { .. })
     }
+
+    fn lingers(&self) -> Option<usize> {
+        matches!(self, Self::Confirmed | Self::Quiet).then_some(0)
+    }
 }
 
 #[cfg(test)]

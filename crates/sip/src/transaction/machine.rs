@@ -112,6 +112,11 @@ pub(super) trait State: Sized {
     fn rings(&self) -> bool {
         false
     }
+
+    /// Whether nobody waits for anything from it any more: it is there for what is repeated, as so many bytes.
+    fn lingers(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Where a transition leads.
@@ -270,6 +275,11 @@ impl<S: State> Machine<S> {
     pub(super) fn rings(&self) -> bool {
         self.state.as_ref().is_some_and(State::rings)
     }
+
+    /// Whether it is there for what is repeated alone, as so many bytes.
+    pub(super) fn lingers(&self) -> Option<usize> {
+        self.state.as_ref()?.lingers()
+    }
 }
 
 /// The machine of an INVITE, or that of any other request.
@@ -305,6 +315,13 @@ impl<I: State, N: for<'a> State<Event<'a> = I::Event<'a>>> State for Either<I, N
         match self {
             Self::Invite(state) => state.rings(),
             Self::NonInvite(state) => state.rings(),
+        }
+    }
+
+    fn lingers(&self) -> Option<usize> {
+        match self {
+            Self::Invite(state) => state.lingers(),
+            Self::NonInvite(state) => state.lingers(),
         }
     }
 }

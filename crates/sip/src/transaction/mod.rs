@@ -5,6 +5,9 @@
 //! one request, never grows past its bound, never reads a clock or a socket: what is to be sent comes out
 //! of [`TransactionLayer::poll`].
 //!
+//! Of requests that were answered, and acknowledged where that is due, only the newest are kept for their
+//! repetition where there are many: what comes must find room before what is done with.
+//!
 //! Each ringing INVITE waits without a timer of this layer, in either direction; how long it may is the
 //! transaction user's decision. Every other state ends by itself.
 
@@ -20,6 +23,7 @@ mod derived;
 mod invite_client;
 mod invite_server;
 mod key;
+mod lingering;
 mod machine;
 mod non_invite_client;
 mod non_invite_server;
@@ -28,6 +32,7 @@ mod slots;
 use invite_client::InviteClient;
 use invite_server::InviteServer;
 use key::TransactionKey;
+use lingering::Lingering;
 use machine::{Action, Class, Client, ClientEvent, Machine, Server, ServerEvent, State};
 use non_invite_client::NonInviteClient;
 use non_invite_server::NonInviteServer;
@@ -104,6 +109,9 @@ pub enum TransactionEvent {
     TimedOut(ClientId),
     /// The flow failed before a final answer came. The transaction is gone.
     TransportError(ClientId),
+    /// The request has its final answer, and that its ACK where one is due: the transaction is there only for what is
+    /// repeated, at most half a minute. `ServerEnded` follows. Not told of one that ends with its answer.
+    ServerLingers(ServerId),
     /// The transaction is gone. Where it had no final answer yet, nobody waits for one any more.
     ServerEnded(ServerId),
     /// The transaction is gone, after its final answer was delivered or nobody waited for one any more.
@@ -127,6 +135,7 @@ pub struct TransactionLayer {
     clients: Slots<Machine<Client>>,
     /// One entry for each transaction that waits: its next deadline.
     deadlines: BTreeSet<(Instant, Owner)>,
+    lingering: Lingering,
     events: VecDeque<TransactionEvent>,
     /// Kept for its memory only; empty between calls.
     actions: Vec<Action>,
@@ -141,6 +150,7 @@ impl TransactionLayer {
             servers: Slots::new(),
             clients: Slots::new(),
             deadlines: BTreeSet::new(),
+            lingering: Lingering::default(),
             events: VecDeque::new(),
             actions: Vec::new(),
             transactions_max,
@@ -391,7 +401,26 @@ impl TransactionLayer {
         let Some(change) = self.servers.step(id.0, |machine| act(machine, &mut self.actions)) else {
             return Stepped::default();
         };
-        self.conclude(Owner::Server(id), change)
+        let lingers = change.lingers;
+        let stepped = self.conclude(Owner::Server(id), change);
+        if let Some(bytes) = lingers {
+            self.events.push_back(TransactionEvent::ServerLingers(id));
+            self.lingering.push(id, bytes);
+            while let Some(oldest) = self.lingering.pop_excess() {
+                self.forget(oldest);
+            }
+        }
+        stepped
+    }
+
+    /// Ends a transaction before its time, where it lingers still.
+    fn forget(&mut self, id: ServerId) {
+        if self.servers.slot(id.0).is_some_and(|slot| slot.machine.lingers().is_some())
+            && let Some(slot) = self.servers.remove(id.0)
+        {
+            self.disarm(slot.armed, Owner::Server(id));
+            self.events.push_back(TransactionEvent::ServerEnded(id));
+        }
     }
 
     /// Lets a client transaction act, then does what it asked for.

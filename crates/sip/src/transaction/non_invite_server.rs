@@ -48,6 +48,13 @@ impl State for NonInviteServer {
             (Completed { .. }, Answer(..) | Ack | Acknowledged | Fired(_)) => step.stay(),
         }
     }
+
+    fn lingers(&self) -> Option<usize> {
+        match self {
+            Self::Completed { answer } => Some(answer.len()),
+            Self::Trying | Self::Proceeding { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

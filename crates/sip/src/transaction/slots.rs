@@ -30,6 +30,8 @@ pub(super) struct Change {
     pub(super) before: Option<Instant>,
     /// The one under which it is to be queued.
     pub(super) after: Option<Instant>,
+    /// From now on it is there for what is repeated alone, as so many bytes.
+    pub(super) lingers: Option<usize>,
 }
 
 /// All server or all client transactions.
@@ -104,9 +106,11 @@ impl<S: State> Slots<Machine<S>> {
     /// Lets a machine act, and removes it where that was its end. `None`: it is gone.
     pub(super) fn step(&mut self, id: u64, act: impl FnOnce(&mut Machine<S>)) -> Option<Change> {
         let slot = self.slot_mut(id)?;
+        let lingered = slot.machine.lingers().is_some();
         act(&mut slot.machine);
         let after = slot.machine.poll_timeout();
-        let change = Change { hop: slot.hop, before: slot.armed, after };
+        let lingers = slot.machine.lingers().filter(|_| !lingered);
+        let change = Change { hop: slot.hop, before: slot.armed, after, lingers };
         slot.armed = after;
         if slot.machine.is_terminated() {
             self.remove(id);
