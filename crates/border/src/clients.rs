@@ -43,6 +43,12 @@ impl Clients {
         Some(using)
     }
 
+    /// The REGISTER for a binding that is under way at a PBX, of which nothing is wanted any more.
+    pub(crate) fn take_registration(&mut self, binding: BindingId, pbx: usize) -> Option<ClientId> {
+        let client = self.registrations.get(&(binding, pbx)).copied()?;
+        self.remove(client).map(|_| client)
+    }
+
     /// The binding of a REGISTER is gone before its answer.
     pub(crate) fn abandon_registration(&mut self, binding: BindingId, leaving: Leaving) {
         let client = self.registrations.remove(&(binding, leaving.pbx));

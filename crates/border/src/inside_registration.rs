@@ -115,6 +115,11 @@ impl Border {
             binding.inside = Inside::Registering;
         }
         let (entry, pbx, key) = (binding.entry, binding.pbx, binding.key.clone());
+        // One at a time (RFC 3261 §10.2): the answer to the older one says nothing about how long this one lasts.
+        if let Some(older) = self.clients.take_registration(id, pbx) {
+            self.transactions.abandon_request(older, self.now.mono);
+        }
+        let Some(binding) = self.bindings.binding_mut(id) else { return };
         let (token, user_agent) = (binding.token.clone(), binding.user_agent.clone());
         let mut auth = std::mem::take(&mut binding.auth);
         let asked = self.ask_for(pbx);

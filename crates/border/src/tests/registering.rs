@@ -203,6 +203,43 @@ fn phones_that_ask_a_pbx_that_wants_longer_at_once_all_get_it() {
 }
 
 #[test]
+fn of_two_registers_of_one_binding_the_newer_ones_answer_counts() {
+    let mut config = config();
+    config.pbx[0].health_check = Duration::from_secs(86_400);
+    let mut bench = Bench::with_pbx_up(config);
+    let granted =
+        |asked: &Sent, secs: u32| asked.registered(&[]).replace("expires=3600", &format!("expires={secs}"));
+    for (flow, device, name) in [(100, DEVICE, "1001"), (101, "009033010205", "1002")] {
+        let flow = bench.connect(flow, Some(device));
+        bench.phone_says(flow, &register(name, 1));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&granted(&asked, 100));
+    }
+    bench.sent.clear();
+    bench.pass(Duration::from_secs(76));
+    let asked = |bench: &mut Bench| {
+        ["1001", "1002"].map(|name| {
+            let is_his = |sent: &Sent| sent.text.starts_with("REGISTER") && sent.text.contains(name);
+            let place = bench.sent.iter().position(is_his).unwrap();
+            bench.sent.remove(place)
+        })
+    };
+    let [older, others] = asked(&mut bench);
+    bench.sent.clear();
+    bench.pbx_says(&others.answer(481, "r", ""));
+    assert!(bench.has_event(Code::PbxLostBindings));
+    let [newer, others] = asked(&mut bench);
+    bench.sent.clear();
+    for answer in [granted(&others, 100), granted(&newer, 40), granted(&older, 3600)] {
+        bench.pbx_says(&answer);
+    }
+    bench.pass(Duration::from_secs(29));
+    assert!(bench.try_take("REGISTER").is_none(), "the older one is not repeated");
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.take("REGISTER").text.contains("1001"));
+}
+
+#[test]
 fn a_late_answer_to_a_phone_that_is_passed_through_takes_nothing_back() {
     let mut config = config();
     config.pbx[0].health_check = Duration::from_secs(86_400);

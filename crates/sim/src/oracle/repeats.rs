@@ -147,6 +147,8 @@ pub(super) struct Repeats {
     from_the_dead: Instant,
     /// Refusals of INVITEs whose ACK the border owes in this step.
     owed: BTreeMap<(Side, String), String>,
+    /// The newest REGISTER of each series, by face and Call-ID.
+    registers: BTreeMap<(Side, String), Key>,
     /// Whom the border spoke with outside, and until when what it says may have begun while he was blocked.
     hushed: BTreeMap<IpAddr, Hushed>,
     /// When something may be due.
@@ -296,12 +298,24 @@ impl Repeats {
         } else if !hushed {
             self.one_of_each(seen)?;
         }
+        if method == "REGISTER" {
+            self.older_register_is_left(seen, &key);
+        }
         let most = if method == "INVITE" { PATIENCE } else { T2 };
         let repeated = Repeated::new(seen, most, seen.is_udp()).unless(hushed);
         let request = Request { repeated, provisional: false, late: false, final_at: None, cancelled: false };
         self.dues.extend(request.repeated.due.map(|due| (due, Of::Request(key.clone()))));
         self.requests.insert(key, request);
         Ok(())
+    }
+
+    /// Of two REGISTERs of a series the older one need not be asked for any more (RFC 3261 §10.2).
+    fn older_register_is_left(&mut self, seen: &Seen<'_>, newer: &Key) {
+        let series = (seen.side, seen.text.header("Call-ID").to_owned());
+        let older = self.registers.insert(series, newer.clone());
+        if let Some(request) = older.and_then(|older| self.requests.get_mut(&older)) {
+            (request.repeated.due, request.repeated.unsure) = (None, true);
+        }
     }
 
     fn is_hushed(&mut self, seen: &Seen<'_>) -> bool {
@@ -492,6 +506,7 @@ impl Repeats {
         self.answers.clear();
         self.owed.clear();
         self.dues.clear();
+        self.registers.clear();
         self.taken_on.clear();
         self.ended.clear();
         self.branches.retain(|((.., method), _), _| method == "REGISTER");
