@@ -246,7 +246,10 @@ impl Oracles {
     }
 
     /// Nobody keeps the place of a registered phone, and each registered phone has one.
-    pub(crate) fn places_are_those_of(&self, registrations: &[RegistrationView]) -> Result<(), Violation> {
+    pub(crate) fn places_are_those_of(
+        &mut self,
+        registrations: &[RegistrationView],
+    ) -> Result<(), Violation> {
         self.places.are_those_of(registrations)
     }
 
@@ -320,6 +323,7 @@ impl Oracles {
         self.requests.nobody_waits(now)?;
         self.strangers.nobody_stays(now)?;
         self.series.the_pbx_is_heeded()?;
+        self.retry.every_limit_is_said()?;
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;
@@ -363,6 +367,7 @@ impl Oracles {
         let words = format!("{:.3} {event:?}", now.since(Instant::ZERO).as_secs_f64());
         self.on_words(&words)?;
         self.blocks.on_event(event, now)?;
+        self.retry.on_event(event);
         self.series.on_event(event, now)?;
         // no PBX of this world keeps one contact alone, and only some ask for a realm that was not agreed
         let realms = event.code == Code::RealmChanged && !self.hiding.saw_foreign_realm();

@@ -1,4 +1,4 @@
-//! Rules about blocks: none without its offences or its order, none shorter or longer than it was said, none for
+//! Rules about blocks: none without its offences or its order, and none missing after these, none shorter or longer than it was said, none for
 //! who is allowed, nobody spared by an order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,6 +60,10 @@ pub(super) struct Blocks {
     past: BTreeMap<Prefix, Duration>,
     /// Those of them that were over when the process was killed: their records end with them, mostly.
     past_unsure: BTreeSet<Prefix>,
+    /// Offences by connections alone, since somebody was blocked, unblocked or allowed there.
+    unpunished: BTreeMap<Prefix, VecDeque<Instant>>,
+    /// Who has done enough in this step.
+    deserved: BTreeSet<Prefix>,
     /// When, and whether by UDP, where only what is proved counts.
     offences: BTreeMap<Prefix, VecDeque<(Instant, bool)>>,
     /// Who spoke by UDP, whoever it was.
@@ -163,6 +167,10 @@ impl Blocks {
     /// Between two steps no order is carried out.
     pub(super) fn on_step(&mut self, now: Instant) -> Result<(), Violation> {
         self.order = None;
+        if let Some(free) = self.deserved.pop_first() {
+            let words = format!("{free}: {:?}", self.unpunished.get(&free));
+            return fail(words, "who offends often enough is blocked");
+        }
         if let Some(late) = self.blocks.iter().find(|block| block.until + LATE < now && !block.unsure) {
             return fail(format!("{late:?} has not ended"), "a block ends in its time");
         }
@@ -188,6 +196,9 @@ impl Blocks {
             let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
             times.retain(|(at, _)| now.since(*at) < BLOCK.within);
             times.push_back((now, by_udp));
+            if !self.by_udp.contains(&source) {
+                self.offends(source.ip(), now);
+            }
         }
         match event.code {
             Code::Blocked => self.on_blocked(event, now),
@@ -196,9 +207,26 @@ impl Blocks {
         }
     }
 
+    fn offends(&mut self, source: IpAddr, now: Instant) {
+        // a phone's registration forgives
+        let is_blocked = self.blocks.iter().any(|block| block.prefix.contains(source));
+        if is_blocked || !scenery::is_scanner(source) {
+            return;
+        }
+        let prefix = BLOCK.prefix_of(source);
+        let times = self.unpunished.entry(prefix).or_default();
+        times.retain(|at| now.since(*at) < BLOCK.within);
+        times.push_back(now);
+        if times.len() >= BLOCK.after as usize {
+            self.deserved.insert(prefix);
+        }
+    }
+
     fn on_blocked(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
         let by_operator = event.rule.as_deref() == Some("operator");
+        self.unpunished.clear();
         let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
+        self.deserved.remove(&prefix);
         let length = if by_operator { self.ordered(prefix) } else { self.earned(prefix, now) };
         let Some(length) = length else {
             return fail(
@@ -247,6 +275,7 @@ impl Blocks {
     }
 
     fn on_unblocked(&mut self, event: &Event, now: Instant) -> Result<(), Violation> {
+        self.unpunished.clear();
         let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
         let place = self.blocks.iter().position(|block| block.prefix == prefix);
         let Some(block) = place.map(|place| self.blocks.remove(place)) else {
@@ -284,6 +313,9 @@ impl Blocks {
         spared: &[FlowId],
         now: Instant,
     ) -> Result<(), Violation> {
+        if *allowed != self.allowed {
+            self.unpunished.clear();
+        }
         (self.blocked, self.allowed) = (blocked.clone(), allowed.clone());
         let kept = std::mem::take(&mut self.kept);
         self.blocks.retain(|block| {
@@ -336,6 +368,8 @@ impl Blocks {
         self.past_unsure.extend(self.past.keys().copied());
         // what was counted is not kept, and past blocks only by their records
         self.offences.clear();
+        self.unpunished.clear();
+        self.deserved.clear();
         self.sources.clear();
         (self.blocked, self.allowed) = Default::default();
     }

@@ -15,7 +15,9 @@ pub(super) struct Places {
     datagrams: BTreeSet<SocketAddr>,
     /// Connections on which one was, each with its other end.
     streams: BTreeSet<(FlowId, SocketAddr)>,
-    /// Something was said since the registrations were looked at.
+    /// Those of them that are new since the registrations were looked at.
+    fresh: BTreeSet<SocketAddr>,
+    /// Something was said since then.
     changed: bool,
 }
 
@@ -26,7 +28,10 @@ impl Places {
         match (is_udp, registered) {
             (true, true) => drop(self.datagrams.insert(source)),
             (true, false) => drop(self.datagrams.remove(&source)),
-            (false, true) => drop(self.streams.insert((flow, source))),
+            (false, true) => {
+                self.streams.insert((flow, source));
+                self.fresh.insert(source);
+            }
             (false, false) => {}
         }
     }
@@ -50,7 +55,7 @@ impl Places {
     }
 
     /// Nobody keeps the place of a registered phone, and each registered phone has one.
-    pub(super) fn are_those_of(&self, registrations: &[RegistrationView]) -> Result<(), Violation> {
+    pub(super) fn are_those_of(&mut self, registrations: &[RegistrationView]) -> Result<(), Violation> {
         let at = |udp: bool, in_state: fn(&str) -> bool| -> BTreeSet<SocketAddr> {
             let by = |view: &&RegistrationView| {
                 (view.transport == Transport::Udp) == udp && in_state(view.pbx_state)
@@ -60,7 +65,10 @@ impl Places {
         let streams: BTreeSet<SocketAddr> = self.streams.iter().map(|(_, source)| *source).collect();
         // while it registers, or has lost its registration at the PBX, a phone may be reached or not
         let may_be_there = at(true, |state| state != "grace");
-        let left: Vec<_> = self.datagrams.difference(&may_be_there).collect();
+        let may_have_come = at(false, |_| true);
+        let fresh = std::mem::take(&mut self.fresh);
+        let left: Vec<_> =
+            self.datagrams.difference(&may_be_there).chain(fresh.difference(&may_have_come)).collect();
         let [by_udp, by_stream] = [true, false].map(|udp| at(udp, |state| state == "registered"));
         let missing: Vec<_> =
             by_udp.difference(&self.datagrams).chain(by_stream.difference(&streams)).collect();

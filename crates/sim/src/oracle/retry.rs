@@ -1,9 +1,10 @@
-//! Rules about when a call that was one too many may be tried again: whoever waits as long as he was told is served,
-//! and one second less does not do.
+//! Rules about a call that was one too many: its caller hears 480 and when he may try again; whoever waits as long as he
+//! was told is served, and one second less does not do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use border::{Code, Event};
 use wire::clock::Instant;
 use wire::net::Side;
 
@@ -37,6 +38,9 @@ pub(super) struct Retry {
     asked: BTreeMap<&'static str, Asked>,
     /// Whose a call is, by From tag.
     callers: BTreeMap<String, &'static str>,
+    /// In this step: calls that the operator heard were refused by a limit, and those that were told.
+    limited: usize,
+    said: usize,
 }
 
 fn begins(text: &Text) -> bool {
@@ -65,8 +69,27 @@ impl Retry {
         }
     }
 
+    /// The operator hears of a call that was refused; how many more there were in a second names nobody.
+    pub(super) fn on_event(&mut self, event: &Event) {
+        self.limited += usize::from(event.code == Code::CallLimited && event.extension.is_some());
+    }
+
+    /// After each step.
+    pub(super) fn every_limit_is_said(&mut self) -> Result<(), Violation> {
+        let (limited, said) = (std::mem::take(&mut self.limited), std::mem::take(&mut self.said));
+        match limited > said {
+            true => Err(Violation::new(
+                "who is refused by a limit hears 480 and when to try again",
+                format!("{limited} were refused, {said} heard it"),
+            )),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         let text = seen.text;
+        let whole = text.has("Warning") && text.header("Retry-After").parse().is_ok_and(|secs: u32| secs > 0);
+        self.said += usize::from(text.code() == Some(480) && whole);
         let (admitted, refused) = match seen.side {
             Side::Inside => (begins(text), None),
             Side::Outside => (false, told(text)),
