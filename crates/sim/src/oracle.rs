@@ -5,6 +5,8 @@
 
 mod answers;
 mod blocks;
+mod callers;
+mod changes;
 mod forged;
 mod forwarding;
 mod giving_up;
@@ -97,6 +99,8 @@ impl Seen<'_> {
 pub struct Oracles {
     answers: answers::Answers,
     blocks: blocks::Blocks,
+    callers: callers::Callers,
+    changes: changes::Changes,
     forged: forged::Forged,
     giving_up: giving_up::GivingUp,
     halves: halves::Halves,
@@ -138,6 +142,8 @@ impl Oracles {
         self.requests.on_arrival(&seen);
         self.answers.on_arrival(&seen);
         self.blocks.on_arrival(&seen);
+        self.callers.on_arrival(&seen);
+        self.changes.on_arrival(&seen);
         self.giving_up.on_arrival(&seen);
         self.halves.on_arrival(&seen);
         self.hiding.on_arrival(&seen);
@@ -284,6 +290,8 @@ impl Oracles {
         self.note_dialog(&text);
         self.answers.on_sent(&seen)?;
         self.blocks.on_sent(&seen);
+        self.callers.on_sent(&seen)?;
+        self.changes.on_sent(&seen);
         self.giving_up.on_final_answer(&seen)?;
         self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
@@ -327,6 +335,7 @@ impl Oracles {
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;
+        self.changes.nothing_is_overdue(now, |flow, source| self.routing.is_gone(flow, source))?;
         self.giving_up.nothing_is_overdue(|flow, source| self.routing.is_gone(flow, source))?;
         self.halves.none_outlives_the_other(now, |flow| self.routing.is_closed(flow))
     }
@@ -418,6 +427,7 @@ impl Oracles {
     pub fn on_restart(&mut self, config: &Config, durable: bool) {
         self.blocks.on_restart(durable);
         self.requests.on_restart();
+        self.changes.on_restart();
         self.retry.on_restart();
         self.answers.on_restart();
         self.halves.on_restart();

@@ -196,7 +196,7 @@ impl Blocks {
             let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
             times.retain(|(at, _)| now.since(*at) < BLOCK.within);
             times.push_back((now, by_udp));
-            if !self.by_udp.contains(&source) {
+            if self.by_stream.contains(&source) && !self.by_udp.contains(&source) {
                 self.offends(source.ip(), now);
             }
         }
@@ -241,6 +241,12 @@ impl Blocks {
             return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
         }
         let length = if forgotten { BLOCK.time } else { length };
+        let in_force = |block: &Block| {
+            block.prefix == prefix && !block.by_operator && !block.unsure && block.until > now + LATE
+        };
+        if let Some(block) = self.blocks.iter().find(|block| !by_operator && in_force(block)) {
+            return fail(format!("{event:?} in {block:?}"), "who is blocked does not offend");
+        }
         if !by_operator {
             self.offences.remove(&prefix);
         }

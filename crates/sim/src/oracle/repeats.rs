@@ -146,8 +146,9 @@ pub(super) struct Repeats {
     /// Until when something may arrive that a PBX had sent before it died.
     from_the_dead: Instant,
     /// Refusals of INVITEs whose ACK the border owes in this step.
-    owed: BTreeMap<(Side, String), String>,
-    /// The newest REGISTER of each series, by face and Call-ID.
+    /// Each with the From tag of its call, and the To tag that it must bear.
+    owed: BTreeMap<(Side, String), [String; 2]>,
+    /// The newest REGISTER of each contact, by face.
     registers: BTreeMap<(Side, String), Key>,
     /// Whom the border spoke with outside, and until when what it says may have begun while he was blocked.
     hushed: BTreeMap<IpAddr, Hushed>,
@@ -212,7 +213,7 @@ impl Repeats {
         }
         if invite && code >= 300 && !request.cancelled {
             let place = (seen.side, text.branch().to_owned());
-            self.owed.insert(place, text.from_tag().to_owned());
+            self.owed.insert(place, [text.from_tag(), text.to_tag()].map(str::to_owned));
         }
         request.final_at.get_or_insert(seen.now);
     }
@@ -249,8 +250,11 @@ impl Repeats {
         }
         match (seen.text.method(), seen.text.code()) {
             ("ACK", None) => {
-                self.owed.remove(&(seen.side, seen.text.branch().to_owned()));
-                Ok(())
+                let owed = self.owed.remove(&(seen.side, seen.text.branch().to_owned()));
+                match owed.is_some_and(|[_, to]| to != seen.text.to_tag()) {
+                    true => Err(Violation::of("a refusal is acknowledged", seen.text.render(), seen.text)),
+                    false => Ok(()),
+                }
             }
             (_, None) => self.request_sent(seen),
             ("INVITE", Some(200..)) => self.answer_sent(seen),
@@ -309,10 +313,10 @@ impl Repeats {
         Ok(())
     }
 
-    /// Of two REGISTERs of a series the older one need not be asked for any more (RFC 3261 §10.2).
+    /// Of two REGISTERs of a contact the older one need not be asked for any more (RFC 3261 §10.2).
     fn older_register_is_left(&mut self, seen: &Seen<'_>, newer: &Key) {
-        let series = (seen.side, seen.text.header("Call-ID").to_owned());
-        let older = self.registers.insert(series, newer.clone());
+        let contact = uri_of(seen.text.header("Contact")).to_owned();
+        let older = self.registers.insert((seen.side, contact), newer.clone());
         if let Some(request) = older.and_then(|older| self.requests.get_mut(&older)) {
             (request.repeated.due, request.repeated.unsure) = (None, true);
         }
@@ -470,7 +474,7 @@ impl Repeats {
 
     /// After each step: nothing is overdue.
     pub(super) fn nothing_is_overdue(&mut self, now: Instant) -> Result<(), Violation> {
-        if let Some(((side, branch), call)) = self.owed.pop_first() {
+        if let Some(((side, branch), [call, _])) = self.owed.pop_first() {
             let seen = format!("no ACK went {side:?} for {branch}");
             return Err(Violation { oracle: "a refusal is acknowledged", seen, call });
         }

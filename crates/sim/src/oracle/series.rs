@@ -197,7 +197,11 @@ impl Series {
             self.asked.clear();
         }
         let given_up = event.code == Code::Deregistered && event.text.contains("connection was lost");
-        let lost = event.source.filter(|_| given_up).and_then(|source| self.lost.get(&source));
+        let source = event.source.filter(|_| given_up);
+        if source.is_some_and(|source| self.peers.values().any(|peer| *peer == source)) {
+            return Err(Violation::new("who is there is not given up", format!("{event:?}")));
+        }
+        let lost = source.and_then(|source| self.lost.get(&source));
         match lost.is_some_and(|at| now.since(*at) + Duration::from_millis(40) < GRACE) {
             true => Err(Violation::new("a lost connection has its grace", format!("{event:?}"))),
             false => Ok(()),
