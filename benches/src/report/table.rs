@@ -9,6 +9,8 @@ use crate::systems::System;
 
 /// How many quiet rounds make the noisy ones superfluous.
 const QUIET_ENOUGH: usize = 3;
+/// Of what was asked for, so much is all of it: less is not the same job.
+const ALL_PERCENT: f64 = 99.9;
 /// What the table shows of every row, after the row's own figure.
 const COLUMNS: [&str; 18] = [
     CPU,
@@ -47,13 +49,18 @@ pub struct Ratio {
     pub ratio: Spread,
     /// Ours, and the other's, by the median.
     pub values: [f64; 2],
+    /// How much of the job was done, by us and by the other, in the worst of the rounds, in percent.
+    pub done: [f64; 2],
     /// Rounds, and how many of them were noisy.
     pub rounds: [usize; 2],
 }
 
 impl Ratio {
-    /// Whether the goal was reached.
+    /// Whether the goal was reached, and by doing all that was asked for.
     pub fn is_met(&self) -> bool {
+        if self.done[0] < ALL_PERCENT {
+            return false;
+        }
         if self.row.more_is_better { self.ratio.median >= self.goal } else { self.ratio.median <= self.goal }
     }
 }
@@ -69,6 +76,9 @@ fn ratio(records: &[Record], row: &'static Row, other: System, goal: f64) -> Opt
     let of = |system: System| -> BTreeMap<u32, (f64, bool)> {
         let own = counted(records, row.name, system);
         own.filter_map(|it| Some((it.round, (it.figure(row.figure)?, it.noisy)))).collect()
+    };
+    let done = |system: System| {
+        counted(records, row.name, system).filter_map(|it| it.figure(DONE)).fold(100.0, f64::min)
     };
     let (ours, theirs) = (of(System::Portcullis), of(other));
     // compared within a round: the machine is another one an hour later
@@ -89,6 +99,7 @@ fn ratio(records: &[Record], row: &'static Row, other: System, goal: f64) -> Opt
         goal,
         ratio: Spread::of(used.iter().map(|(our, their, _)| our / their))?,
         values: [middle(used.iter().map(|it| it.0).collect()), middle(used.iter().map(|it| it.1).collect())],
+        done: [done(System::Portcullis), done(other)],
         rounds: [used.len(), if quiet_is_enough { 0 } else { noisy }],
     })
 }
@@ -96,6 +107,14 @@ fn ratio(records: &[Record], row: &'static Row, other: System, goal: f64) -> Opt
 /// The row's own figures of a system that count.
 fn counted<'a>(records: &'a [Record], row: &'a str, system: System) -> impl Iterator<Item = &'a Record> {
     records.iter().filter(move |it| it.row == row && it.system == system && !it.curve && !it.crashed)
+}
+
+/// Rows in which we crashed, or did not do all that was asked for.
+pub fn failures(records: &[Record]) -> Vec<&'static str> {
+    let ours = |it: &&Record| it.system == System::Portcullis && !it.curve;
+    let fails = |it: &Record| it.crashed || it.figure(DONE).is_some_and(|done| done < ALL_PERCENT);
+    let fails_in = |row: &&Row| records.iter().filter(ours).any(|it| it.row == row.name && fails(it));
+    ROWS.iter().filter(fails_in).map(|row| row.name).collect()
 }
 
 /// How many goals were reached, and where a peer does the same job for less.
@@ -115,9 +134,14 @@ pub fn draw_ratios(ratios: &[Ratio]) -> String {
         let goal = if it.row.more_is_better { "at least" } else { "at most" };
         let verdict = if it.is_met() { "met" } else { "MISSED" };
         let [rounds, noisy] = it.rounds;
-        let noise = if noisy > 0 { format!(", {noisy} of them noisy") } else { String::new() };
+        let mut notes = if noisy > 0 { format!(", {noisy} of them noisy") } else { String::new() };
+        for (whose, done) in ["ours", "theirs"].into_iter().zip(it.done) {
+            if done < ALL_PERCENT {
+                notes.push_str(&format!(", {whose} DID {} %", short(done)));
+            }
+        }
         let line = format!(
-            "  {:<20} {:>6} of {:<27} goal {goal} {:<5} {verdict:<7} {} : {} {}, {rounds} rounds{noise}",
+            "  {:<20} {:>6} of {:<27} goal {goal} {:<5} {verdict:<7} {} : {} {}, {rounds} rounds{notes}",
             it.row.name,
             short(it.ratio.median),
             it.other.name(),
@@ -222,6 +246,17 @@ mod tests {
         assert_eq!(draw_verdict(&found), "goals met: 0 of 1; a peer is better in: nowhere\n");
         let slow = [record(System::Portcullis, 0, 9.0, false), record(System::KamailioEdge, 0, 8.0, false)];
         assert!(draw_verdict(&ratios(&slow)).ends_with("in: handshake (kamailio edge)\n"));
+    }
+
+    #[test]
+    fn who_does_half_of_the_job_has_reached_nothing() {
+        let half = record(System::Portcullis, 0, 1.0, false).with(DONE, 50.0);
+        let records = [half, record(System::KamailioEdge, 0, 100.0, false).with(DONE, 100.0)];
+        let found = ratios(&records);
+        assert!(!found[0].is_met());
+        assert!(draw_ratios(&found).contains("MISSED") && draw_ratios(&found).contains("ours DID 50"));
+        assert_eq!(failures(&records), ["handshake"]);
+        assert!(failures(&records[1..]).is_empty(), "a peer's matter");
     }
 
     #[test]

@@ -123,7 +123,10 @@ fn report(
         fs::write(&path, plot.draw())?;
         println!("written: {}", path.display());
     }
-    Ok(())
+    match table::failures(records).as_slice() {
+        [] => Ok(()),
+        rows => Err(io::Error::other(format!("crashed, or did not do all of: {}", rows.join(", ")))),
+    }
 }
 
 /// Starts this program again in a network namespace of its own, where that can be.
@@ -194,7 +197,7 @@ impl Conductor {
                     let measured = self.one((scenario, system, round), directory.path(), &authority);
                     let measured = measured.unwrap_or_else(|fault| {
                         progress.say(&format!("{}, {}: {fault}", scenario.rows.join(", "), system.name()));
-                        vec![failed(scenario, system, round, &fault)]
+                        failed(scenario, system, round, &fault)
                     });
                     measured.iter().try_for_each(&mut *tell)?;
                     records.extend(measured);
@@ -248,13 +251,15 @@ impl Conductor {
     }
 }
 
-/// That it came to nothing, and why.
-fn failed(scenario: &Scenario, system: System, round: u32, fault: &io::Error) -> Record {
-    let row = scenario.rows.first().copied().unwrap_or_default();
-    let mut record = Record::new(row, system, round, 0.0);
-    record.faults.insert(fault.to_string(), 1);
-    record.crashed = true;
-    record
+/// That all its rows came to nothing, and why.
+fn failed(scenario: &Scenario, system: System, round: u32, fault: &io::Error) -> Vec<Record> {
+    let record = |row: &&'static str| {
+        let mut record = Record::new(row, system, round, 0.0);
+        record.faults.insert(fault.to_string(), 1);
+        record.crashed = true;
+        record
+    };
+    scenario.rows.iter().map(record).collect()
 }
 
 /// A directory that is gone with this value.

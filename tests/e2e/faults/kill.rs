@@ -311,6 +311,7 @@ impl Scene {
         println!(
             "report: {kills} kills with seed {seed}, and {cut_short} starts cut short: nothing was lost"
         );
+        assert!(median < 1_000, "a start takes {median} ms (median), and a second at most is promised");
         println!("report: start-up {median} ms (median), {longest} ms (longest); {late} took over a second");
         let calls = STAGES.map(|stage| format!("{} {stage:?}", self.calls[stage as usize])).join(", ");
         println!("report: calls at the kill or before it: {calls}");
