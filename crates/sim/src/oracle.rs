@@ -11,6 +11,7 @@ mod forged;
 mod forwarding;
 mod giving_up;
 mod halves;
+mod hanging;
 mod hiding;
 mod limits;
 mod needles;
@@ -104,6 +105,7 @@ pub struct Oracles {
     forged: forged::Forged,
     giving_up: giving_up::GivingUp,
     halves: halves::Halves,
+    hanging: hanging::Hanging,
     hiding: hiding::Hiding,
     limits: limits::Limits,
     places: places::Places,
@@ -295,6 +297,7 @@ impl Oracles {
         self.giving_up.on_final_answer(&seen)?;
         self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
+        self.hanging.on_sent(&seen);
         self.hiding.on_sent(&seen)?;
         self.limits.on_sent(&seen)?;
         self.repeats.on_sent(&seen)?;
@@ -335,6 +338,7 @@ impl Oracles {
         self.repeats.nothing_is_overdue(now)?;
         self.answers.every_repetition_is_answered()?;
         self.blocks.on_step(now)?;
+        self.hanging.nothing_hangs(now, |flow, source| self.routing.is_gone(flow, source))?;
         self.changes.nothing_is_overdue(now, |flow, source| self.routing.is_gone(flow, source))?;
         self.giving_up.nothing_is_overdue(|flow, source| self.routing.is_gone(flow, source))?;
         self.halves.none_outlives_the_other(now, |flow| self.routing.is_closed(flow))
@@ -428,6 +432,7 @@ impl Oracles {
         self.blocks.on_restart(durable);
         self.requests.on_restart();
         self.changes.on_restart();
+        self.hanging.on_restart();
         self.retry.on_restart();
         self.answers.on_restart();
         self.halves.on_restart();

@@ -79,6 +79,10 @@ pub(super) struct Blocks {
     order: Option<Command>,
     blocked: PrefixSet,
     allowed: PrefixSet,
+    /// Whom the operator has exempted, by name.
+    exempt: BTreeMap<String, Prefix>,
+    /// Whom he exempts no more, by this step's order.
+    ended_exemption: Option<Prefix>,
     /// Where each flow outside comes from.
     sources: BTreeMap<FlowId, IpAddr>,
     /// Blocks that must be in the first list after a start.
@@ -162,11 +166,24 @@ impl Blocks {
     /// The operator's order, before the border has it.
     pub(super) fn on_order(&mut self, order: &Command) {
         self.order = Some(order.clone());
+        match order {
+            Command::AllowAdd { prefix, name, .. } => {
+                self.exempt.entry(name.clone()).or_insert(*prefix);
+            }
+            Command::AllowRemove { name } => self.ended_exemption = self.exempt.remove(name),
+            _ => {}
+        }
     }
 
     /// Between two steps no order is carried out.
     pub(super) fn on_step(&mut self, now: Instant) -> Result<(), Violation> {
         self.order = None;
+        if let Some(ended) = self.ended_exemption.take() {
+            let still = |prefix: &Prefix| prefix.contains(ended.addr());
+            if self.allowed.contains(ended.addr()) && !self.exempt.values().any(still) {
+                return fail(format!("{ended}"), "an exemption that was taken back has ended");
+            }
+        }
         if let Some(free) = self.deserved.pop_first() {
             let words = format!("{free}: {:?}", self.unpunished.get(&free));
             return fail(words, "who offends often enough is blocked");

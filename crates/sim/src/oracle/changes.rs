@@ -65,6 +65,13 @@ impl Changes {
         match (text.method(), text.code()) {
             ("BYE", None) => drop(self.over.insert(parties(text))),
             ("INVITE" | "UPDATE", None) if !text.to_tag().is_empty() => drop(self.changes.insert(place)),
+            // nobody answered it
+            ("INVITE" | "UPDATE", Some(408)) => {
+                let asker = (seen.side, parties(text));
+                if self.ends.contains_key(&asker) {
+                    self.due.entry(asker).or_insert(seen.now + SOON);
+                }
+            }
             _ => {}
         }
     }

@@ -316,6 +316,9 @@ impl Repeats {
     /// Of two REGISTERs of a contact the older one need not be asked for any more (RFC 3261 §10.2).
     fn older_register_is_left(&mut self, seen: &Seen<'_>, newer: &Key) {
         let contact = uri_of(seen.text.header("Contact")).to_owned();
+        if contact.is_empty() {
+            return;
+        }
         let older = self.registers.insert((seen.side, contact), newer.clone());
         if let Some(request) = older.and_then(|older| self.requests.get_mut(&older)) {
             (request.repeated.due, request.repeated.unsure) = (None, true);
