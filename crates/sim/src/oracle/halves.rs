@@ -27,10 +27,20 @@ const ACK_WAITS: Duration = Duration::from_secs(2);
 struct Half {
     confirmed: bool,
     ended: bool,
+    /// It was blocked when the other one ended: no BYE comes there, then or later.
+    cut_off: bool,
     /// Where it was heard or spoken to: a call between two phones has two halves on one face.
     flows: BTreeSet<FlowId>,
     /// The hosts there.
     hosts: BTreeSet<IpAddr>,
+}
+
+/// An INVITE that was refused to a phone.
+#[derive(Debug)]
+struct Refused {
+    number: u32,
+    /// The phone has repeated it since. Where it was refused for its phone was not registered, that may begin a call.
+    comes_again: bool,
 }
 
 /// What the rules remember: tags cross the border unchanged, so that they name both halves.
@@ -48,7 +58,7 @@ pub(super) struct Halves {
     asked: BTreeMap<String, Instant>,
     /// The newest number with which a phone began a call, and the one that was refused, by the From tag.
     begun: BTreeMap<String, u32>,
-    refused: BTreeMap<String, u32>,
+    refused: BTreeMap<String, Refused>,
     /// Of INVITEs: the ACK of a refusal bears the same, and goes no further.
     branches: BTreeSet<String>,
     /// Pairs of which both halves are confirmed and none has ended.
@@ -82,6 +92,9 @@ impl Halves {
                 if scenery::is_phone(seen.peer.ip()) && seen.text.to_tag().is_empty() {
                     let newest = self.begun.entry(seen.text.from_tag().to_owned()).or_default();
                     *newest = (*newest).max(seen.text.cseq());
+                    if let Some(refused) = self.refused.get_mut(seen.text.from_tag()) {
+                        refused.comes_again |= refused.number == seen.text.cseq();
+                    }
                 }
             }
             ("ACK", None) if !self.branches.contains(seen.text.branch()) => self.acknowledged(seen),
@@ -94,11 +107,17 @@ impl Halves {
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
             ("INVITE", None) => {
-                self.asked.entry(seen.text.branch().to_owned()).or_insert(seen.now);
+                let (branch, tag) = (seen.text.branch(), seen.text.from_tag());
+                let is_new = !self.asked.contains_key(branch);
+                if is_new && self.refused.get(tag).is_some_and(|refused| refused.comes_again) {
+                    self.refused.remove(tag);
+                }
+                self.asked.entry(branch.to_owned()).or_insert(seen.now);
             }
             ("INVITE", Some(200..=299)) => self.confirmed(seen),
             ("INVITE", Some(300..)) if seen.side == Side::Outside => {
-                self.refused.insert(seen.text.from_tag().to_owned(), seen.text.cseq());
+                let refused = Refused { number: seen.text.cseq(), comes_again: false };
+                self.refused.insert(seen.text.from_tag().to_owned(), refused);
             }
             ("ACK", None) => {
                 let Some(tags) = tags(seen) else { return };
@@ -108,10 +127,15 @@ impl Halves {
             // that a peer hung up concerns the other once the border has taken it
             ("BYE", None | Some(200..=299)) => {
                 let Some(tags) = self.ended(seen) else { return };
-                if self.is_blocked(&tags, seen.side.other()) {
-                    return;
+                let other = seen.side.other();
+                let is_blocked = self.is_blocked(&tags, other);
+                let Some(halves) = self.pairs.get_mut(&tags) else { return };
+                // what is repeated after the block says nothing new
+                let half = &mut halves[other.index()];
+                half.cut_off |= is_blocked;
+                if !half.cut_off {
+                    self.ending.insert((seen.now + OUTLIVES_MAX, tags), other);
                 }
-                self.ending.insert((seen.now + OUTLIVES_MAX, tags), seen.side.other());
             }
             _ => {}
         }
@@ -155,7 +179,8 @@ impl Halves {
     fn comes_late(&mut self, seen: &Seen<'_>) {
         // one that was challenged, or refused for now, may have been tried again
         let begun = self.begun.get(seen.text.from_tag());
-        let refused = begun.is_some() && begun == self.refused.get(seen.text.from_tag());
+        let number = self.refused.get(seen.text.from_tag()).map(|refused| &refused.number);
+        let refused = begun.is_some() && begun == number;
         // after timer B nobody is left who could say so (RFC 3261 §17.1.1.2)
         let asked = self.asked.get(seen.text.branch());
         let refused = refused && asked.is_some_and(|since| seen.now.since(*since) < TIMER_B);
