@@ -423,7 +423,6 @@ impl Oracles {
 
     /// A PBX begins anew.
     pub(crate) fn on_pbx_restart(&mut self, now: Instant) {
-        self.requests.on_pbx_restart();
         self.repeats.on_pbx_restart(now);
     }
 

@@ -95,12 +95,6 @@ impl Requests {
         self.waiting.clear();
     }
 
-    /// A PBX that comes back knows no dialog any more.
-    pub(super) fn on_pbx_restart(&mut self) {
-        self.ended.clear();
-        self.hung_up.clear();
-    }
-
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         let text = seen.text;
         match (seen.side, text.method(), text.code()) {
