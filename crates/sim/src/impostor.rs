@@ -8,7 +8,7 @@ use bytes::Bytes;
 use wire::net::Side;
 
 use crate::decision::Decider;
-use crate::scenery::{DOMAIN, IMPOSTOR_CANARY};
+use crate::scenery::{self, DOMAIN, IMPOSTOR_CANARY};
 use crate::text::Text;
 use crate::world::{Happening, World};
 
@@ -166,7 +166,9 @@ impl World {
         // a phone's own INVITE begins a call, whatever names it bears
         let others = if method == "INVITE" { &others[..3] } else { &others[..] };
         let from = *self.rng.pick(others).unwrap_or(&beside);
-        if from.ip() == peer.ip() { beside } else { from }
+        // nor may it be where the peer himself has gone
+        let is_peer = from.ip() == peer.ip() || Some(from.ip()) == scenery::elsewhere(peer.ip());
+        if is_peer { beside } else { from }
     }
 
     /// A request in a call of somebody else's, all of whose names are right. A CANCEL has the branch of its INVITE.
