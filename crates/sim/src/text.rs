@@ -142,6 +142,12 @@ impl Text {
         param(self.header("Via"), "branch").unwrap_or_default()
     }
 
+    /// Who sent it, by the topmost Via: host and port.
+    pub fn sent_by(&self) -> &str {
+        let via = self.header("Via").split(';').next().unwrap_or_default();
+        via.trim_end().rsplit(' ').next().unwrap_or_default()
+    }
+
     /// The number of the CSeq.
     pub fn cseq(&self) -> u32 {
         self.header("CSeq").split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -247,6 +253,7 @@ mod tests {
             (read.method(), read.branch(), read.from_tag(), read.cseq()),
             ("INVITE", "z9hG4bKx", "a", 7)
         );
+        assert_eq!(read.sent_by(), "192.168.77.10:5060");
         assert_eq!(read.body, "hello");
         let mut stream = Stream::default();
         let bytes = text.render().repeat(2);

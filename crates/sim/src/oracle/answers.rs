@@ -13,7 +13,7 @@ use crate::scenery;
 /// As long as a request over UDP may be repeated, its transaction is there (RFC 3261 timer J).
 const KEPT: Duration = Duration::from_secs(31);
 
-/// One transaction, as its client names it: face, branch, Call-ID, method.
+/// One transaction, as its client names it: face, branch with its sent-by (RFC 3261 §17.2.3), Call-ID, method.
 type Key = (Side, String, String, String);
 
 #[derive(Debug, Default)]
@@ -43,10 +43,11 @@ pub(super) struct Answers {
 
 fn key(seen: &Seen<'_>) -> Key {
     let text = seen.text;
+    let named = format!("{} {}", text.sent_by(), text.branch());
     // scanners send what others wrote, each the same
     let branch = match scenery::is_scanner(seen.peer.ip()) {
-        true => format!("{} {}", seen.peer.ip(), text.branch()),
-        false => text.branch().to_owned(),
+        true => format!("{} {named}", seen.peer.ip()),
+        false => named,
     };
     (seen.side, branch, text.header("Call-ID").to_owned(), text.method().to_owned())
 }
