@@ -26,9 +26,9 @@ struct Limit {
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     limits: BTreeMap<String, Limit>,
-    /// Initial INVITEs of phones: when a From tag came first.
-    arrived: BTreeMap<String, Instant>,
-    /// The same by extension, but for those that a rule refused.
+    /// Initial INVITEs of phones: when a From tag came first, and by which transaction.
+    arrived: BTreeMap<String, (Instant, String)>,
+    /// The same by extension, but for those that were refused before they counted.
     asked: BTreeMap<&'static str, BTreeMap<String, Instant>>,
     /// When calls began that the PBX saw, by extension, each From tag once.
     started: BTreeMap<String, Vec<Instant>>,
@@ -72,7 +72,7 @@ impl Limits {
             asked.retain(|_, at| seen.now.since(*at) < REMEMBERED);
             asked.entry(tag.clone()).or_insert(seen.now);
         }
-        self.arrived.entry(tag).or_insert(seen.now);
+        self.arrived.entry(tag).or_insert_with(|| (seen.now, text.branch().to_owned()));
     }
 
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
@@ -86,16 +86,25 @@ impl Limits {
             }
             ("INVITE", Some(300..)) | ("BYE", None) => {
                 self.over(seen);
-                if seen.side == Side::Outside && text.has("Warning") {
-                    // one that the PBX challenged began all the same: it is its second INVITE that was refused
-                    let tag = Some(text.from_tag()).filter(|tag| !self.counted.contains(*tag));
-                    self.asked
-                        .values_mut()
-                        .for_each(|asked| asked.retain(|own, _| Some(own.as_str()) != tag));
+                // by a rule, or for its phone is not registered: it, and not somebody in its name
+                let arrived = self.arrived.get(text.from_tag());
+                let forbidden = || arrived.is_some_and(|(_, branch)| branch == text.branch());
+                let by_border = text.has("Warning") || (text.code() == Some(403) && forbidden());
+                if seen.side == Side::Outside && by_border {
+                    self.not_asked(text.from_tag());
                 }
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What was refused counts for nothing, and what is repeated later, when its phone is registered, is a call of that
+    /// moment. One that the PBX challenged began all the same: it is its second INVITE that was refused.
+    fn not_asked(&mut self, tag: &str) {
+        if !self.counted.contains(tag) {
+            self.arrived.remove(tag);
+            self.asked.values_mut().for_each(|asked| asked.retain(|own, _| own != tag));
         }
     }
 
@@ -119,7 +128,7 @@ impl Limits {
         if !self.counted.insert(tag.clone()) {
             return Ok(());
         }
-        let at = self.arrived.get(&tag).copied().unwrap_or(seen.now);
+        let at = self.arrived.get(&tag).map_or(seen.now, |(at, _)| *at);
         let started = self.started.entry(extension.clone()).or_default();
         started.push(at);
         started.sort();
