@@ -225,6 +225,7 @@ impl Oracles {
         self.requests.on_lists(blocked);
         self.repeats.on_lists(blocked, now);
         self.answers.on_lists(blocked);
+        self.series.on_lists(blocked);
         self.blocks.on_lists((blocked, allowed), spared, now)
     }
 

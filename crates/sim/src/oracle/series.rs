@@ -2,13 +2,13 @@
 //! does not end at once, and no phone believes that it lasts longer than it does. A PBX that wants registrations to
 //! last longer is asked for that at once (§10.2.8).
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use border::{Code, Event};
 use wire::clock::Instant;
-use wire::net::{FlowId, Side};
+use wire::net::{FlowId, PrefixSet, Side};
 
 use crate::digest;
 use crate::oracle::{Seen, Violation};
@@ -21,22 +21,29 @@ const GRACE: Duration = Duration::from_secs(30);
 /// An answer that comes later may find that the phone was told already that it is not registered.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The newest REGISTER of a series of the border's own, as long as it has no final answer.
+/// The newest REGISTER of the border's own for a contact, as long as its phone is there.
 #[derive(Debug)]
 struct Asked {
     branch: String,
+    call_id: String,
+    extension: String,
+    /// When the first of them was sent, where challenges led from one to the next.
     since: Instant,
     /// How long it is to last, in seconds.
     wished: u64,
+    /// The PBX asked in this step who it is.
+    challenged: bool,
+    /// The PBX wants it to last so many seconds, as it said in this step.
+    longer: Option<u64>,
 }
 
 /// What the rules remember.
 #[derive(Debug, Default)]
 pub(super) struct Series {
-    /// By Call-ID.
+    /// By contact: while the disk takes nothing the border begins its series anew.
     asked: BTreeMap<String, Asked>,
-    /// Call-IDs that the PBX wants to last so many seconds, in this step.
-    longer: BTreeMap<String, u64>,
+    /// What the border has asked already: what it repeats says nothing new.
+    branches: BTreeSet<String>,
     /// From tag of each Call-ID, and the contact that it is about.
     tags: BTreeMap<String, String>,
     contacts: BTreeMap<String, String>,
@@ -47,6 +54,8 @@ pub(super) struct Series {
     counts: BTreeMap<(String, u32), String>,
     /// Who is at the other end of a flow.
     peers: BTreeMap<FlowId, SocketAddr>,
+    /// Where REGISTERs came from.
+    hosts: BTreeSet<IpAddr>,
     /// When the last flow from there was lost.
     lost: BTreeMap<SocketAddr, Instant>,
 }
@@ -71,40 +80,60 @@ impl Series {
             (Side::Outside, "REGISTER", None) => {
                 self.peers.insert(seen.flow, seen.peer);
                 self.lost.remove(&seen.peer);
+                self.hosts.insert(seen.peer.ip());
+                if lifetimes(text).all(|wished| wished == 0) {
+                    self.leaves(scenery::extension_at(seen.peer.ip()));
+                }
             }
             _ => {}
         }
     }
 
     fn has_its_answer(&mut self, text: &Text, now: Instant) {
-        let call_id = text.header("Call-ID");
-        let Some(asked) = self.asked.get(call_id).filter(|asked| asked.branch == text.branch()) else {
-            return;
-        };
+        let own = self.asked.iter_mut().find(|(_, asked)| asked.branch == text.branch());
+        let Some((contact, asked)) = own else { return };
         let least = text.header("Min-Expires").parse().ok().filter(|least| *least > asked.wished);
-        if let (Some(423), Some(least), true) = (text.code(), least, now.since(asked.since) < PATIENCE) {
-            self.longer.insert(call_id.to_owned(), least);
+        let in_time = now.since(asked.since) < PATIENCE;
+        match (text.code(), least) {
+            (Some(423), Some(_)) if in_time => asked.longer = least,
+            (Some(401 | 407), _) => asked.challenged = true,
+            _ => {
+                let contact = contact.clone();
+                self.asked.remove(&contact);
+            }
         }
-        self.asked.remove(call_id);
     }
 
     /// After each step: who was told to ask for longer has done so.
     pub(super) fn the_pbx_is_heeded(&mut self) -> Result<(), Violation> {
-        match self.longer.pop_first() {
-            Some((call, least)) => {
-                let seen = format!("Call-ID {call}: {least} s");
-                Err(Violation {
-                    oracle: "a PBX that wants longer registrations is asked for them",
-                    seen,
-                    call,
-                })
-            }
+        // what had its answer is over
+        self.asked.retain(|_, asked| !std::mem::take(&mut asked.challenged));
+        match self.asked.values().find_map(|asked| Some((asked, asked.longer?))) {
+            Some((asked, least)) => Err(Violation {
+                oracle: "a PBX that wants longer registrations is asked for them",
+                seen: format!("{}: {least} s", asked.extension),
+                call: asked.call_id.clone(),
+            }),
             None => Ok(()),
         }
     }
 
+    /// A phone of an extension leaves, or is lost: there may be nobody for whom the border asks. What it was told in
+    /// this step came before.
+    fn leaves(&mut self, extension: Option<&str>) {
+        self.asked.retain(|_, asked| Some(asked.extension.as_str()) != extension || asked.longer.is_some());
+    }
+
+    /// Who is blocked is not registered any more.
+    pub(super) fn on_lists(&mut self, blocked: &PrefixSet) {
+        let gone: Vec<IpAddr> = self.hosts.iter().copied().filter(|host| blocked.contains(*host)).collect();
+        gone.into_iter().for_each(|host| self.leaves(scenery::extension_at(host)));
+    }
+
     pub(super) fn on_closed(&mut self, flow: FlowId, now: Option<Instant>) {
-        if let Some((peer, now)) = self.peers.remove(&flow).zip(now) {
+        let Some(peer) = self.peers.remove(&flow) else { return };
+        self.leaves(scenery::extension_at(peer.ip()));
+        if let Some(now) = now {
             self.lost.insert(peer, now);
         }
     }
@@ -132,15 +161,28 @@ impl Series {
         let [contact] = contacts.as_slice() else { return };
         let wished = param(contact, "expires").and_then(|secs| secs.parse().ok());
         let Some(wished) = wished.filter(|_| ours) else { return };
-        let call_id = text.header("Call-ID");
-        // or it is taken back
-        if self.longer.get(call_id).is_some_and(|least| wished >= *least || wished == 0) {
-            self.longer.remove(call_id);
+        if wished == 0 {
+            // it is taken back
+            self.asked.remove(user_of(uri_of(contact)));
+            return;
         }
-        let (branch, since) = (text.branch().to_owned(), seen.now);
-        if self.asked.get(call_id).is_none_or(|asked| asked.branch != branch) {
-            self.asked.insert(call_id.to_owned(), Asked { branch, since, wished });
+        let before = self.asked.get(user_of(uri_of(contact)));
+        let is_new = self.branches.insert(text.branch().to_owned());
+        if !is_new || before.is_some_and(|asked| asked.longer > Some(wished)) {
+            return;
         }
+        let goes_on = before.filter(|asked| asked.challenged || asked.longer.is_some());
+        let since = goes_on.map_or(seen.now, |asked| asked.since);
+        let asked = Asked {
+            branch: text.branch().to_owned(),
+            call_id: text.header("Call-ID").to_owned(),
+            extension: name.to_owned(),
+            since,
+            wished,
+            challenged: false,
+            longer: None,
+        };
+        self.asked.insert(user_of(uri_of(contact)).to_owned(), asked);
     }
 
     /// A nonce comes with each count once, or it is a replay (RFC 2617 §3.2.2). Phones that answer for themselves
@@ -196,6 +238,9 @@ impl Series {
             // whoever asked it is told so, or goes to another
             self.asked.clear();
         }
+        if event.code == Code::Deregistered {
+            self.leaves(event.extension.as_deref());
+        }
         let given_up = event.code == Code::Deregistered && event.text.contains("connection was lost");
         let source = event.source.filter(|_| given_up);
         if source.is_some_and(|source| self.peers.values().any(|peer| *peer == source)) {
@@ -214,6 +259,6 @@ impl Series {
         self.lost.clear();
         self.granted.clear();
         self.asked.clear();
-        self.longer.clear();
+        self.branches.clear();
     }
 }
