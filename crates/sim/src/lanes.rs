@@ -108,7 +108,7 @@ impl World {
             return Ok(());
         }
         for happening in std::mem::take(&mut self.lanes).waiting.into_iter().flatten() {
-            self.happen(happening)?;
+            self.happen_inside(happening)?;
             self.settle()?;
         }
         Ok(())

@@ -18,6 +18,7 @@ mod corpus;
 pub mod decision;
 pub mod digest;
 mod disk;
+mod door;
 mod doorkeeper;
 mod idler;
 mod impostor;

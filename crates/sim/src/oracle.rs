@@ -285,7 +285,7 @@ impl Oracles {
 
     /// Every rule about one message that the border sends; the message, where it can be read.
     pub fn on_sent(&mut self, sent: &Sent<'_>) -> Result<Option<Text>, Violation> {
-        self.routing.on_bytes(sent)?;
+        self.routing.on_bytes(sent, !self.blocks.blocks(sent.to.ip()))?;
         self.hiding.on_bytes(sent)?;
         let Some(text) = Text::parse(sent.bytes) else { return Ok(None) };
         let Sent { side, flow, to, bytes, now } = *sent;

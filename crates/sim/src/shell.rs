@@ -11,7 +11,6 @@ use wire::clock::Now;
 use wire::net::{FlowId, Side, Transport};
 
 use crate::decision::Decider;
-use crate::lanes::Lanes;
 use crate::media_plane::MediaPlane;
 use crate::network::{Connection, Who};
 use crate::oracle::{Sent, Violation, next_timeout_is_later};
@@ -34,6 +33,11 @@ const WHO_IS_THERE: u64 = u64::MAX - 2;
 
 impl World {
     pub(crate) fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        self.enter(happening).map_or(Ok(()), |entered| self.happen_inside(entered))
+    }
+
+    /// What the door has let in.
+    pub(crate) fn happen_inside(&mut self, happening: Happening) -> Result<(), Violation> {
         let Some(happening) = self.hand_to_core(happening) else { return Ok(()) };
         match happening {
             Happening::Timer(timer) => self.on_timer(timer)?,
@@ -235,6 +239,7 @@ impl World {
             }
             Output::Lists { blocked, allowed, spared } => {
                 self.media.set_blocked(Arc::clone(&blocked), self.now);
+                self.door.set_blocked(Arc::clone(&blocked), self.now);
                 self.oracles.on_lists(&blocked, &allowed, &spared, self.now)?;
                 let phones = self.phones.iter().map(Phone::ip);
                 let scanners = self.scanners.iter().map(|scanner| scanner.source().ip());
@@ -281,8 +286,8 @@ impl World {
             }
         }
         match listener {
-            Some((_, _, _, local)) => {
-                if let Some(who) = self.who(to.ip()) {
+            Some((_, _, transport, local)) => {
+                if let Some(who) = self.who(to.ip()).filter(|_| self.gets_out(side, transport, to.ip())) {
                     self.send_datagram(who, (local, to), bytes);
                 }
             }
@@ -359,7 +364,7 @@ impl World {
         self.media = MediaPlane::new(self.places.faces(), self.decisions.turn(Decider::Media).bits());
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart(&self.config, durable);
-        self.lanes = Lanes::default();
+        (self.lanes, self.door) = Default::default();
         // the new process numbers its connections anew: nothing of the old ones may arrive
         self.schedule.retain(|happening| {
             !matches!(

@@ -14,6 +14,7 @@ use wire::net::{FlowId, Side, Transport};
 use crate::act::{Act, Path, Stage};
 use crate::decision::{Actions, Decider, Decisions};
 use crate::disk::Disk;
+use crate::door::Door;
 use crate::idler::Idler;
 use crate::impostor::Overheard;
 use crate::ladder::Ladder;
@@ -194,6 +195,7 @@ pub struct World {
     pub(crate) astray: Option<SocketAddr>,
     pub(crate) disk: Disk,
     pub(crate) overheard: Overheard,
+    pub(crate) door: Door,
     pub(crate) lanes: Lanes,
     /// Writes for which the disk's queue had no room.
     pub(crate) refused_writes: Vec<u64>,
@@ -251,6 +253,7 @@ impl World {
             pbxs,
             media,
             astray: None,
+            door: Door::default(),
             lanes: Lanes::default(),
             refused_writes: Vec::new(),
             disk: Disk::new(rng.below(100), *rng.pick(&[2, 20, 400]).unwrap_or(&2)),

@@ -74,6 +74,7 @@ const NOT_SEEN: &[(&str, &str)] = &[
 /// Free decisions that must be seen.
 const DEEDS: &[&str] = &[
     "a PBX crashes",
+    "a block overtakes a message",
     "a PBX forbids an extension",
     "a PBX hangs",
     "a connection breaks",
@@ -169,6 +170,8 @@ const SIGHTS: &[&str] = &[
     "a stream waits for a full lane",
     "an output queue is full",
     "a connection cannot be opened",
+    "a connection of a blocked source is refused",
+    "a datagram of a blocked source is dropped",
     "a flow closes before its answer",
     "a message of one of many sources",
     "a message of the torture tests",

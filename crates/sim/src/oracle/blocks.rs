@@ -367,11 +367,15 @@ impl Blocks {
         Ok(())
     }
 
+    /// Whether a block holds for an address, as was said.
+    pub(super) fn blocks(&self, ip: IpAddr) -> bool {
+        self.blocks.iter().any(|block| block.prefix.contains(ip))
+    }
+
     /// Whether an address that somebody has is blocked though nothing blocks it, or though it is allowed.
     pub(super) fn judge(&self, ip: IpAddr) -> Result<(), Violation> {
         let listed = self.blocked.contains(ip);
-        let cause = self.blocks.iter().any(|block| block.prefix.contains(ip));
-        match listed && (!cause || self.allowed.contains(ip)) {
+        match listed && (!self.blocks(ip) || self.allowed.contains(ip)) {
             true => fail(format!("{ip}, allowed {}", self.allowed.contains(ip)), "only who is blocked is"),
             false => Ok(()),
         }

@@ -79,15 +79,15 @@ impl Routing {
         }
     }
 
-    /// Bytes of any kind.
-    pub(super) fn on_bytes(&self, sent: &Sent<'_>) -> Result<(), Violation> {
+    /// Bytes of any kind. `is_over` where the block of a source has ended since the lists were given out.
+    pub(super) fn on_bytes(&self, sent: &Sent<'_>, is_over: bool) -> Result<(), Violation> {
         if self.closed.contains(&sent.flow) {
             return Err(Violation::new(
                 "nothing on a closed flow",
                 format!("{:?}: {}", sent.flow, String::from_utf8_lossy(sent.bytes)),
             ));
         }
-        if sent.side == Side::Outside && self.is_silenced(sent.flow, sent.to.ip()) {
+        if sent.side == Side::Outside && !is_over && self.is_silenced(sent.flow, sent.to.ip()) {
             return Err(Violation::new(
                 "blocked source is silent",
                 format!("to {}: {}", sent.to, String::from_utf8_lossy(sent.bytes)),
