@@ -2,6 +2,7 @@
 //!
 //! `PORTCULLIS_SIM_SEEDS` and `PORTCULLIS_SIM_STEPS` set how many seeds, and how long their half with faults is.
 //! `cargo xtask sim` does the same on a larger scale.
+#![expect(clippy::panic, reason = "a setting that cannot be read ends the test")]
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use sim::decision::Actions;
 use sim::{Failure, Plan, Report, Tally, run};
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+    let text = std::env::var_os(name)?.to_string_lossy().into_owned();
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 fn report(seed: u64) -> Result<Report, Box<Failure>> {
