@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use border::{Code, Input};
+use border::Input;
 use bytes::Bytes;
 use wire::clock::WallTime;
 use wire::net::{ChainVerified, FiveTuple, FlowId, Side, Transport, VerifiedDevice};
@@ -183,10 +183,5 @@ impl World {
         scenery::is_phone(ip)
             || self.places.faces().contains(&ip)
             || self.pbxs.iter().any(|pbx| pbx.address.ip() == ip)
-    }
-
-    /// Whether a kind of event was seen at all.
-    pub fn has_seen(&self, code: Code) -> bool {
-        self.seen(code) > 0
     }
 }

@@ -1,7 +1,8 @@
 //! A PBX: registrar with digest, forking proxy, and desks of its own (RFC 3261 §10.3, §16).
 //!
 //! Numbers that begin with 1 are extensions, reached by the contacts that registered; 2001 and 2002 are its
-//! own desks. It forgets everything when it crashes.
+//! own desks, and at 2003 two of them ring at once. When it crashes it forgets its calls, and some forget who was
+//! registered.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -164,7 +164,7 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
     }))
 }
 
-/// By then everything must be at rest (issue 9, landing b).
+/// By then everything must be at rest.
 const REST: Duration = Duration::from_secs(600);
 /// And for so long it must be: whatever is repeated has been given up, and what a PBX refused is tried again.
 const REST_MIN: Duration = Duration::from_secs(75);
@@ -330,7 +330,7 @@ impl World {
         Ok(())
     }
 
-    /// (6) Between two health checks there is a moment without any transaction.
+    /// Between two health checks there is a moment without any transaction.
     fn nothing_is_unfinished(&mut self) -> Result<(), Violation> {
         let until = self.now + Duration::from_secs(30);
         while self.now < until {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use border::command::StatusView;
-use border::{Border, Code, Command, Config, Input, Output, Record, ResolvedName, Target};
+use border::{Border, Command, Config, Input, Output, Record, ResolvedName, Target};
 use bytes::Bytes;
 use media::{Order, RelayEvent};
 use wire::clock::Now;
@@ -401,11 +401,6 @@ impl World {
             }
             other => self.trace.debug(other),
         }
-    }
-
-    /// How often an event was seen.
-    pub(crate) fn seen(&self, code: Code) -> u64 {
-        self.tally.events.get(code.as_str()).copied().unwrap_or(0)
     }
 
     pub(crate) fn note_arrival(&mut self, flow: FlowId, side: Side, from: SocketAddr, bytes: &Bytes) {

@@ -107,7 +107,7 @@ impl Requests {
         }
     }
 
-    /// (7) No phone waits for its answer longer than it may.
+    /// No phone waits for its answer longer than it may.
     pub(super) fn nobody_waits(&self, now: Instant) -> Result<(), Violation> {
         match self.waiting.iter().find(|(_, waiting)| now.since(waiting.since) > REGISTER_WAITS) {
             Some(((_, call_id), waiting)) => Err(Violation {
@@ -119,7 +119,7 @@ impl Requests {
         }
     }
 
-    /// (8) However often a late answer is repeated, its dialog is ended once; and where a peer hangs up once more, for
+    /// However often a late answer is repeated, its dialog is ended once; and where a peer hangs up once more, for
     /// nobody had answered, as often as he does.
     fn hung_up_once(&mut self, side: Side, text: &Text) -> Result<(), Violation> {
         let ended = self.ended.entry(dialog(side, text)).or_default();
