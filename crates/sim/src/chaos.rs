@@ -136,7 +136,9 @@ impl World {
     /// Somebody sets the clock of the machine, forward or back; what the border measures goes on.
     fn set_the_clock(&mut self) {
         let seconds = i64::try_from(self.rng.between(1, 20_000)).unwrap_or(1);
-        self.clock_ahead_ms += if self.rng.chance(500) { seconds * 1_000 } else { -seconds * 1_000 };
+        let back = !self.rng.chance(500);
+        self.clock_ahead_ms += if back { -seconds * 1_000 } else { seconds * 1_000 };
+        self.clock_was_set_back |= back;
     }
 
     /// The border is started again with tighter limits, or with those that it had first.

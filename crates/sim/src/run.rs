@@ -170,6 +170,11 @@ const REST: Duration = Duration::from_secs(600);
 const REST_MIN: Duration = Duration::from_secs(75);
 /// How often is looked whether it is.
 const LOOK: Duration = Duration::from_secs(5);
+/// So many looks in a row may find a phone missing: one that connects anew is back soon.
+const MISSED: u32 = 1;
+/// The same where the border believes that a registration lasts longer: each health check asks the PBX for the contacts
+/// of one extension more.
+const MISSED_BY_WRONG_TIMES: u32 = 7;
 /// When every phone is back after all that broke: whoever was refused is tried again after a minute.
 const BACK_AT_LAST: Duration = Duration::from_secs(200);
 /// When every phone is back after a kill, and at the main PBX.
@@ -226,8 +231,8 @@ impl World {
             let registered = self.everybody_is_registered();
             missed = if registered.is_ok() { 0 } else { missed + 1 };
             let late = self.now > healed + BACK_AT_LAST;
-            if missed > 1 && (settled || late) {
-                // a phone that connects anew is back soon
+            let most_missed = if self.times_are_wrong { MISSED_BY_WRONG_TIMES } else { MISSED };
+            if missed > most_missed && (settled || late) {
                 registered?;
             } else if !settled && self.now >= least {
                 let back = self.phones.iter().all(|phone| phone.registered_at >= Some(healed));

@@ -356,6 +356,7 @@ impl World {
         if !durable {
             self.forgot_at = self.now;
         }
+        self.times_are_wrong |= self.clock_was_set_back;
         let kept = self.disk.records_after_kill();
         let rng = self.decisions.turn(Decider::Shell);
         self.border = start_border(self.config.clone(), self.places, rng, self.now(), kept);

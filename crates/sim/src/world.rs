@@ -170,6 +170,10 @@ pub struct World {
     pub(crate) now: Instant,
     /// How far the wall clock was set forward, or back.
     pub(crate) clock_ahead_ms: i64,
+    /// It was set back.
+    pub(crate) clock_was_set_back: bool,
+    /// It was set back before a start of the border, which reads from its records that registrations last longer.
+    pub(crate) times_are_wrong: bool,
     pub(crate) step: u64,
     pub(crate) schedule: Schedule,
     /// When the last order and the last event under way between border and media plane arrive.
@@ -231,6 +235,8 @@ impl World {
             ending: Ending::of(seed),
             now,
             clock_ahead_ms: 0,
+            clock_was_set_back: false,
+            times_are_wrong: false,
             step: 0,
             schedule: Schedule::default(),
             lanes_until: [now; 2],
