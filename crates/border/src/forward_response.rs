@@ -484,7 +484,8 @@ impl Border {
         let (bye, changes_session) = (asked(&[Method::Bye]), asked(&[Method::Invite, Method::Update]));
         let status = match side {
             _ if bye => 200,
-            _ if cancelled => 487,
+            // An UPDATE cannot be given up: whoever asked has only waited as long as we.
+            _ if cancelled && !asked(&[Method::Update]) => 487,
             Side::Outside if lost == Lost::Connection => 503,
             Side::Inside if lost == Lost::Connection => 480,
             Side::Outside | Side::Inside => 408,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::command::{Answer, Command};
 
-/// A call from the phone on `flow` that the desk accepted and the phone acknowledged.
-pub(super) fn call(bench: &mut Bench, flow: FlowId) {
+/// A call from the phone on `flow` that the desk accepted and the phone acknowledged: the INVITE that the desk got.
+pub(super) fn call(bench: &mut Bench, flow: FlowId) -> Sent {
     bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
     let invite = bench.take("INVITE");
     bench.pbx_says(&accepted(&invite, "desk"));
@@ -14,6 +14,7 @@ pub(super) fn call(bench: &mut Bench, flow: FlowId) {
     bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
     bench.take("ACK");
     bench.sent.clear();
+    invite
 }
 
 #[test]

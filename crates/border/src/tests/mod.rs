@@ -3,6 +3,7 @@
 
 mod blocks;
 mod calls;
+mod changes;
 mod contacts;
 mod digest_calls;
 mod drops;
