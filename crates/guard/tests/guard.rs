@@ -318,6 +318,10 @@ fn an_operators_block_is_no_reason_to_double_and_his_pardon_is_complete() {
     guard.unblock(&prefix(A)).unwrap();
     assert!(!guard.is_blocked(ip(A)));
     assert!(matches!(offend(&mut guard, A, 10 * MINUTE), OffenceOutcome::First));
+    // Nor does what he blocked had done before.
+    guard.block(prefix(A), None, String::new(), at(10 * MINUTE)).unwrap();
+    guard.unblock(&prefix(A)).unwrap();
+    assert!(matches!(offend(&mut guard, A, 10 * MINUTE), OffenceOutcome::First));
     guard.success(ip(A));
     assert_eq!(provoke(&mut guard, A, 11 * MINUTE).length, POLICY.time);
 }

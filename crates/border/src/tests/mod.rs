@@ -24,6 +24,7 @@ mod restarts;
 mod server_certificate;
 mod standby;
 mod strangers;
+mod streams;
 mod topology;
 mod unanswered;
 
