@@ -118,15 +118,40 @@ fn each_call_that_fails_is_told_with_its_reason() {
 }
 
 #[test]
-fn a_phone_is_told_who_writes_but_no_name_of_the_inside() {
+fn a_phone_is_told_who_calls_or_writes_but_no_name_of_the_inside() {
     let mut bench = Bench::with_pbx_up(config());
     let (_, uri) = phone(&mut bench);
-    for (call, user, from) in
-        [(1, "2001", "<sip:2001@main.example>;tag=desk1"), (2, "10.0.0.1", "<sip:main.example>;tag=desk2")]
-    {
-        let text = desk("MESSAGE", &uri, call, "", "").replace("sip:2001@main", &format!("sip:{user}@main"));
+    for (call, method, who, from) in [
+        (1, "MESSAGE", "2001@main.example", "2001@main.example"),
+        (2, "MESSAGE", "10.0.0.1@main.example", "main.example"),
+        (3, "INVITE", "2001@main.example", "2001@main.example"),
+        (4, "INVITE", "2001@10.0.1.1", "2001@main.example"),
+        (5, "INVITE", "10.0.0.1@main.example", "anonymous@main.example"),
+        (6, "INVITE", "anonymous@anonymous.invalid", "anonymous@anonymous.invalid"),
+    ] {
+        let text = desk(method, &uri, call, "", "").replace("sip:2001@main.example>", &format!("sip:{who}>"));
         bench.pbx_says(&text);
-        assert_eq!(bench.take("MESSAGE").header(HeaderName::From), from);
+        let told = bench.take(method).header(HeaderName::From);
+        assert_eq!(told, format!("<sip:{from}>;tag=desk{call}"), "{method} of {who}");
+    }
+}
+
+#[test]
+fn a_phone_of_one_domain_is_called_by_no_pbx_of_another() {
+    for (domain, trusted, may) in
+        [("other.example", false, false), ("MAIN.example", false, true), ("other.example", true, true)]
+    {
+        let mut config = config();
+        config.pbx.push(Pbx { domain: domain.into(), ..pbx("other", 2) });
+        config.inside.trusted.extend(trusted.then(|| pbx_address(1).ip()));
+        let mut bench = Bench::with_pbx_up(config);
+        let (_, uri) = phone(&mut bench);
+        for (method, body) in [("INVITE", OFFER), ("MESSAGE", "")] {
+            bench.pbx_says_from(1, &desk(method, &uri, 1, "", body));
+            let refused = bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status());
+            assert_eq!(refused, (!may).then_some(404), "{method} of {domain}");
+            assert_eq!(bench.try_take(method).is_some(), may, "{method} of {domain}");
+        }
     }
 }
 
@@ -142,7 +167,7 @@ fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
     assert!(invite.body().contains("c=IN IP4 203.0.113.10"), "{invite:?}");
 
     bench.phone_says(flow, &invite.answer(180, "phone", "Contact: <sip:line@192.168.1.20>"));
-    assert_eq!(bench.final_answer(INSIDE_UDP).map(|answer| answer.text), None, "it rings");
+    let rings = bench.take_answer(INSIDE_UDP).filter(|answer| answer.status() == Some(180)).unwrap();
     let more = format!("Contact: <sip:line@192.168.1.20>\r\nContent-Type: application/sdp\r\n\r\n{OFFER}");
     bench.phone_says(flow, &invite.answer(200, "phone", &more));
     let accepted = bench.final_answer(INSIDE_UDP).unwrap();
@@ -151,6 +176,10 @@ fn a_call_from_the_pbx_goes_from_its_invite_to_its_bye() {
         accepted.body().contains("c=IN IP4 10.0.0.1") && !accepted.text.contains("192.168."),
         "{accepted:?}"
     );
+    // Each side has the name by which the other was called.
+    let ours = [&invite, &rings, &accepted].map(|sent| sent.header(HeaderName::Contact));
+    assert!(ours[0].starts_with("<sip:2001@203.0.113.10:5061"), "{}", ours[0]);
+    assert_eq!(ours[1..], [format!("<{uri}>"), format!("<{uri}>")]);
 
     bench.pbx_says(&desk("ACK", &uri, 1, ";tag=phone", ""));
     let ack = bench.take("ACK");

@@ -12,6 +12,7 @@ mod hiding;
 mod inbound;
 mod limits;
 mod methods;
+mod passed_registrations;
 mod pbx_watch;
 mod places;
 mod refusals;

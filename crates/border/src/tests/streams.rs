@@ -33,6 +33,23 @@ fn a_call_on_hold_may_be_silent_for_hours_and_one_that_speaks_for_a_minute() {
         assert_eq!(bench.final_answer(INSIDE_UDP).and_then(|answer| answer.status()), Some(200));
         assert_eq!(ordered(&bench).idle, idle, "the answer to {offer}");
     }
+    bench.phone_says(flow, &register("1001", 2).replace("expires=120", "expires=0"));
+    assert_eq!(ordered(&bench).idle, minute, "its phone has gone");
+}
+
+#[test]
+fn who_names_rtcp_mux_no_more_gets_its_reports_apart_again() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let mux = format!("{OFFER}a=rtcp-mux\r\n");
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", &mux));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.phone_says(flow, &request("ACK", 1, Some("desk"), "", ""));
+    for (cseq, offer, muxes) in [(2, OFFER, false), (3, &mux, true)] {
+        bench.phone_says(flow, &request("UPDATE", cseq, Some("desk"), "application/sdp", offer));
+        assert_eq!(ordered(&bench).legs[Side::Outside.index()].rtcp_mux, muxes);
+    }
 }
 
 #[test]
