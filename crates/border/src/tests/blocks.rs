@@ -205,3 +205,26 @@ fn offend_once(bench: &mut Bench, flow: FlowId) {
         detail: "of a stranger".into(),
     });
 }
+
+#[test]
+fn the_lists_follow_the_addresses_of_an_allowed_name() {
+    let mut config = config();
+    config.allowed.push(crate::config::Allowed {
+        name: "partner".into(),
+        description: String::new(),
+        prefixes: Vec::new(),
+        address: "partner.example".into(),
+    });
+    let mut bench = Bench::new(config);
+    for (address, told) in [("192.0.2.7", true), ("192.0.2.7", false), ("192.0.2.8", true)] {
+        let ip: std::net::IpAddr = address.parse().unwrap();
+        let targets = vec![Target { transport: Transport::Udp, address: SocketAddr::new(ip, 5060) }];
+        bench.border.handle_input(Input::Resolved { name: ResolvedName::Allowed(0), targets }, bench.time());
+        let lists = std::iter::from_fn(|| bench.border.poll_output()).find_map(|output| {
+            let Output::Lists { allowed, .. } = output else { return None };
+            Some(["192.0.2.7", "192.0.2.8"].map(|ip| allowed.contains(ip.parse().unwrap())))
+        });
+        let only = ["192.0.2.7", "192.0.2.8"].map(|other| other == address);
+        assert_eq!(lists, told.then_some(only), "{address}");
+    }
+}

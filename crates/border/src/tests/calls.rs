@@ -395,6 +395,23 @@ fn a_stored_password_is_given_where_it_was_asked_for() {
 }
 
 #[test]
+fn a_caller_is_his_extension_to_the_pbx_and_stays_hidden_where_he_hides() {
+    for (from, told) in [
+        ("<sip:1001@main.example>", "<sip:1001@main.example>"),
+        ("\"Ann\" <sip:1001@203.0.113.10>", "\"Ann\" <sip:1001@main.example>"),
+        ("Anonymous <sip:anonymous@anonymous.invalid>", "\"Anonymous\" <sip:anonymous@anonymous.invalid>"),
+    ] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        let invite = request("INVITE", 1, None, "application/sdp", OFFER);
+        bench.phone_says(flow, &invite.replace("<sip:1001@main.example>", from));
+        let invite = bench.take("INVITE");
+        assert_eq!(invite.header(HeaderName::From), format!("{told};tag=phone"));
+        assert_eq!(invite.text.contains("1001"), told.contains("1001"), "{invite:?}");
+    }
+}
+
+#[test]
 fn an_answer_under_another_name_than_its_invite_makes_no_dialog() {
     for (from, to) in [(";tag=phone", ";tag=other"), (";tag=phone", ""), ("Call-ID: ", "Call-ID: x")] {
         let mut bench = Bench::with_pbx_up(config());

@@ -26,6 +26,7 @@ mod server_certificate;
 mod standby;
 mod strangers;
 mod streams;
+mod surrogate_answers;
 mod topology;
 mod unanswered;
 

@@ -240,6 +240,61 @@ fn of_two_registers_of_one_binding_the_newer_ones_answer_counts() {
 }
 
 #[test]
+fn a_refresh_that_fails_is_tried_again_before_the_registration_runs_out() {
+    for status in [500, 408, 480] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.connect(100, Some(DEVICE));
+        bench.phone_says(flow, &register("1001", 1));
+        let asked = bench.take("REGISTER");
+        bench.pbx_says(&asked.registered(&[]).replace("expires=3600", "expires=100"));
+        bench.sent.clear();
+        let mut refreshes = Vec::new();
+        while refreshes.len() < 2 {
+            assert!(bench.now < Instant::ZERO + Duration::from_secs(99), "{status}: {refreshes:?}");
+            bench.pass(Duration::from_millis(100));
+            while let Some(options) = bench.try_take("OPTIONS") {
+                bench.pbx_says(&options.answer(200, "o", ""));
+            }
+            while let Some(sent) = bench.try_take("REGISTER") {
+                if sent.header(HeaderName::Contact).is_empty() {
+                    let kept = format!("Contact: {}", asked.header(HeaderName::Contact));
+                    bench.pbx_says(&sent.answer(200, "q", &kept));
+                } else {
+                    refreshes.push((sent.at - Instant::ZERO).as_secs());
+                    bench.pbx_says(&sent.answer(status, "r", ""));
+                }
+            }
+        }
+        assert_eq!(refreshes, [75, 85], "{status}");
+    }
+}
+
+#[test]
+fn a_pbx_that_does_not_know_what_it_confirmed_has_forgotten_all_phones() {
+    for status in [404, 481] {
+        let mut config = config();
+        config.pbx[0].health_check = Duration::from_secs(86_400);
+        let mut bench = Bench::with_pbx_up(config);
+        for (flow, device, name, granted) in [(100, DEVICE, "1001", 100), (101, "009033010205", "1002", 3600)]
+        {
+            let flow = bench.connect(flow, Some(device));
+            bench.phone_says(flow, &register(name, 1));
+            let asked = bench.take("REGISTER");
+            bench.pbx_says(&asked.registered(&[]).replace("expires=3600", &format!("expires={granted}")));
+        }
+        bench.sent.clear();
+        bench.pass(Duration::from_secs(76));
+        let refresh = bench.take("REGISTER");
+        bench.sent.clear();
+        bench.pbx_says(&refresh.answer(status, "r", ""));
+        assert!(bench.has_event(Code::PbxLostBindings), "{status}");
+        let again = [bench.take("REGISTER"), bench.take("REGISTER")];
+        let names = ["1001", "1002"].map(|name| again.iter().any(|sent| sent.text.contains(name)));
+        assert_eq!(names, [true; 2], "{status}");
+    }
+}
+
+#[test]
 fn a_late_answer_to_a_phone_that_is_passed_through_takes_nothing_back() {
     let mut config = config();
     config.pbx[0].health_check = Duration::from_secs(86_400);

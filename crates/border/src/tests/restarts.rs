@@ -287,6 +287,23 @@ fn a_clock_that_was_set_shortens_nothing_and_prolongs_nothing() {
 }
 
 #[test]
+fn a_registration_is_known_after_a_start_for_a_day_beyond_the_end_that_it_had_when_it_was_written() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.pass(Duration::from_secs(60));
+    // From another place, so that it is written anew.
+    bench.phone_says(flow, &register("1001", 2).replace("line@", "other@"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    let written = bench.time().wall;
+    for (beyond, known) in [(119, 1), (120, 0)] {
+        let wall = written + Duration::from_millis(DAY_MS) + Duration::from_secs(beyond);
+        let start = Now { mono: Instant::ZERO, wall };
+        let (_, phones) = rows(&mut Bench::started_at(config(), bench.records(), start));
+        assert_eq!(phones.len(), known, "a day and {beyond} s later");
+    }
+}
+
+#[test]
 fn a_start_with_a_clock_that_is_far_behind_keeps_nothing_for_ever() {
     let mut bench = Bench::with_pbx_up(config());
     bench.registered(100);

@@ -135,6 +135,24 @@ fn a_main_pbx_that_is_silent_is_waited_for_no_longer_than_its_phones_wait() {
 }
 
 #[test]
+fn who_is_blocked_while_he_waits_for_the_main_pbx_hears_nothing() {
+    for name in ["1003", "4711"] {
+        let mut bench = two_pbxs();
+        bench.healthy(STANDBY);
+        let from: SocketAddr = "192.0.2.7:5060".parse().unwrap();
+        let text = register(name, 1).replace("/TLS", "/UDP");
+        bench.put(Input::Bytes { flow: OUTSIDE_UDP, from, bytes: text.as_bytes() });
+        let (prefix, before) = (wire::net::Prefix::single(from.ip()), bench.status().drops);
+        let command = Command::BlockAdd { prefix, time: None, why: String::new(), force: false };
+        bench.put(Input::Command { id: 1, command });
+        bench.healthy(MAIN);
+        bench.pass(Duration::from_secs(6));
+        assert!(bench.take_at(MAIN, "REGISTER").is_none() && bench.take_answer(OUTSIDE_UDP).is_none());
+        assert_eq!(bench.dropped_since(&before), [(crate::DropReason::Blocked, 1)], "{name}");
+    }
+}
+
+#[test]
 fn a_stranger_waits_for_the_main_pbx_as_a_phone_does() {
     let mut bench = two_pbxs();
     bench.healthy(STANDBY);
