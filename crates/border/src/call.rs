@@ -12,7 +12,7 @@ use media::LegSpec;
 use sip::{Dialog, Hop, ServerId};
 use wire::clock::{Instant, WallTime};
 use wire::net::Side;
-use wire::sip::{Essentials, HeaderName, Message, NameAddr, Scheme, Uri};
+use wire::sip::{Essentials, HeaderName, Host, Message, NameAddr, Scheme, Uri};
 
 use crate::Border;
 use crate::answer::Ask;
@@ -515,7 +515,7 @@ impl Border {
     /// The caller as a phone may see him: his number at our domain.
     fn caller_outside(&self, from: &NameAddr<'_>, domain: &str) -> (String, String) {
         let uri = Uri::parse(from.uri).ok();
-        let anonymous = uri.as_ref().is_some_and(|uri| uri.host.to_string().ends_with(".invalid"));
+        let anonymous = uri.as_ref().is_some_and(is_anonymous);
         let user = uri.and_then(|uri| uri.user).filter(|user| !self.topology.names_hidden(user));
         let user = user.unwrap_or("anonymous").to_owned();
         let host = if anonymous { "anonymous.invalid" } else { domain };
@@ -716,11 +716,16 @@ struct Ends {
 
 /// The caller as the PBX knows him: the extension at its domain; who hides his name stays hidden.
 fn caller_inside(from: &NameAddr<'_>, extension: &str, domain: &str) -> String {
-    let anonymous = Uri::parse(from.uri).is_ok_and(|uri| uri.host.to_string().ends_with(".invalid"));
-    if anonymous {
+    if Uri::parse(from.uri).is_ok_and(|uri| is_anonymous(&uri)) {
         return named(from.display, "sip:anonymous@anonymous.invalid");
     }
     named(from.display, &format!("sip:{extension}@{domain}"))
+}
+
+/// Whether a URI names nobody: its host is one below `invalid` (RFC 3323 §4.1.1.3), in any case.
+pub(crate) fn is_anonymous(uri: &Uri<'_>) -> bool {
+    let Host::Name(name) = uri.host else { return false };
+    name.rsplit_once('.').is_some_and(|(_, last)| last.eq_ignore_ascii_case("invalid"))
 }
 
 /// A name-addr without parameters.

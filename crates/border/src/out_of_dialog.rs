@@ -7,6 +7,7 @@ use wire::sip::{Essentials, Message, Uri};
 use crate::Border;
 use crate::answer::Ask;
 use crate::binding::BindingId;
+use crate::call::is_anonymous;
 use crate::entry::EntryId;
 use crate::forward::{Kind, tagged};
 use crate::inspection::uri_fault;
@@ -83,7 +84,9 @@ impl Border {
         let domain = &self.config.pbx[binding.pbx].domain;
         let user =
             crate::ingress::user_of(essentials.from.uri).filter(|user| !self.topology.names_hidden(user));
+        let hidden = Uri::parse(essentials.from.uri).is_ok_and(|uri| is_anonymous(&uri));
         let from = match user {
+            Some(user) if hidden => format!("<sip:{user}@anonymous.invalid>"),
             Some(user) => format!("<sip:{user}@{domain}>"),
             None => format!("<sip:{domain}>"),
         };

@@ -400,6 +400,7 @@ fn a_caller_is_his_extension_to_the_pbx_and_stays_hidden_where_he_hides() {
         ("<sip:1001@main.example>", "<sip:1001@main.example>"),
         ("\"Ann\" <sip:1001@203.0.113.10>", "\"Ann\" <sip:1001@main.example>"),
         ("Anonymous <sip:anonymous@anonymous.invalid>", "\"Anonymous\" <sip:anonymous@anonymous.invalid>"),
+        ("<sip:anonymous@Anonymous.Invalid>", "<sip:anonymous@anonymous.invalid>"),
     ] {
         let mut bench = Bench::with_pbx_up(config());
         let flow = bench.registered(100);

@@ -119,7 +119,9 @@ fn each_call_that_fails_is_told_with_its_reason() {
 
 #[test]
 fn a_phone_is_told_who_calls_or_writes_but_no_name_of_the_inside() {
-    let mut bench = Bench::with_pbx_up(config());
+    let mut config = config();
+    config.extensions[0].max_calls = 10;
+    let mut bench = Bench::with_pbx_up(config);
     let (_, uri) = phone(&mut bench);
     for (call, method, who, from) in [
         (1, "MESSAGE", "2001@main.example", "2001@main.example"),
@@ -128,6 +130,8 @@ fn a_phone_is_told_who_calls_or_writes_but_no_name_of_the_inside() {
         (4, "INVITE", "2001@10.0.1.1", "2001@main.example"),
         (5, "INVITE", "10.0.0.1@main.example", "anonymous@main.example"),
         (6, "INVITE", "anonymous@anonymous.invalid", "anonymous@anonymous.invalid"),
+        (7, "INVITE", "anonymous@Anonymous.Invalid", "anonymous@anonymous.invalid"),
+        (8, "MESSAGE", "anonymous@anonymous.invalid", "anonymous@anonymous.invalid"),
     ] {
         let text = desk(method, &uri, call, "", "").replace("sip:2001@main.example>", &format!("sip:{who}>"));
         bench.pbx_says(&text);
