@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use sip::{ClientId, ServerId};
 use wire::net::Side;
-use wire::sip::{CSeq, HeaderName, Message, Method, NameAddr, Writer};
+use wire::sip::{CSeq, HeaderName, Message, Method, NameAddr, Uri, Writer};
 
 use crate::Border;
 use crate::answer::{Ask, reason_phrase, size_max};
@@ -233,7 +233,7 @@ impl Border {
             writer.header("Contact", self.contact(side, &hop, &user));
         }
         if (300..400).contains(&status) {
-            for contact in redirects(message, &domain) {
+            for contact in self.redirects(message, &domain) {
                 writer.header("Contact", contact);
             }
         }
@@ -241,6 +241,17 @@ impl Border {
             self.pass_challenges(writer, message, hop.remote.ip());
         }
         self.topology.pass_headers(message, side, &domain, &hiding.private, writer);
+    }
+
+    /// The Contacts of a 3xx as the other side may use them: the same users at our domain, as they are written, for
+    /// what they escape may not stand in a URI.
+    fn redirects(&self, message: &Message<'_>, domain: &str) -> Vec<String> {
+        let at_home = |value: &str| {
+            let user = Uri::parse(NameAddr::parse(value).ok()?.uri).ok()?.user?;
+            (!self.topology.names_hidden(user)).then(|| format!("<sip:{user}@{domain}>"))
+        };
+        let contacts = message.values(HeaderName::Contact).flat_map(wire::sip::split_list);
+        contacts.filter_map(at_home).take(8).collect()
     }
 
     /// What the phone of a forwarded request calls itself, in its call and where it registered: many a message has no
@@ -549,15 +560,4 @@ impl Border {
             self.end_dialog(DialogRef { call: id, index });
         }
     }
-}
-
-/// The Contacts of a 3xx as the other side may use them: the same users at our domain.
-fn redirects(message: &Message<'_>, domain: &str) -> Vec<String> {
-    message
-        .values(HeaderName::Contact)
-        .flat_map(wire::sip::split_list)
-        .filter_map(|value| crate::ingress::user_of(NameAddr::parse(value).ok()?.uri))
-        .take(8)
-        .map(|user| format!("<sip:{user}@{domain}>"))
-        .collect()
 }

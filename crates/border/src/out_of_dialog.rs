@@ -82,9 +82,9 @@ impl Border {
         let binding = self.bindings.binding(id).ok_or(404_u16)?;
         let hop = binding.hop.ok_or(480_u16)?;
         let domain = &self.config.pbx[binding.pbx].domain;
-        let user =
-            crate::ingress::user_of(essentials.from.uri).filter(|user| !self.topology.names_hidden(user));
-        let hidden = Uri::parse(essentials.from.uri).is_ok_and(|uri| is_anonymous(&uri));
+        let caller = Uri::parse(essentials.from.uri).ok();
+        let hidden = caller.as_ref().is_some_and(is_anonymous);
+        let user = caller.and_then(|uri| uri.user).filter(|user| !self.topology.names_hidden(user));
         let from = match user {
             Some(user) if hidden => format!("<sip:{user}@anonymous.invalid>"),
             Some(user) => format!("<sip:{user}@{domain}>"),

@@ -132,6 +132,8 @@ fn a_phone_is_told_who_calls_or_writes_but_no_name_of_the_inside() {
         (6, "INVITE", "anonymous@anonymous.invalid", "anonymous@anonymous.invalid"),
         (7, "INVITE", "anonymous@Anonymous.Invalid", "anonymous@anonymous.invalid"),
         (8, "MESSAGE", "anonymous@anonymous.invalid", "anonymous@anonymous.invalid"),
+        (9, "INVITE", "a%3E%2C%3Csip:b@main.example", "a%3E%2C%3Csip@main.example"),
+        (10, "MESSAGE", "a%3E%2C%3Csip:b@main.example", "a%3E%2C%3Csip@main.example"),
     ] {
         let text = desk(method, &uri, call, "", "").replace("sip:2001@main.example>", &format!("sip:{who}>"));
         bench.pbx_says(&text);

@@ -15,6 +15,7 @@ mod methods;
 mod passed_registrations;
 mod pbx_watch;
 mod places;
+mod redirects;
 mod refusals;
 mod refused_passwords;
 mod refused_registrations;
