@@ -77,6 +77,7 @@ const PBX: &str = "v=0\n\
     t=0 0\n\
     r=7d 1h 0 25h\n\
     a=recvonly\n\
+    a=x-where:[FD00::7]\n\
     m=audio 30000 RTP/AVP 8\n\
     c=IN IP6 fd00::7\n\
     c=IN IP6 fd00::8\n\

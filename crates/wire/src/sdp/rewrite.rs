@@ -22,7 +22,7 @@ pub(super) fn rewritten(session: &SessionDescription<'_>, address: IpAddr, ports
         session,
         ports,
         connection: format!("IN {} {address}", if address.is_ipv4() { "IP4" } else { "IP6" }),
-        hidden: addresses(session.bytes).into_iter().map(Finder::new).collect(),
+        hidden: addresses(session.bytes).iter().map(|address| finder(address)).collect(),
         // Room for the lines that may be added: `s=`, `t=`, and a c= line for each stream.
         out: Vec::with_capacity(session.bytes.len() + 64 * (session.media.len() + 1)),
         media: None,
@@ -41,8 +41,8 @@ struct Rewriter<'a> {
     ports: &'a [Option<u16>],
     /// Ours, as a c= line writes it.
     connection: String,
-    /// The writer's addresses, as he wrote them.
-    hidden: Vec<Finder<'a>>,
+    /// The writer's addresses, in small letters.
+    hidden: Vec<Finder<'static>>,
     out: Vec<u8>,
     /// The stream whose lines are being written; none before the first.
     media: Option<usize>,
@@ -155,7 +155,8 @@ impl<'a> Rewriter<'a> {
     }
 
     fn repeats_hidden(&self, value: &[u8]) -> bool {
-        self.hidden.iter().any(|address| repeats(value, address))
+        let value = value.to_ascii_lowercase();
+        self.hidden.iter().any(|address| repeats(&value, address))
     }
 }
 
@@ -194,6 +195,11 @@ fn is_telling(word: &[u8]) -> bool {
     let looks_so = word.iter().any(|b| matches!(b, b'.' | b':'));
     let ip = std::str::from_utf8(word).ok().and_then(|word| word.parse::<IpAddr>().ok());
     looks_so && !ip.is_some_and(|ip| ip.is_unspecified())
+}
+
+/// Looks for an address, or for a name, in small letters.
+fn finder(address: &[u8]) -> Finder<'static> {
+    Finder::new(&address.to_ascii_lowercase()).into_owned()
 }
 
 /// Whether `address` stands in `value` as a word, not as part of a longer number or name.
