@@ -9,7 +9,7 @@ use wire::clock::Instant;
 use crate::act::Stage;
 use crate::digest;
 use crate::rng::Rng;
-use crate::scenery::{self, REALM};
+use crate::scenery::{self, DOMAIN, REALM};
 use crate::text::Text;
 
 const NONCE_LIFE: Duration = Duration::from_secs(90);
@@ -31,6 +31,8 @@ pub(crate) struct Manner {
     once: bool,
     /// Of a thousand questions, so many name another realm alone.
     foreign_realms: u64,
+    /// It says for which of its URIs an answer holds (RFC 7616 §3.3), its own host among them.
+    domain: bool,
 }
 
 impl Manner {
@@ -44,6 +46,7 @@ impl Manner {
             other_beside: *rng.pick(&[None, None, Some(true), Some(false)]).unwrap_or(&None),
             once: rng.chance(200),
             foreign_realms: *rng.pick(&[0, 0, 30]).unwrap_or(&0),
+            domain: rng.chance(500),
         }
     }
 
@@ -57,13 +60,15 @@ impl Manner {
 #[derive(Debug)]
 pub(crate) struct Doorkeeper {
     manner: Manner,
+    /// The name of its PBX inside.
+    host: &'static str,
     /// Until when each is taken, and the highest count that came with it.
     nonces: BTreeMap<String, (Instant, u32)>,
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(manner: Manner) -> Self {
-        Self { manner, nonces: BTreeMap::new() }
+    pub(crate) fn new(manner: Manner, host: &'static str) -> Self {
+        Self { manner, host, nonces: BTreeMap::new() }
     }
 
     /// What it had asked is forgotten.
@@ -88,7 +93,7 @@ impl Doorkeeper {
     }
 
     fn is_seen(&self, text: &Text, stale: bool, stage: &mut Stage<'_>) {
-        let Manner { as_proxy, qop, algorithms, other_beside, .. } = self.manner;
+        let Manner { as_proxy, qop, algorithms, other_beside, domain, .. } = self.manner;
         let register = text.method() == "REGISTER";
         let sights = [
             (register && !as_proxy, "asks a REGISTER by 401"),
@@ -98,6 +103,7 @@ impl Doorkeeper {
             (other_beside.is_some(), "asks in two realms"),
             (stale, "asks with a new nonce for an old one"),
             (!qop, "asks without qop"),
+            (domain, "asks for its own domain"),
         ];
         sights.into_iter().filter(|(seen, _)| *seen).for_each(|(_, what)| stage.saw(what));
     }
@@ -134,6 +140,9 @@ impl Doorkeeper {
         }
         if self.manner.opaque {
             value.push_str(&format!(", opaque=\"{}\"", stage.rng.word()));
+        }
+        if self.manner.domain {
+            value.push_str(&format!(", domain=\"sip:{} sip:{DOMAIN}\"", self.host));
         }
         if stale {
             value.push_str(", stale=true");

@@ -107,6 +107,7 @@ impl Pbx {
             media_seen: address.ip(),
             signature: signature(host, address.ip(), places),
             canary: INSIDE_CANARY,
+            node: host.to_owned(),
             call_id_host: format!("{INSIDE_CANARY}.{host}"),
             credentials: None,
         };
@@ -120,7 +121,7 @@ impl Pbx {
             location: BTreeMap::new(),
             forks: BTreeMap::new(),
             streams: BTreeMap::new(),
-            doorkeeper: Doorkeeper::new(habits.manner),
+            doorkeeper: Doorkeeper::new(habits.manner, host),
             call_at: Some(stage.now + stage.rng.millis(5_000, 15_000)),
             trance: None,
             forbidden: None,
@@ -519,6 +520,10 @@ fn signature(host: &str, address: IpAddr, places: Places) -> Vec<(String, String
         ("Server", made),
         ("X-Trace", format!("node {address} of {host}")),
         ("X-Node", host.to_owned()),
+        ("X-Rack", format!("below {}", host.to_uppercase())),
+        ("X-Shelf", format!("\"beside {}\"", in_pairs(host))),
+        ("X-Cable", format!("\"from {}\"", in_pairs(&address.to_string()))),
+        ("X-Loop", format!("<sip:7@{}>", host.replace('.', "%2E"))),
         ("X-Recorder", format!("kept at {recorder}")),
         ("P-Asserted-Identity", name.clone()),
         ("Remote-Party-ID", format!("{name};party=calling")),
@@ -529,6 +534,11 @@ fn signature(host: &str, address: IpAddr, places: Places) -> Vec<(String, String
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// In quotes a character may stand behind a backslash and is the same (RFC 3261 §25.1).
+fn in_pairs(text: &str) -> String {
+    text.chars().flat_map(|character| ['\\', character]).collect()
 }
 
 /// Takes our own Record-Route away (RFC 3261 §16.4); true where it was there.

@@ -114,6 +114,7 @@ impl Phone {
                 ("X-Phone".into(), format!("wired to {private}")),
             ],
             canary: scenery::PHONE_CANARY,
+            node: private.to_string(),
             call_id_host: format!("{}.{private}", scenery::PHONE_CANARY),
             credentials,
         };

@@ -30,6 +30,8 @@ pub struct Identity {
     pub signature: Vec<(String, String)>,
     /// Stands where the other side must not look.
     pub canary: &'static str,
+    /// The machine, as descriptions name it beside its address.
+    pub node: String,
     /// Part of every Call-ID.
     pub call_id_host: String,
     /// User name and password for challenges.
@@ -279,10 +281,13 @@ impl UserAgent {
         };
         let direction = if direction == "hold" { "sendrecv" } else { direction };
         let (canary, version, port) = (self.identity.canary, leg.sdp_version, leg.port);
+        let (node, loud) = (&self.identity.node, self.identity.node.to_uppercase());
         let mut sdp = format!(
-            "v=0\r\no={canary}-{ip} 1 {version} IN {kind} {ip}\r\ns=at {ip}\r\nc=IN {kind} {shown}\r\nt=0 0\r\n\
+            "v=0\r\no={canary}-{ip} 1 {version} IN {kind} {ip}\r\ns=at {ip}\r\ni=a call by {node}\r\n\
+             u=http://{node}/\r\nc=IN {kind} {shown}\r\nt=0 0\r\na=tool:mixer of {node}\r\na=x-rack:{loud}\r\n\
              m=audio {port} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtcp:{} IN {kind} {ip}\r\n\
              a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\na=x-where:{ip}\r\n\
+             a=x-node:{node}\r\n\
              a={direction}\r\n",
             port + 1
         );

@@ -164,6 +164,7 @@ const SIGHTS: &[&str] = &[
     "asks a REGISTER by 407",
     "asks by MD5",
     "asks by SHA-256",
+    "asks for its own domain",
     "asks in two realms",
     "asks with a new nonce for an old one",
     "asks without qop",

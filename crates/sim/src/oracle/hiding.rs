@@ -57,12 +57,16 @@ impl Hiding {
 
     /// No byte of one side on the other, readable or not.
     pub(super) fn on_bytes(&self, sent: &Sent<'_>) -> Result<(), Violation> {
-        let mut found = self.hidden[sent.side.index()].find(sent.bytes);
+        let hidden = &self.hidden[sent.side.index()];
+        let mut found = hidden.find(sent.bytes);
+        for readable in readings(sent.bytes) {
+            found = found.or(hidden.find(&readable));
+        }
         // who seems to come from an address is told it (RFC 3581 §4), and nothing else
         if found.is_some() && sent.side == Side::Outside && scenery::is_inside(sent.to.ip()) {
             let told = format!("received={}", sent.to.ip());
             let text = String::from_utf8_lossy(sent.bytes).replace(&told, "");
-            found = self.hidden[sent.side.index()].find(text.as_bytes());
+            found = hidden.find(text.as_bytes());
         }
         let Some(name) = found else { return self.no_password(sent.bytes) };
         Err(Violation {
@@ -139,5 +143,49 @@ impl Hiding {
             return Err(Violation::of("no unknown name at the PBX", text.render(), text));
         }
         Ok(())
+    }
+}
+
+/// What somebody reads who undoes the escapes: those of quotes, and those of URIs.
+fn readings(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let quoted =
+        bytes.contains(&b'\\').then(|| bytes.iter().copied().filter(|byte| *byte != b'\\').collect());
+    let escaped = bytes.contains(&b'%').then(|| unescaped(bytes));
+    quoted.into_iter().chain(escaped)
+}
+
+/// With the character in the place of each `%` and its two digits (RFC 3986 §2.1).
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| {
+        byte.and_then(|byte| char::from(*byte).to_digit(16)).and_then(|value| u8::try_from(value).ok())
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut place = 0;
+    while let Some(byte) = bytes.get(place) {
+        let digits = digit(bytes.get(place + 1)).zip(digit(bytes.get(place + 2)));
+        match digits.filter(|_| *byte == b'%') {
+            Some((high, low)) => {
+                out.push(high * 16 + low);
+                place += 3;
+            }
+            None => {
+                out.push(*byte);
+                place += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone() {
+        let read = |bytes: &[u8]| readings(bytes).collect::<Vec<_>>();
+        assert_eq!(read(b"plain"), [b""; 0]);
+        assert_eq!(read(br"\1\0.7"), [b"10.7"]);
+        assert_eq!(read(b"a%2Eb%2%2e%"), [b"a.b%2.%"]);
     }
 }
