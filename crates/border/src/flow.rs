@@ -50,6 +50,7 @@ pub(crate) struct Flow {
     /// The second under way, and what came in it from somebody who is not registered.
     second: (Instant, u32),
     last_ping: Option<Instant>,
+    /// Between two keepalives: as long as it ever was, or as we have told the phone that it may be.
     longest_gap: Duration,
     deadline: Deadline,
 }
@@ -65,6 +66,8 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// proxy for a house of phones some dozens.
 const UNREGISTERED_MESSAGES_MAX: u32 = 100;
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How far apart the keepalives of a phone may be that asked for it (RFC 5626 §5.4).
+pub(crate) const FLOW_TIMER: Duration = Duration::from_secs(120);
 const KEEPALIVES_MISSED: u32 = 3;
 
 impl Flow {
@@ -75,8 +78,14 @@ impl Flow {
     /// A CRLF keepalive came (RFC 5626 §3.5.1).
     pub(crate) fn pinged(&mut self, now: Instant) {
         if let Some(last) = self.last_ping.replace(now) {
-            self.longest_gap = self.longest_gap.max(now - last).min(KEEPALIVE * 4);
+            self.longest_gap = self.longest_gap.max(now - last).min(FLOW_TIMER);
         }
+    }
+
+    /// The phone was told `Flow-Timer`: it need not send keepalives more often (RFC 5626 §4.4.1).
+    pub(crate) fn flow_timer_told(&mut self, id: FlowId, now: Instant, timers: &mut Timers) {
+        self.longest_gap = FLOW_TIMER;
+        self.rebound(id, now, timers);
     }
 
     /// A message or a keepalive came; whether it is one too many within a second.

@@ -16,6 +16,7 @@ use crate::digest::AuthState;
 use crate::drop_reason::DropReason;
 use crate::entry::{Admission, EntryId, Identity};
 use crate::event::Code;
+use crate::flow::FLOW_TIMER;
 use crate::interface::Output;
 use crate::record::Then;
 use crate::report::About;
@@ -503,9 +504,12 @@ impl Border {
             }
             if outbound {
                 writer.header("Require", "outbound");
-                writer.header("Flow-Timer", 120);
+                writer.header("Flow-Timer", FLOW_TIMER.as_secs());
             }
         });
+        if outbound && let Some(flow) = self.flows.flow_mut(ask.hop.flow) {
+            flow.flow_timer_told(ask.hop.flow, now, &mut self.timers);
+        }
     }
 
     pub(crate) fn report_registered(&mut self, id: BindingId, code: Code, how: &str) {

@@ -197,6 +197,12 @@ fn outbound_is_granted_to_whom_asks_for_it_with_an_instance() {
         let answer = bench.final_answer(flow).unwrap();
         let told = (answer.header(HeaderName::Require), answer.text.contains("Flow-Timer: 120\r\n"));
         assert_eq!(told, (if granted { "outbound" } else { "" }.to_owned(), granted), "{lines}");
+        // The next keepalive is as late as was told (RFC 5626 §4.4.1).
+        bench.phone_says(flow, "\r\n\r\n");
+        bench.pass(Duration::from_secs(2));
+        bench.phone_says(flow, &register_with("1001", 2, &lines));
+        bench.pass(Duration::from_secs(116));
+        assert_eq!(bench.closed.contains(&flow), !granted, "{lines}");
     }
 }
 
