@@ -8,7 +8,8 @@ use bytes::Bytes;
 use wire::net::Side;
 
 use crate::decision::Decider;
-use crate::scenery::{self, DOMAIN, IMPOSTOR_CANARY};
+use crate::digest;
+use crate::scenery::{self, DOMAIN, IMPOSTOR_CANARY, REALM};
 use crate::text::Text;
 use crate::world::{Happening, World};
 
@@ -23,9 +24,13 @@ enum Lie {
     BlindAnswer,
     /// An answer to a request that went another way, whose branch is right.
     OverheardAnswer,
+    /// REGISTERs for nobody with a value of the border's that another source was given.
+    StolenProof,
+    /// The same with a value that has the form of its values.
+    MadeUpProof,
 }
 
-const LIES: [(Lie, &str); 20] = [
+const LIES: [(Lie, &str); 22] = [
     (Lie::Blind("REGISTER"), "registers in another's name"),
     (Lie::Blind("REGISTER"), "registers in another's name"),
     (Lie::Blind("INVITE"), "calls in another's name"),
@@ -46,7 +51,11 @@ const LIES: [(Lie, &str); 20] = [
     (Lie::Overheard("INFO"), "speaks in an overheard call"),
     (Lie::OverheardAnswer, "answers an overheard request"),
     (Lie::OverheardAnswer, "answers an overheard request"),
+    (Lie::StolenProof, "shows what another was given"),
+    (Lie::MadeUpProof, "shows a made-up value"),
 ];
+/// Enough for a block, if they counted.
+const PROOFS: usize = 8;
 
 /// The phone that comes by UDP.
 const BY_UDP: usize = 3;
@@ -60,12 +69,15 @@ pub(crate) struct Overheard {
     answers: VecDeque<(SocketAddr, Text)>,
     /// Its requests.
     requests: VecDeque<(SocketAddr, Text)>,
+    /// Its challenges, each with a value of its own in it.
+    challenges: VecDeque<(SocketAddr, Text)>,
 }
 
 impl Overheard {
     /// The border says something.
     pub(crate) fn note(&mut self, side: Side, peer: SocketAddr, text: Text) {
         let kind = match (side, text.method(), text.code()) {
+            (Side::Outside, "REGISTER", Some(401)) => &mut self.challenges,
             (Side::Outside, "INVITE", Some(_)) => &mut self.answers,
             (_, _, None) => &mut self.requests,
             _ => return,
@@ -91,15 +103,50 @@ impl World {
             return;
         }
         let told = match lie {
-            Lie::Blind(method) => Some((self.victim(), self.blind(method))),
-            Lie::BlindAnswer => Some((self.victim(), self.blind_answer())),
-            Lie::Overheard(method) => self.overheard_request(method),
-            Lie::OverheardAnswer => self.overheard_answer(),
+            Lie::Blind(method) => vec![(self.victim(), self.blind(method))],
+            Lie::BlindAnswer => vec![(self.victim(), self.blind_answer())],
+            Lie::Overheard(method) => self.overheard_request(method).into_iter().collect(),
+            Lie::OverheardAnswer => self.overheard_answer().into_iter().collect(),
+            Lie::StolenProof => self.stolen_proofs(),
+            Lie::MadeUpProof => {
+                let made_up = format!("{}{}A", "A".repeat(10), self.rng.word());
+                let challenge = format!("Digest realm=\"{REALM}\", nonce=\"x\", opaque=\"{made_up}\"");
+                let victim = self.victim();
+                self.proofs(victim, &challenge)
+            }
         };
-        let Some((from, text)) = told else { return };
-        let delay = self.rng.millis(1, 50);
-        let bytes = Bytes::from(text.render());
-        self.at(delay, Happening::Forged { from, bytes });
+        for (from, text) in told {
+            let delay = self.rng.millis(1, 50);
+            let bytes = Bytes::from(text.render());
+            self.at(delay, Happening::Forged { from, bytes });
+        }
+    }
+
+    /// What one phone was given, shown in the name of another address.
+    fn stolen_proofs(&mut self) -> Vec<(SocketAddr, Text)> {
+        let heard = self.rng.pick(self.overheard.challenges.make_contiguous()).cloned();
+        let victim = self.victim();
+        match heard.filter(|(peer, _)| peer.ip() != victim.ip()) {
+            Some((_, challenge)) => self.proofs(victim, challenge.header("WWW-Authenticate")),
+            None => Vec::new(),
+        }
+    }
+
+    /// REGISTERs of names that nobody has, with an answer to a challenge.
+    fn proofs(&mut self, victim: SocketAddr, challenge: &str) -> Vec<(SocketAddr, Text)> {
+        let mut register = || {
+            let (name, uri) = (self.rng.word(), format!("sip:{DOMAIN}"));
+            let value = digest::answer(challenge, &name, "1234", "REGISTER", &uri, "c");
+            let mut text = self.blind("REGISTER");
+            for header in ["From", "To", "Contact"] {
+                text.remove(header);
+            }
+            let aor = format!("<sip:{name}@{DOMAIN}>");
+            let text = text.with("From", format!("{aor};tag={}", self.rng.word())).with("To", aor);
+            let text = text.with("Contact", format!("<sip:{name}@{victim}>")).with("Authorization", value);
+            (victim, text)
+        };
+        (0..PROOFS).map(|_| register()).collect()
     }
 
     /// In whose name: a phone's, where it is or where it may come to, the PBX's, the border's own, a scanner's.
