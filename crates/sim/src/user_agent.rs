@@ -153,6 +153,8 @@ pub struct Leg {
     /// The border has forgotten it.
     stale: bool,
     challenged: bool,
+    /// So often it is tried again without the answer to the challenge.
+    insists: u8,
     cancelled: bool,
     /// An INVITE of ours in the dialog has no answer yet: theirs gets 491 (RFC 3261 §14.2).
     changing: bool,
@@ -255,6 +257,7 @@ impl UserAgent {
             remote_video: None,
             stale: false,
             challenged: false,
+            insists: 0,
             cancelled: false,
             changing: false,
             held: false,

@@ -10,10 +10,25 @@ use wire::net::{FlowId, Side};
 
 use crate::oracle::{Seen, Violation};
 use crate::scenery;
-use crate::text::{uri_of, user_of};
+use crate::text::{Text, uri_of, user_of};
 
 /// How long beginnings are remembered: longer than any rule of the false world.
 const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// So often a challenged call may be tried again as the same call: with an answer, and where its nonce was too old.
+const ANSWERS: usize = 2;
+/// For so long it surely is the same.
+const SAME_CALL: Duration = Duration::from_secs(32);
+
+/// A try of a call.
+#[derive(Clone, Debug)]
+struct Try {
+    branch: String,
+    /// When it came first.
+    at: Instant,
+    /// Whether it answers a challenge.
+    answers: bool,
+}
 
 /// What holds for one extension.
 #[derive(Clone, Debug)]
@@ -26,12 +41,13 @@ struct Limit {
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     limits: BTreeMap<String, Limit>,
-    /// Initial INVITEs of phones: when a From tag came first, and by which transaction.
-    arrived: BTreeMap<String, (Instant, String)>,
-    /// The same by extension, but for those that were refused before they counted.
+    /// Initial INVITEs of phones, by From tag.
+    tries: BTreeMap<String, Vec<Try>>,
+    /// Those of them that may be calls of their own, by extension and branch, but for those that a rule refused.
     asked: BTreeMap<&'static str, BTreeMap<String, Instant>>,
-    /// When calls began that the PBX saw, by extension, each From tag once.
+    /// When calls began that the PBX saw, by extension.
     started: BTreeMap<String, Vec<Instant>>,
+    /// The branches of all tries that reached the PBX.
     counted: BTreeSet<String>,
     /// Calls that are up for certain, by From tag: each has a place of its extension.
     up: BTreeMap<String, BTreeSet<(Side, String)>>,
@@ -67,12 +83,20 @@ impl Limits {
         if seen.side == Side::Inside {
             return;
         }
-        if let Some(extension) = scenery::extension_at(seen.peer.ip()) {
+        let tries = self.tries.entry(tag).or_default();
+        if tries.iter().any(|own| own.branch == text.branch()) {
+            return;
+        }
+        let answers = ["Authorization", "Proxy-Authorization"].iter().any(|name| text.has(name));
+        tries.push(Try { branch: text.branch().to_owned(), at: seen.now, answers });
+        let again = is_the_same_call(tries);
+        if let Some(extension) = scenery::extension_at(seen.peer.ip())
+            && again != Some(true)
+        {
             let asked = self.asked.entry(extension).or_default();
             asked.retain(|_, at| seen.now.since(*at) < REMEMBERED);
-            asked.entry(tag.clone()).or_insert(seen.now);
+            asked.insert(text.branch().to_owned(), seen.now);
         }
-        self.arrived.entry(tag).or_insert_with(|| (seen.now, text.branch().to_owned()));
     }
 
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
@@ -86,12 +110,10 @@ impl Limits {
             }
             ("INVITE", Some(300..)) | ("BYE", None) => {
                 self.over(seen);
-                // by a rule, or for its phone is not registered: it, and not somebody in its name
-                let arrived = self.arrived.get(text.from_tag());
-                let forbidden = || arrived.is_some_and(|(_, branch)| branch == text.branch());
-                let by_border = text.has("Warning") || (text.code() == Some(403) && forbidden());
+                // by a rule, or for its phone is not registered
+                let by_border = text.has("Warning") || text.code() == Some(403);
                 if seen.side == Side::Outside && by_border {
-                    self.not_asked(text.from_tag());
+                    self.not_asked(text);
                 }
                 Ok(())
             }
@@ -100,11 +122,15 @@ impl Limits {
     }
 
     /// What was refused counts for nothing, and what is repeated later, when its phone is registered, is a call of that
-    /// moment. One that the PBX challenged began all the same: it is its second INVITE that was refused.
-    fn not_asked(&mut self, tag: &str) {
-        if !self.counted.contains(tag) {
-            self.arrived.remove(tag);
-            self.asked.values_mut().for_each(|asked| asked.retain(|own, _| own != tag));
+    /// moment. One that the PBX challenged began all the same: it is a later INVITE of it that was refused.
+    fn not_asked(&mut self, text: &Text) {
+        let branch = text.branch();
+        if self.counted.contains(branch) {
+            return;
+        }
+        self.asked.values_mut().for_each(|asked| asked.retain(|own, _| own != branch));
+        if let Some(tries) = self.tries.get_mut(text.from_tag()).filter(|_| text.code() == Some(403)) {
+            tries.retain(|own| own.branch != branch);
         }
     }
 
@@ -124,11 +150,12 @@ impl Limits {
     /// In no window of a rule's period did more calls begin than it says.
     fn within_the_rules(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
         let text = seen.text;
-        let (tag, extension) = (text.from_tag().to_owned(), user_of(uri_of(text.header("From"))).to_owned());
-        if !self.counted.insert(tag.clone()) {
+        let extension = user_of(uri_of(text.header("From"))).to_owned();
+        let tries = self.tries.get(text.from_tag()).map(Vec::as_slice).unwrap_or_default();
+        let Some(Try { branch, at, .. }) = tries.last().cloned() else { return Ok(()) };
+        if !self.counted.insert(branch) || is_the_same_call(tries) != Some(false) {
             return Ok(());
         }
-        let at = self.arrived.get(&tag).map_or(seen.now, |(at, _)| *at);
         let started = self.started.entry(extension.clone()).or_default();
         started.push(at);
         started.sort();
@@ -214,6 +241,17 @@ impl Limits {
     pub(super) fn on_restart(&mut self) {
         self.started.clear();
         self.asked.clear();
+        self.tries.clear();
         self.up.clear();
+    }
+}
+
+/// Whether the last of these tries is the call of the first; none where nobody can tell.
+fn is_the_same_call(tries: &[Try]) -> Option<bool> {
+    let [first, again @ ..] = tries else { return Some(false) };
+    match again.last() {
+        Some(last) if last.answers && last.at.since(first.at) >= SAME_CALL => None,
+        Some(last) if last.answers => Some(again.iter().filter(|own| own.answers).count() <= ANSWERS),
+        Some(_) | None => Some(false),
     }
 }

@@ -1,7 +1,7 @@
 //! Rules about a call that was one too many: its caller hears 480 and when he may try again; whoever waits as long as he
 //! was told is served, and one second less does not do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use border::{Code, Event};
@@ -38,6 +38,8 @@ pub(super) struct Retry {
     asked: BTreeMap<&'static str, Asked>,
     /// Whose a call is, by From tag.
     callers: BTreeMap<String, &'static str>,
+    /// The tries of each, by branch.
+    tries: BTreeMap<String, BTreeSet<String>>,
     /// In this step: calls that the operator heard were refused by a limit, and those that were told.
     limited: usize,
     said: usize,
@@ -66,6 +68,13 @@ impl Retry {
         let tag = seen.text.from_tag();
         if self.callers.insert(tag.to_owned(), extension).is_none() {
             asked.came.insert(tag.to_owned(), seen.now);
+        }
+        let tries = self.tries.entry(tag.to_owned()).or_default();
+        // after the first and its answer each may be a call of its own: this one is not judged, but others with it
+        if tries.insert(seen.text.branch().to_owned()) && tries.len() > 2 {
+            let first = asked.came.remove(tag).map(|at| (format!("{tag} first"), at));
+            asked.came.extend(first);
+            asked.came.insert(format!("{tag} {}", seen.text.branch()), seen.now);
         }
     }
 

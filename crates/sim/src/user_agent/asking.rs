@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::act::Stage;
+use crate::act::{Path, Stage};
 use crate::digest;
 use crate::scenery::REALM;
 use crate::text::{Text, uri_of};
 use crate::transactions::Key;
 use crate::user_agent::{Leg, State, Temper, UserAgent, lines_of, media_of, stream_of, without_tag};
+
+/// So often somebody tries a challenged call again who wants more calls than he may have.
+const INSISTS: u8 = 6;
 
 impl UserAgent {
     /// Calls somebody. `uri` and `to` are URIs, `from` is how the caller shows himself.
@@ -149,20 +152,43 @@ impl UserAgent {
             return false;
         };
         let leg = &mut self.legs[place];
-        if std::mem::replace(&mut leg.challenged, true) || leg.cancelled {
+        if leg.cancelled {
             return false;
         }
-        let (theirs, ours) = if text.has("Proxy-Authenticate") {
-            ("Proxy-Authenticate", "Proxy-Authorization")
-        } else {
-            ("WWW-Authenticate", "Authorization")
-        };
+        if !leg.challenged && leg.insists == 0 && stage.busy {
+            let insists = stage.decide_for(100, "tries a challenged call again and again");
+            leg.insists = if insists { INSISTS } else { 0 };
+        }
+        if leg.insists > 0 {
+            return self.insist(place, text, path, stage);
+        }
+        let leg = &mut self.legs[place];
+        if std::mem::replace(&mut leg.challenged, true) {
+            return false;
+        }
+        let (theirs, ours) = challenge_of(text);
         leg.cseq += 1;
         let leg = self.legs[place].clone();
         let cnonce = stage.rng.word();
         let challenge = digest::choose(&text.all(theirs), REALM);
         let value = digest::answer(&challenge, &user, &password, "INVITE", &leg.target, &cnonce);
         self.shown = Some((ours, value.clone()));
+        let invite = self.build_invite(&leg, stage).with(ours, value);
+        self.legs[place].invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
+        true
+    }
+
+    /// The same call once more, with an answer to a question that nobody asked.
+    fn insist(&mut self, place: usize, text: &Text, path: Path, stage: &mut Stage<'_>) -> bool {
+        let Some((user, password)) = self.identity.credentials.clone() else { return false };
+        let leg = &mut self.legs[place];
+        (leg.insists, leg.cseq, leg.challenged) = (leg.insists - 1, leg.cseq + 1, true);
+        let leg = self.legs[place].clone();
+        let (theirs, ours) = challenge_of(text);
+        let unknown = format!("Digest realm=\"{REALM}\", nonce=\"{}\"", stage.rng.word());
+        let opaque = digest::field(&digest::choose(&text.all(theirs), REALM), "opaque").map(str::to_owned);
+        let challenge = opaque.map_or(unknown.clone(), |opaque| format!("{unknown}, opaque=\"{opaque}\""));
+        let value = digest::answer(&challenge, &user, &password, "INVITE", &leg.target, "c");
         let invite = self.build_invite(&leg, stage).with(ours, value);
         self.legs[place].invite = Some(self.transactions.request(invite, &self.identity.host, path, stage));
         true
@@ -234,5 +260,13 @@ impl UserAgent {
             ack.push_front("Via", via);
             stage.send(path, &ack);
         }
+    }
+}
+
+/// The header of a challenge, and that of its answer.
+fn challenge_of(text: &Text) -> (&'static str, &'static str) {
+    match text.has("Proxy-Authenticate") {
+        true => ("Proxy-Authenticate", "Proxy-Authorization"),
+        false => ("WWW-Authenticate", "Authorization"),
     }
 }
