@@ -14,7 +14,7 @@ use wire::net::{PrefixSet, Side};
 
 use crate::decision::{Decider, Decisions};
 use crate::oracle::Violation;
-use crate::scenery;
+use crate::scenery::{self, Places};
 
 /// What is under way to a port that was given back arrives by then, and in no other call.
 const REST: Duration = Duration::from_secs(1);
@@ -40,15 +40,19 @@ pub struct MediaPlane {
     ended: BTreeMap<usize, Instant>,
     now: Instant,
     violation: Option<Violation>,
+    blocked: Arc<PrefixSet>,
+    /// Where nothing may go outside.
+    never: [IpAddr; 3],
 }
 
 impl MediaPlane {
     /// A plane without relays.
-    pub fn new(faces: [IpAddr; 2], seed: u64) -> Self {
+    pub fn new(places: Places, seed: u64) -> Self {
+        let faces = places.faces();
         let config = TableConfig {
             faces,
             ports: scenery::MEDIA_PORTS,
-            forbidden: [PrefixSet::default(), PrefixSet::default()],
+            forbidden: places.forbidden(),
             seed,
             spare_from: 2,
         };
@@ -65,6 +69,8 @@ impl MediaPlane {
             ended: BTreeMap::new(),
             now: Instant::ZERO,
             violation: None,
+            blocked: Arc::default(),
+            never: places.never_outside(),
         }
     }
 
@@ -167,15 +173,32 @@ impl MediaPlane {
                     return None;
                 };
                 self.forwarded += 1;
+                self.goes_where_it_may(from, (source, to));
                 Some((source, to))
             }
             Verdict::Drop(_) => None,
         }
     }
 
+    /// Outside nothing goes to a host of the inside, and nothing to or from who is blocked.
+    fn goes_where_it_may(&mut self, from: SocketAddr, (by, to): (SocketAddr, SocketAddr)) {
+        let outward = by.ip() == self.faces[0];
+        let stranger = if outward { to } else { from };
+        if outward && (scenery::is_inside(to.ip()) || self.never.contains(&to.ip())) {
+            self.violated(
+                "RTP goes to nobody inside from the outside",
+                format!("from {from} by {by} to {to}"),
+            );
+        }
+        if self.blocked.contains(stranger.ip()) {
+            self.violated("who is blocked neither speaks nor hears", format!("{stranger}, by {by}"));
+        }
+    }
+
     /// Another block list is in force.
     pub fn set_blocked(&mut self, blocked: Arc<PrefixSet>, now: Instant) {
-        self.table.set_blocked(blocked, now);
+        self.table.set_blocked(Arc::clone(&blocked), now);
+        self.blocked = blocked;
     }
 
     /// What is due.

@@ -104,6 +104,7 @@ impl Pbx {
         let identity = Identity {
             host: address.to_string(),
             media: address.ip(),
+            never: Vec::new(),
             media_seen: address.ip(),
             signature: signature(host, address.ip(), places),
             canary: INSIDE_CANARY,

@@ -108,6 +108,7 @@ impl Phone {
         let identity = Identity {
             host: SocketAddr::new(private, 5070).to_string(),
             media: private,
+            never: places.never_outside().to_vec(),
             media_seen: places.phone(model.number),
             signature: vec![
                 ("User-Agent".into(), format!("SimPhone/1.{}", model.number)),

@@ -1,6 +1,6 @@
 //! Who has no business here: garbage, registrations under guessed names, calls from nowhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use wire::clock::Instant;
 use wire::net::{FlowId, Transport};
@@ -36,6 +36,9 @@ pub struct Scanner {
     /// The header that answers it, and the challenge.
     challenge: Option<(&'static str, String)>,
     port: u16,
+    /// Each connection comes from another address of its network, where that is one of IPv6.
+    rotates: bool,
+    host: u16,
     /// The longest that it waits between two attempts, in milliseconds.
     pace: u64,
     places: Places,
@@ -52,6 +55,8 @@ impl Scanner {
             at: Some(stage.now + stage.rng.millis(1_000, 20_000)),
             challenge: None,
             port: 6_000,
+            rotates: transport == Transport::Tcp,
+            host: 0,
             // some come again as soon as their block is over
             pace: *stage.rng.pick(&[1_500, 9_000, 9_000]).unwrap_or(&9_000),
             places,
@@ -60,7 +65,23 @@ impl Scanner {
 
     /// From where it comes.
     pub fn source(&self) -> SocketAddr {
-        SocketAddr::new(self.places.scanner(self.number), self.port)
+        let ip = match self.places.scanner(self.number) {
+            IpAddr::V6(ip) => {
+                let mut segments = ip.segments();
+                segments[6] = self.host;
+                segments.into()
+            }
+            ip @ IpAddr::V4(_) => ip,
+        };
+        SocketAddr::new(ip, self.port)
+    }
+
+    /// To another address of its network.
+    fn rotate(&mut self, stage: &mut Stage<'_>) {
+        if self.rotates && self.source().is_ipv6() {
+            self.host = self.host.wrapping_add(1);
+            stage.saw("an attacker goes through his network");
+        }
     }
 
     /// When something is due.
@@ -152,6 +173,7 @@ impl Scanner {
         }
         if self.connection.is_none() {
             self.port += 1;
+            self.rotate(stage);
             let to = if self.transport == Transport::Tls { self.places.tls() } else { self.places.tcp() };
             self.connection = Some(stage.connect(self.source(), to));
             self.stream = Stream::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use border::config::{Authentication, Config, Extension, Inside, Outside, Pbx, Registration, Secret};
 use guard::{BlockPolicy, CallRule, HardwareId};
-use wire::net::{FlowId, Side, Transport};
+use wire::net::{FlowId, Prefix, PrefixSet, Side, Transport};
 
 use crate::rng::Rng;
 
@@ -97,6 +97,31 @@ impl Places {
             false => [192, 168, 77, number].into(),
             true => [0xfd19, 0x2168, 0, 0, 0, 0, 0, u16::from(number)].into(),
         }
+    }
+
+    /// Where audio must never go from the outside, whoever asks for it: to us, and into a network of the inside whose
+    /// addresses are no private ones.
+    pub(crate) fn never_outside(self) -> [IpAddr; 3] {
+        let [outside, inside] = self.faces();
+        let campus = match outside {
+            IpAddr::V4(_) => [44, 77, 0, 9].into(),
+            IpAddr::V6(_) => [0x2a00, 0x77, 0, 0, 0, 0, 0, 9].into(),
+        };
+        [outside, inside, campus]
+    }
+
+    /// Where audio must not go, for each face, as the process around the border finds it out: the networks of the
+    /// inside, and our own public address.
+    pub(crate) fn forbidden(self) -> [PrefixSet; 2] {
+        let [ours, inside] = self.faces();
+        let [.., campus] = self.never_outside();
+        let networks = [inside, campus];
+        let networks = networks.map(|ip| Prefix::new(ip, if ip.is_ipv4() { 24 } else { 64 }));
+        let ours = Prefix::single(ours);
+        [
+            PrefixSet::from_prefixes(networks.into_iter().flatten().chain([ours])),
+            PrefixSet::from_prefixes([ours]),
+        ]
     }
 
     /// The address of a scanner.
@@ -198,6 +223,14 @@ pub fn is_phone(ip: IpAddr) -> bool {
 /// The number of the scanner that is there.
 pub(crate) fn scanner_at(ip: IpAddr) -> Option<u8> {
     number_in(ip, [192, 0, 2], 0x66)
+}
+
+/// What is blocked with an address: itself alone, or its whole network of IPv6.
+pub(crate) fn blocked_with(ip: IpAddr) -> Prefix {
+    match ip {
+        IpAddr::V4(_) => Prefix::single(ip),
+        IpAddr::V6(_) => Prefix::new(ip, BLOCK.ipv6_prefix).unwrap_or(Prefix::single(ip)),
+    }
 }
 
 /// Whether a scanner is there.

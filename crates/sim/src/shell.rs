@@ -108,7 +108,9 @@ impl World {
     /// Who is at an address.
     pub(crate) fn who(&self, ip: IpAddr) -> Option<Who> {
         let phone = || self.phones.iter().position(|phone| phone.source().ip() == ip).map(Who::Phone);
-        let scanner = || self.scanners.iter().position(|scanner| scanner.source().ip() == ip);
+        // it hears wherever it was in its network
+        let number = crate::scenery::scanner_at(ip);
+        let scanner = || self.scanners.iter().position(|scanner| Some(scanner.number) == number);
         let pbx = self.pbxs.iter().position(|pbx| pbx.address.ip() == ip).map(Who::Pbx);
         let idler = || (self.idler.ip() == ip).then_some(Who::Idler);
         pbx.or_else(phone).or_else(|| scanner().map(Who::Scanner)).or_else(idler)
@@ -362,7 +364,7 @@ impl World {
         self.border = start_border(self.config.clone(), self.places, rng, self.now(), kept);
         let (taken, refused) = (self.media.taken, self.media.refused);
         self.tally.audio += self.media.forwarded;
-        self.media = MediaPlane::new(self.places.faces(), self.decisions.turn(Decider::Media).bits());
+        self.media = MediaPlane::new(self.places, self.decisions.turn(Decider::Media).bits());
         (self.media.taken, self.media.refused) = (taken, refused);
         self.oracles.on_restart(&self.config, durable);
         (self.lanes, self.door) = Default::default();

@@ -24,6 +24,8 @@ pub struct Identity {
     pub host: String,
     /// What stands in SDP.
     pub media: IpAddr,
+    /// What it may name in the place of this: where audio must not go.
+    pub(crate) never: Vec<IpAddr>,
     /// From where audio really comes, as the world sees it.
     pub media_seen: IpAddr,
     /// Headers of every request and answer.
@@ -142,6 +144,8 @@ pub struct Leg {
     act_at: Option<Instant>,
     audio_at: Option<Instant>,
     port: u16,
+    /// What its descriptions name in the place of its own address.
+    named: Option<IpAddr>,
     /// Where it spoke and listened before the change that has no answer yet.
     port_before: Option<u16>,
     /// The number of the packet of audio that was sent last.
@@ -250,6 +254,7 @@ impl UserAgent {
             act_at: None,
             audio_at: None,
             port: self.next_port,
+            named: None,
             port_before: None,
             spoken: 0,
             heard_of: BTreeSet::new(),
@@ -272,6 +277,16 @@ impl UserAgent {
         }
     }
 
+    /// Some name an address that is not theirs, and that nobody may send to.
+    fn name_another(&self, leg: &mut Leg, stage: &mut Stage<'_>) {
+        if !self.identity.never.is_empty()
+            && stage.busy
+            && stage.decide_for(50, "wants audio where none may go")
+        {
+            leg.named = stage.rng.pick(&self.identity.never).copied();
+        }
+    }
+
     /// A description with so many m-lines, and with our address in all places where one may stand.
     fn sdp(&self, leg: &Leg, direction: &str, lines: usize) -> String {
         let ip = self.identity.media;
@@ -280,14 +295,15 @@ impl UserAgent {
         let shown = match (direction, ip) {
             ("hold", IpAddr::V4(_)) => "0.0.0.0".to_owned(),
             ("hold", IpAddr::V6(_)) => "::".to_owned(),
-            _ => ip.to_string(),
+            _ => leg.named.unwrap_or(ip).to_string(),
         };
+        let shown = format!("{} {shown}", if shown.contains(':') { "IP6" } else { "IP4" });
         let direction = if direction == "hold" { "sendrecv" } else { direction };
         let (canary, version, port) = (self.identity.canary, leg.sdp_version, leg.port);
         let (node, loud) = (&self.identity.node, self.identity.node.to_uppercase());
         let mut sdp = format!(
             "v=0\r\no={canary}-{ip} 1 {version} IN {kind} {ip}\r\ns=at {ip}\r\ni=a call by {node}\r\n\
-             u=http://{node}/\r\nc=IN {kind} {shown}\r\nt=0 0\r\na=tool:mixer of {node}\r\na=x-rack:{loud}\r\n\
+             u=http://{node}/\r\nc=IN {shown}\r\nt=0 0\r\na=tool:mixer of {node}\r\na=x-rack:{loud}\r\n\
              m=audio {port} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtcp:{} IN {kind} {ip}\r\n\
              a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\na=x-where:{ip}\r\n\
              a=x-node:{node}\r\n\

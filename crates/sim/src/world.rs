@@ -228,7 +228,7 @@ impl World {
             cast(places, &mut rng, &mut decisions, &mut next_flow);
         let config = first_config(places, &pbxs);
         let weather = Weather::bad(&mut rng);
-        let mut media = MediaPlane::new(places.faces(), rng.bits());
+        let mut media = MediaPlane::new(places, rng.bits());
         (media.taken, media.refused) = (rng.below(200), rng.below(30));
         let mut world = Self {
             places,

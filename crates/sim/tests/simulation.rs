@@ -129,6 +129,7 @@ const DEEDS: &[&str] = &[
     "transfers to a call",
     "updates",
     "vanishes",
+    "wants audio where none may go",
     "waits a second less",
     "waits as long as it was told",
     "acknowledges an overheard call",
@@ -180,6 +181,7 @@ const SIGHTS: &[&str] = &[
     "a datagram of a blocked source is dropped",
     "a flow closes before its answer",
     "a message of one of many sources",
+    "an attacker goes through his network",
     "a message of the torture tests",
 ];
 

@@ -125,7 +125,7 @@ impl Blocks {
         for value in answered.flat_map(|name| seen.text.all(name)) {
             let opaque = digest::field(&value, "opaque").unwrap_or_default().to_owned();
             if self.given.contains(&(seen.peer.ip(), opaque)) {
-                let returned = self.returned.entry(BLOCK.prefix_of(seen.peer.ip())).or_default();
+                let returned = self.returned.entry(scenery::blocked_with(seen.peer.ip())).or_default();
                 returned.retain(|at| seen.now.since(*at) < BLOCK.within + ANSWERED_WITHIN);
                 returned.push_back(seen.now);
             }
@@ -210,7 +210,7 @@ impl Blocks {
         let is_counted = |source: &SocketAddr| !self.allowed.contains(source.ip());
         if let Some(source) = event.source.filter(|_| OFFENCES.contains(&event.code)).filter(is_counted) {
             let by_udp = self.by_udp.contains(&source) && !self.by_stream.contains(&source);
-            let times = self.offences.entry(BLOCK.prefix_of(source.ip())).or_default();
+            let times = self.offences.entry(scenery::blocked_with(source.ip())).or_default();
             times.retain(|(at, _)| now.since(*at) < BLOCK.within);
             times.push_back((now, by_udp));
             if self.by_stream.contains(&source) && !self.by_udp.contains(&source) {
@@ -230,7 +230,7 @@ impl Blocks {
         if is_blocked || !scenery::is_scanner(source) {
             return;
         }
-        let prefix = BLOCK.prefix_of(source);
+        let prefix = scenery::blocked_with(source);
         let times = self.unpunished.entry(prefix).or_default();
         times.retain(|at| now.since(*at) < BLOCK.within);
         times.push_back(now);

@@ -92,6 +92,7 @@ impl UserAgent {
             self.legs[place].deeds = u8::MAX;
             self.legs[place].act_at = Some(stage.now + Duration::from_millis(200));
         }
+        self.name_another(&mut leg, stage);
         self.ring(&mut leg, key, stage);
         self.legs.push(leg);
     }

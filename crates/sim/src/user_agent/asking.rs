@@ -40,6 +40,7 @@ impl UserAgent {
         leg.act_at = (stage.busy && stage.decide_for(200, "loses patience"))
             .then(|| stage.now + stage.rng.millis(50, 6_000));
         leg.replaces = replaces;
+        self.name_another(&mut leg, stage);
         let mut invite = self.build_invite(&leg, stage);
         // some show what they were asked for the last time, before they are asked
         if let Some((name, value)) = self.shown.clone()
