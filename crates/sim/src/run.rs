@@ -184,8 +184,6 @@ const UNNOTICED: Duration = Duration::from_millis(300);
 const NOTICED: Duration = Duration::from_secs(25);
 /// When all are registered again after that: at the next health check.
 const REMEMBERED: Duration = Duration::from_secs(16);
-/// A registration is not made anew within that time where the PBX grants so much.
-const LONG: Duration = Duration::from_secs(200);
 /// A call that was on hold when both its ends were lost: it may be silent for four hours.
 const REST_OF_A_HELD_CALL: Duration = Duration::from_secs(4 * 3_600);
 
@@ -277,7 +275,9 @@ impl World {
             || crate::scenery::EXTENSIONS.into_iter().filter(|(_, digest)| !digest).map(|(name, _)| name);
         let mut contacts =
             self.pbxs.iter().flat_map(|pbx| ours().filter_map(|name| pbx.location.get(name))).flatten();
-        if contacts.any(|contact| contact.until.since(contact.since) < LONG) {
+        let soon = self.now + NOTICED + REMEMBERED * 2;
+        let made_anew = |contact: &Contact| contact.since + contact.until.since(contact.since) * 3 / 4 < soon;
+        if contacts.any(made_anew) {
             return Ok(());
         }
         let away = if self.rng.chance(500) { UNNOTICED } else { NOTICED };

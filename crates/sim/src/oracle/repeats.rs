@@ -98,6 +98,7 @@ struct Request {
     /// A provisional answer came in the moment in which it was given up.
     late: bool,
     final_at: Option<Instant>,
+    accepted: bool,
     cancelled: bool,
 }
 
@@ -211,7 +212,9 @@ impl Repeats {
         if over {
             return;
         }
-        if invite && code >= 300 && !request.cancelled {
+        request.accepted |= code < 300;
+        // who was accepted by one party is not refused by another (RFC 6026 §7.2)
+        if invite && code >= 300 && !request.cancelled && !request.accepted {
             let place = (seen.side, text.branch().to_owned());
             self.owed.insert(place, [text.from_tag(), text.to_tag()].map(str::to_owned));
         }
@@ -307,7 +310,14 @@ impl Repeats {
         }
         let most = if method == "INVITE" { PATIENCE } else { T2 };
         let repeated = Repeated::new(seen, most, seen.is_udp()).unless(hushed);
-        let request = Request { repeated, provisional: false, late: false, final_at: None, cancelled: false };
+        let request = Request {
+            repeated,
+            provisional: false,
+            late: false,
+            final_at: None,
+            accepted: false,
+            cancelled: false,
+        };
         self.dues.extend(request.repeated.due.map(|due| (due, Of::Request(key.clone()))));
         self.requests.insert(key, request);
         Ok(())
