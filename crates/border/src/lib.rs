@@ -117,6 +117,7 @@ pub struct Border {
     dialogs: dialog_map::DialogMap,
     decoys: decoy::Decoys,
     room: room::Room,
+    passing: pass_through::Passing,
     writes: record::Writes,
     node: node::NodeRecords,
     reports: report::Reports,
@@ -159,6 +160,7 @@ impl Border {
             dialogs: dialog_map::DialogMap::default(),
             decoys: decoy::Decoys::default(),
             room: room::Room::default(),
+            passing: pass_through::Passing::default(),
             writes: record::Writes::default(),
             node: node::NodeRecords::new(kept.cseq, unsaved, now.wall),
             reports: report::Reports::default(),
@@ -232,7 +234,7 @@ impl Border {
 
     /// How many entries are in the tables that are empty while no message is under way, by name. For the
     /// simulation, which waits for all of them to drain.
-    pub fn unfinished(&self) -> [(&'static str, usize); 11] {
+    pub fn unfinished(&self) -> [(&'static str, usize); 12] {
         [
             ("transactions", self.transactions.len()),
             ("client uses", self.clients.len()),
@@ -245,6 +247,7 @@ impl Border {
             ("connections being opened", self.connections.opening()),
             ("unanswered requests", self.unanswered.len()),
             ("requests with room", self.room.len()),
+            ("REGISTERs passed on", self.passing.len()),
         ]
     }
 

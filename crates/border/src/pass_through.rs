@@ -4,6 +4,7 @@
 //! credentials pass unchanged; `opaque` is replaced by ours around the PBX's, and its return proves the
 //! address of a UDP source without a table.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,6 +48,39 @@ pub(crate) struct PassedRegister {
     proof: Option<VerifiedSource>,
 }
 
+/// The newest REGISTER of each series of a phone's that is on its way to the PBX.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    /// Its CSeq, and how many of the series are under way.
+    newest: BTreeMap<(EntryId, String), (u32, usize)>,
+}
+
+impl Passing {
+    pub(crate) fn len(&self) -> usize {
+        self.newest.len()
+    }
+
+    fn has_newer(&self, entry: EntryId, (call_id, cseq): &(String, u32)) -> bool {
+        self.newest.get(&(entry, call_id.clone())).is_some_and(|(newest, _)| newest > cseq)
+    }
+
+    fn begins(&mut self, entry: EntryId, (call_id, cseq): &(String, u32)) {
+        let (newest, under_way) = self.newest.entry((entry, call_id.clone())).or_default();
+        *newest = (*newest).max(*cseq);
+        *under_way += 1;
+    }
+
+    fn ends(&mut self, entry: EntryId, (call_id, _): &(String, u32)) {
+        let key = (entry, call_id.clone());
+        if let Some((_, under_way)) = self.newest.get_mut(&key) {
+            *under_way = under_way.saturating_sub(1);
+            if *under_way == 0 {
+                self.newest.remove(&key);
+            }
+        }
+    }
+}
+
 /// Asked of the PBX where the phone names no lifetime.
 const DEFAULT_EXPIRES: Duration = Duration::from_secs(3600);
 
@@ -82,6 +116,11 @@ impl Border {
         pbx: usize,
     ) {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
+        let series = (essentials.call_id.to_owned(), essentials.cseq.number);
+        // Of two that have overtaken each other the PBX would take the older one for the newer (RFC 3261 §10.3).
+        if self.passing.has_newer(entry, &series) {
+            return self.refuse(ask, 500);
+        }
         let passed = PassedRegister {
             ask: ask.clone(),
             entry,
@@ -89,7 +128,7 @@ impl Border {
             sent: self.now.mono,
             hardware_id,
             wish,
-            series: (essentials.call_id.to_owned(), essentials.cseq.number),
+            series: series.clone(),
             user_agent: message
                 .value(HeaderName::UserAgent)
                 .map(|value| wire::sip::unfold(value).into_owned()),
@@ -102,6 +141,7 @@ impl Border {
         let until = passed.ask.patience_ends();
         match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
             Some(client) => {
+                self.passing.begins(entry, &series);
                 self.room.hold(ask.server);
                 self.timers.arm(until, Timer::PassedRegister(client));
             }
@@ -111,6 +151,7 @@ impl Border {
 
     /// Nothing more comes of it: what was held and armed when it went out.
     fn passed_register_ends(&mut self, client: ClientId, passed: &PassedRegister) {
+        self.passing.ends(passed.entry, &passed.series);
         self.room.release(passed.ask.server);
         self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
     }

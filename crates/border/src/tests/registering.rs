@@ -295,6 +295,20 @@ fn a_pbx_that_does_not_know_what_it_confirmed_has_forgotten_all_phones() {
 }
 
 #[test]
+fn an_older_register_that_comes_behind_a_newer_one_does_not_reach_the_pbx() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, None);
+    bench.phone_says(flow, &register("1003", 3));
+    let newer = bench.take("REGISTER");
+    bench.phone_says(flow, &register("1003", 2).replace("expires=120", "expires=0"));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(500));
+    assert!(bench.try_take("REGISTER").is_none());
+    bench.pbx_says(&newer.registered(&[]));
+    assert_eq!(bench.final_answer(flow).and_then(|answer| answer.status()), Some(200));
+    assert_eq!(bench.status().registrations, 1);
+}
+
+#[test]
 fn a_late_answer_to_a_phone_that_is_passed_through_takes_nothing_back() {
     let mut config = config();
     config.pbx[0].health_check = Duration::from_secs(86_400);
