@@ -5,7 +5,7 @@
 //! address of a UDP source without a table.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,11 +48,12 @@ pub(crate) struct PassedRegister {
     proof: Option<VerifiedSource>,
 }
 
-/// The newest REGISTER of each series of a phone's that is on its way to the PBX.
+/// The newest REGISTER of each series of a phone's that is on its way to the PBX, by where it comes from too: somebody
+/// else who has seen its Call-ID keeps nobody out.
 #[derive(Debug, Default)]
 pub(crate) struct Passing {
     /// Its CSeq, and how many of the series are under way.
-    newest: BTreeMap<(EntryId, String), (u32, usize)>,
+    newest: BTreeMap<(EntryId, SocketAddr, String), (u32, usize)>,
 }
 
 impl Passing {
@@ -60,18 +61,18 @@ impl Passing {
         self.newest.len()
     }
 
-    fn has_newer(&self, entry: EntryId, (call_id, cseq): &(String, u32)) -> bool {
-        self.newest.get(&(entry, call_id.clone())).is_some_and(|(newest, _)| newest > cseq)
+    fn has_newer(&self, entry: EntryId, from: SocketAddr, (call_id, cseq): &(String, u32)) -> bool {
+        self.newest.get(&(entry, from, call_id.clone())).is_some_and(|(newest, _)| newest > cseq)
     }
 
-    fn begins(&mut self, entry: EntryId, (call_id, cseq): &(String, u32)) {
-        let (newest, under_way) = self.newest.entry((entry, call_id.clone())).or_default();
+    fn begins(&mut self, entry: EntryId, from: SocketAddr, (call_id, cseq): &(String, u32)) {
+        let (newest, under_way) = self.newest.entry((entry, from, call_id.clone())).or_default();
         *newest = (*newest).max(*cseq);
         *under_way += 1;
     }
 
-    fn ends(&mut self, entry: EntryId, (call_id, _): &(String, u32)) {
-        let key = (entry, call_id.clone());
+    fn ends(&mut self, entry: EntryId, from: SocketAddr, (call_id, _): &(String, u32)) {
+        let key = (entry, from, call_id.clone());
         if let Some((_, under_way)) = self.newest.get_mut(&key) {
             *under_way = under_way.saturating_sub(1);
             if *under_way == 0 {
@@ -118,7 +119,7 @@ impl Border {
         let Some(wish) = Wish::read(message, hardware_id) else { return self.refuse(ask, 400) };
         let series = (essentials.call_id.to_owned(), essentials.cseq.number);
         // Of two that have overtaken each other the PBX would take the older one for the newer (RFC 3261 §10.3).
-        if self.passing.has_newer(entry, &series) {
+        if self.passing.has_newer(entry, ask.hop.remote, &series) {
             return self.refuse(ask, 500);
         }
         let passed = PassedRegister {
@@ -141,7 +142,7 @@ impl Border {
         let until = passed.ask.patience_ends();
         match self.send_request(prepared, ClientUse::PassedRegister(Box::new(passed))) {
             Some(client) => {
-                self.passing.begins(entry, &series);
+                self.passing.begins(entry, ask.hop.remote, &series);
                 self.room.hold(ask.server);
                 self.timers.arm(until, Timer::PassedRegister(client));
             }
@@ -151,7 +152,7 @@ impl Border {
 
     /// Nothing more comes of it: what was held and armed when it went out.
     fn passed_register_ends(&mut self, client: ClientId, passed: &PassedRegister) {
-        self.passing.ends(passed.entry, &passed.series);
+        self.passing.ends(passed.entry, passed.ask.hop.remote, &passed.series);
         self.room.release(passed.ask.server);
         self.timers.disarm(passed.ask.patience_ends(), Timer::PassedRegister(client));
     }

@@ -166,7 +166,7 @@ impl Border {
             TransactionEvent::TimedOut(client) => self.on_no_response(client, Lost::TimedOut),
             TransactionEvent::TransportError(client) => self.on_no_response(client, Lost::Connection),
             TransactionEvent::ClientEnded(client) => self.on_client_ended(client),
-            TransactionEvent::ServerLingers(server) => self.room.answered(server),
+            TransactionEvent::ServerLingers(server) => self.room.lingers(server),
             TransactionEvent::ServerEnded(server) => {
                 self.room.answered(server);
                 self.drop_decoy(server);

@@ -151,7 +151,15 @@ impl Room {
         }
     }
 
-    /// Nobody waits for an answer any more, or the transaction is gone.
+    /// Nobody waits for an answer any more. A stranger's counts on, for what he is answered goes to an address that may
+    /// be another's.
+    pub(crate) fn lingers(&mut self, server: ServerId) {
+        if self.requests.get(&server).is_some_and(|held| !matches!(held.account, Account::Stranger(_))) {
+            self.answered(server);
+        }
+    }
+
+    /// The transaction is gone, or nobody waits for an answer any more.
     pub(crate) fn answered(&mut self, server: ServerId) {
         let held = self.requests.get_mut(&server).filter(|held| !held.answered);
         if let Some(held) = held {
@@ -441,12 +449,23 @@ mod tests {
     }
 
     #[test]
+    fn a_strangers_request_counts_until_it_is_gone() {
+        let mut room = Room::default();
+        let server = servers(1)[0];
+        room.began(server, stranger(1), 1);
+        room.lingers(server);
+        assert_eq!(room.len(), 1);
+        room.answered(server);
+        assert_eq!(room.len(), 0);
+    }
+
+    #[test]
     fn a_request_that_was_answered_frees_its_room_once() {
         let mut room = Room::default();
         let server = servers(1)[0];
         room.began(server, phone(1), 2 << 20);
         room.hold(server);
-        room.answered(server);
+        room.lingers(server);
         room.answered(server);
         assert_eq!(room.has_room(phone(1), 1, Need::Begins, 1), Err(Full::Own), "what it became holds it");
         room.release(server);
