@@ -2,8 +2,10 @@
 //!
 //! Only the agreed realm of a PBX is ever answered (contract section 3); another one is an event.
 
+use std::borrow::Cow;
+
 use sip::auth::{Authorization, Challenge, ChooseError, Credentials, authorization_with, choose};
-use wire::sip::{HeaderName, Message, Method};
+use wire::sip::{HeaderName, Message, Method, unfold};
 
 use crate::Border;
 use crate::entry::EntryId;
@@ -134,16 +136,28 @@ impl Border {
     }
 }
 
-/// The credentials of a request: header names and values. What is no Digest is none, and goes no further.
-pub(crate) fn credentials_of<'a>(message: &Message<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
-    let named = |name: HeaderName<'static>| move |value| (name.as_str(), value);
-    message
-        .values(HeaderName::Authorization)
-        .map(named(HeaderName::Authorization))
-        .chain(message.values(HeaderName::ProxyAuthorization).map(named(HeaderName::ProxyAuthorization)))
-        .filter(|(_, value)| Authorization::parse(value).is_some())
-        .collect::<Vec<_>>()
-        .into_iter()
+/// Digest credentials of a request.
+pub(crate) struct Given<'a> {
+    /// The header's name.
+    pub(crate) name: &'static str,
+    /// Its value, on one line.
+    pub(crate) value: Cow<'a, str>,
+    /// The `opaque` that they return.
+    pub(crate) opaque: Option<String>,
+}
+
+/// The credentials of a request. What is no Digest is none, and goes no further.
+pub(crate) fn credentials_of<'a>(message: &Message<'a>) -> impl Iterator<Item = Given<'a>> {
+    let read = |name: HeaderName<'static>| {
+        move |value: &'a str| {
+            let value = unfold(value);
+            let opaque = Authorization::parse(&value)?.opaque.map(Cow::into_owned);
+            Some(Given { name: name.as_str(), value, opaque })
+        }
+    };
+    let own = message.values(HeaderName::Authorization).filter_map(read(HeaderName::Authorization));
+    let proxied = message.values(HeaderName::ProxyAuthorization);
+    own.chain(proxied.filter_map(read(HeaderName::ProxyAuthorization))).collect::<Vec<_>>().into_iter()
 }
 
 /// The challenges of a response: header names and values.
@@ -155,11 +169,6 @@ pub(crate) fn challenges_of<'a>(message: &Message<'a>) -> impl Iterator<Item = (
         .chain(message.values(HeaderName::ProxyAuthenticate).map(named(HeaderName::ProxyAuthenticate)))
         .collect::<Vec<_>>()
         .into_iter()
-}
-
-/// The `opaque` that credentials return.
-pub(crate) fn returned_opaque(credentials: &str) -> Option<String> {
-    Authorization::parse(credentials)?.opaque
 }
 
 /// The `opaque` that a challenge gives.
@@ -179,5 +188,5 @@ pub(crate) fn is_stale(challenge: &str) -> bool {
 
 /// Credentials with the PBX's own `opaque`; unreadable ones as they came, for the PBX to refuse.
 pub(crate) fn with_opaque(credentials: &str, opaque: Option<&str>) -> String {
-    authorization_with(credentials, opaque).unwrap_or_else(|| wire::sip::unfold(credentials).into_owned())
+    authorization_with(credentials, opaque).unwrap_or_else(|| unfold(credentials).into_owned())
 }

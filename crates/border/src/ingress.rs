@@ -11,6 +11,7 @@ use wire::sip::{Essentials, Frame, HeaderName, Message, Method, ParseErrorKind, 
 
 use crate::Border;
 use crate::answer::Ask;
+use crate::digest::{Given, credentials_of};
 use crate::drop_reason::DropReason;
 use crate::event::Code;
 use crate::interface::Output;
@@ -102,7 +103,16 @@ impl Border {
 
     /// The proof that lies in how a request came, or in what it returns to us.
     pub(crate) fn proof_by_request(&self, hop: &Hop, request: &Message<'_>) -> Option<VerifiedSource> {
-        let returned = self.returned_opaque(hop.remote.ip(), request);
+        self.proof_by_credentials(hop, credentials_of(request))
+    }
+
+    /// The same, of what it returns.
+    pub(crate) fn proof_by_credentials<'a>(
+        &self,
+        hop: &Hop,
+        credentials: impl Iterator<Item = Given<'a>>,
+    ) -> Option<VerifiedSource> {
+        let returned = self.returned_opaque(hop.remote.ip(), credentials);
         proof_of(hop.remote, hop.transport, returned.as_ref())
     }
 

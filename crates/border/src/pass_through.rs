@@ -4,6 +4,7 @@
 //! credentials pass unchanged; `opaque` is replaced by ours around the PBX's, and its return proves the
 //! address of a UDP source without a table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use wire::sip::{Essentials, HeaderName, Message, Writer};
 use crate::Border;
 use crate::answer::{Ask, reason_phrase};
 use crate::binding::{Binding, BindingKey, Inside};
-use crate::digest;
+use crate::digest::{self, Given};
 use crate::drop_reason::DropReason;
 use crate::entry::EntryId;
 use crate::event::Code;
@@ -86,11 +87,17 @@ impl Passing {
 const DEFAULT_EXPIRES: Duration = Duration::from_secs(3600);
 
 impl Border {
-    /// The `opaque` of ours that a request's credentials return.
-    pub(crate) fn returned_opaque(&self, source: IpAddr, message: &Message<'_>) -> Option<OpenedOpaque> {
-        digest::credentials_of(message)
-            .filter_map(|(_, value)| digest::returned_opaque(value))
-            .find_map(|opaque| self.keys.open_opaque(source, self.now.wall, &opaque))
+    /// The `opaque` of ours that credentials return.
+    pub(crate) fn returned_opaque<'a>(
+        &self,
+        source: IpAddr,
+        mut credentials: impl Iterator<Item = Given<'a>>,
+    ) -> Option<OpenedOpaque> {
+        credentials.find_map(|given| self.open_returned(source, &given))
+    }
+
+    fn open_returned(&self, source: IpAddr, given: &Given<'_>) -> Option<OpenedOpaque> {
+        self.keys.open_opaque(source, self.now.wall, given.opaque.as_deref()?)
     }
 
     pub(crate) fn register_pass_through(
@@ -122,6 +129,7 @@ impl Border {
         if self.passing.has_newer(entry, ask.hop.remote, &series) {
             return self.refuse(ask, 500);
         }
+        let credentials: Vec<_> = digest::credentials_of(message).collect();
         let passed = PassedRegister {
             ask: ask.clone(),
             entry,
@@ -133,8 +141,8 @@ impl Border {
             user_agent: message
                 .value(HeaderName::UserAgent)
                 .map(|value| wire::sip::unfold(value).into_owned()),
-            had_credentials: digest::credentials_of(message).next().is_some(),
-            proof: self.proof_by_request(&ask.hop, message),
+            had_credentials: !credentials.is_empty(),
+            proof: self.proof_by_credentials(&ask.hop, credentials.into_iter()),
         };
         let Some(prepared) = self.build_passed_register(&passed, message) else {
             return self.put_off_unreachable(ask, entry, pbx);
@@ -234,14 +242,12 @@ impl Border {
 
     /// Copies the phone's credentials, with the PBX's own `opaque` back in its place.
     pub(crate) fn pass_credentials(&self, writer: &mut Writer, message: &Message<'_>, source: IpAddr) {
-        for (name, value) in digest::credentials_of(message) {
-            let opened = digest::returned_opaque(value)
-                .and_then(|opaque| self.keys.open_opaque(source, self.now.wall, &opaque));
-            let value = match opened {
-                Some(opened) => digest::with_opaque(value, opened.inner.as_deref()),
-                None => wire::sip::unfold(value).into_owned(),
+        for given in digest::credentials_of(message) {
+            let value = match self.open_returned(source, &given) {
+                Some(opened) => Cow::Owned(digest::with_opaque(&given.value, opened.inner.as_deref())),
+                None => given.value,
             };
-            writer.header(name, value);
+            writer.header(given.name, value);
         }
     }
 

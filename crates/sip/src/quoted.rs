@@ -4,35 +4,47 @@
 
 use std::borrow::Cow;
 
-/// Splits at `separator` outside quoted strings.
-pub(crate) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(move |c: char| {
-        let separates = c == separator && !quoted;
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
+use memchr::{memchr2_iter, memchr3_iter};
+
+/// Splits at `separator` outside quoted strings. An ASCII character separates.
+pub(crate) fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    debug_assert!(separator.is_ascii() && !matches!(separator, b'"' | b'\\'), "a separator is no quote");
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = unquoted(text, separator);
+        rest = end.and_then(|end| text.get(end + 1..));
+        end.map_or(Some(text), |end| text.get(..end))
+    })
+}
+
+/// Where `separator` stands first outside quoted strings.
+fn unquoted(text: &str, separator: u8) -> Option<usize> {
+    let (mut quoted, mut escaped_until) = (false, 0);
+    for at in memchr3_iter(separator, b'"', b'\\', text.as_bytes()) {
+        match text.as_bytes().get(at) {
+            _ if at < escaped_until => {}
+            Some(b'\\') if quoted => escaped_until = at + 2,
+            Some(b'"') => quoted = !quoted,
+            Some(found) if *found == separator && !quoted => return Some(at),
             _ => {}
         }
-        separates
-    })
+    }
+    None
 }
 
 /// What stands between the quotes of `text`, escapes and all, where it is one whole quoted string.
 pub(crate) fn inner(text: &str) -> Option<&str> {
     let inside = text.strip_prefix('"')?.strip_suffix('"')?;
-    let mut escaped = false;
-    for c in inside.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return None,
-            _ => {}
+    let mut escaped_until = 0;
+    for at in memchr2_iter(b'"', b'\\', inside.as_bytes()) {
+        match inside.as_bytes().get(at) {
+            _ if at < escaped_until => {}
+            Some(b'\\') => escaped_until = at + 2,
+            _ => return None,
         }
     }
-    (!escaped).then_some(inside)
+    (escaped_until <= inside.len()).then_some(inside)
 }
 
 /// `text` as it may stand between quotes; a control character becomes a blank.
@@ -69,10 +81,11 @@ mod tests {
 
     #[test]
     fn splits_outside_quotes_only() {
-        let split = |text: &'static str| split_unquoted(text, ',').collect::<Vec<_>>();
+        let split = |text: &'static str| split_unquoted(text, b',').collect::<Vec<_>>();
         assert_eq!(split(r#"a,"b,c",d"#), ["a", r#""b,c""#, "d"]);
         assert_eq!(split(r#""a\",b",c"#), [r#""a\",b""#, "c"]);
         assert_eq!(split(r#""a\\",b"#), [r#""a\\""#, "b"]);
+        assert_eq!(split(r#"a\,"ü\\\",",ü,"#), [r"a\", r#""ü\\\",""#, "ü", ""]);
         assert_eq!(split(""), [""]);
     }
 

@@ -49,7 +49,7 @@ pub fn response(
 pub fn stamped_via(line: &str, source: SocketAddr) -> String {
     let top = split_list(line).next().unwrap_or(line);
     let below = line.trim_start().strip_prefix(top).unwrap_or_default();
-    let mut segments = split_unquoted(top, ';');
+    let mut segments = split_unquoted(top, b';');
     let sent_by = segments.next().unwrap_or_default();
     let mut stamped = sent_by.trim_end().to_owned();
     let mut asked = false;

@@ -12,9 +12,9 @@ use wire::sip::unfold;
 use super::scan::{Group, Param, scan};
 use crate::quoted::escape;
 
-/// What a phone needs of a challenge besides `opaque` (RFC 7616 §3.3). `domain` it does not: without one, the
+/// What a phone needs of a challenge besides `opaque` and `qop` (RFC 7616 §3.3). `domain` it does not: without one, the
 /// challenge holds for the whole server that sent it.
-const PASSED: [&str; 7] = ["realm", "nonce", "algorithm", "qop", "stale", "userhash", "charset"];
+const PASSED: [&str; 6] = ["realm", "nonce", "algorithm", "stale", "userhash", "charset"];
 
 /// The Digest challenges of a WWW-Authenticate or Proxy-Authenticate value with another `opaque` in each, and
 /// without `auth-int`. `None` where it cannot be read, or none is left.
@@ -91,12 +91,12 @@ fn replaced<'a>(param: &Param<'_>, with: &str) -> Cow<'a, str> {
 /// A parameter of a challenge as it stands, where it may pass, but for `auth-int` in the `qop`; further values of a
 /// `qop` without quotes go where the first is.
 fn passed<'a>(group: &Group<'_>, param: &'a Param<'_>) -> Option<Cow<'a, str>> {
-    let values = group.qop().unwrap_or_default();
-    let is_qop = param.name.eq_ignore_ascii_case("qop") || param.value.is_none();
-    if !is_qop && !PASSED.iter().any(|name| param.name.eq_ignore_ascii_case(name)) {
-        return None;
+    if param.value.is_some() && !param.name.eq_ignore_ascii_case("qop") {
+        let passes = PASSED.iter().any(|name| param.name.eq_ignore_ascii_case(name));
+        return passes.then_some(Cow::Borrowed(param.raw));
     }
-    if !is_qop || !values.iter().any(|value| is_integrity(value)) {
+    let values = group.qop().unwrap_or_default();
+    if !values.iter().any(|value| is_integrity(value)) {
         return Some(Cow::Borrowed(param.raw));
     }
     param.value?;
@@ -271,7 +271,7 @@ mod tests {
                 let groups = scan(&changed).unwrap_or_else(|| panic!("{value} -> {changed}"));
                 assert_eq!(
                     groups.iter().map(|group| group.value("opaque")).collect::<Vec<_>>(),
-                    [Some("new".to_owned())]
+                    [Some("new".into())]
                 );
                 let gone = authorization_with(&changed, None).expect("readable");
                 assert!(
@@ -295,6 +295,6 @@ mod tests {
         let value = "Digest username=\"u\", realm=\"a\", nonce=\"n\", uri=\"s\", response=\"0\"";
         let value = authorization_with(value, Some(evil)).expect("a value");
         let read = Authorization::parse(&value).expect("readable");
-        assert_eq!((read.realm.as_str(), read.username.as_str()), ("a", "u"));
+        assert_eq!((&*read.realm, &*read.username), ("a", "u"));
     }
 }

@@ -9,6 +9,8 @@ use crate::quoted;
 
 const GROUPS_MAX: usize = 16;
 const PARAMS_MAX: usize = 32;
+/// As many as credentials and challenges usually have, and no more.
+const PARAMS_USUAL: usize = 10;
 
 /// One challenge, or the credentials.
 #[derive(Debug)]
@@ -29,13 +31,13 @@ pub(super) struct Param<'a> {
     pub(super) value: Option<&'a str>,
 }
 
-impl Group<'_> {
+impl<'a> Group<'a> {
     pub(super) fn is_digest(&self) -> bool {
         self.scheme.eq_ignore_ascii_case("Digest")
     }
 
     /// The value of a parameter as it may stand between quotes.
-    pub(super) fn inner(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(super) fn inner(&self, name: &str) -> Option<Cow<'a, str>> {
         let value = self.param(name)?.value?;
         Some(quoted::inner(value).map_or_else(|| quoted::escape(value), Cow::Borrowed))
     }
@@ -46,12 +48,9 @@ impl Group<'_> {
     }
 
     /// What a parameter's value means.
-    pub(super) fn value(&self, name: &str) -> Option<String> {
+    pub(super) fn value(&self, name: &str) -> Option<Cow<'a, str>> {
         let value = self.param(name)?.value?;
-        Some(
-            quoted::inner(value)
-                .map_or_else(|| value.to_owned(), |inner| quoted::unescape(inner).into_owned()),
-        )
+        Some(quoted::inner(value).map_or(Cow::Borrowed(value), quoted::unescape))
     }
 
     /// The values of `qop`, in one place or, without quotes, in several.
@@ -62,7 +61,7 @@ impl Group<'_> {
         Some(all.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect())
     }
 
-    fn param(&self, name: &str) -> Option<&Param<'_>> {
+    fn param(&self, name: &str) -> Option<&Param<'a>> {
         self.params.iter().find(|param| param.name.eq_ignore_ascii_case(name))
     }
 
@@ -90,11 +89,13 @@ enum Piece<'a> {
 /// All challenges of a value that stands on one line. `None` where it cannot be read.
 pub(super) fn scan(value: &str) -> Option<Vec<Group<'_>>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for raw in quoted::split_unquoted(value, ',') {
+    for raw in quoted::split_unquoted(value, b',') {
         match piece(raw)? {
             Piece::Blank => {}
             Piece::Scheme(scheme, prefix, first) => {
-                groups.push(Group { scheme, prefix, params: first.into_iter().collect() });
+                let mut params = Vec::with_capacity(PARAMS_USUAL);
+                params.extend(first);
+                groups.push(Group { scheme, prefix, params });
             }
             Piece::Param(param) => {
                 let group = groups.last_mut()?;
