@@ -87,6 +87,15 @@ impl PastBans {
         }
     }
 
+    /// Forgets all bans of sources in `network`.
+    pub(crate) fn forget_within(&mut self, network: &Prefix) {
+        let within = self.bans.range(*network..).map(|(source, _)| *source);
+        let within: Vec<Prefix> = within.take_while(|source| network.covers(source)).collect();
+        for source in within {
+            self.forget(&source);
+        }
+    }
+
     /// Forgets the bans whose day is over.
     pub(crate) fn forget_older(&mut self, now: Instant) {
         while let Some((forget_at, prefix)) = self.by_forget_at.first().copied()

@@ -196,12 +196,14 @@ impl Guard {
         Ok(entry)
     }
 
-    /// Takes an entry from the block list. The source starts anew: neither its offences nor its earlier
-    /// blocks count any more.
+    /// Takes an entry from the block list. Every source in it starts anew, with the network that it is counted
+    /// by: neither its offences nor its earlier blocks count any more.
     pub fn unblock(&mut self, prefix: &Prefix) -> Result<BlockEntry, GuardError> {
         let (_, entry) = self.blocked.remove(prefix).ok_or(GuardError::NotBlocked(*prefix))?;
-        self.offences.forget(*prefix);
-        self.past.forget(prefix);
+        let counted_by = self.policy.prefix_of(prefix.addr());
+        let network = if counted_by.covers(prefix) { counted_by } else { *prefix };
+        self.offences.forget_within(&network);
+        self.past.forget_within(&network);
         Ok(entry)
     }
 

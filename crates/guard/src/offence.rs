@@ -102,6 +102,15 @@ impl OffenceTable {
         Some(times)
     }
 
+    /// Clears the counts of all sources in `network`.
+    pub(crate) fn forget_within(&mut self, network: &Prefix) {
+        let within = self.sources.range(*network..).map(|(source, _)| *source);
+        let within: Vec<Prefix> = within.take_while(|source| network.covers(source)).collect();
+        for source in within {
+            self.forget(source);
+        }
+    }
+
     /// Drops the sources whose latest offence has left the window.
     pub(crate) fn forget_older(&mut self, within: Duration, now: Instant) {
         while let Some((latest, source)) = self.by_latest.first().copied()

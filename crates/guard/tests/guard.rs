@@ -327,6 +327,39 @@ fn an_operators_block_is_no_reason_to_double_and_his_pardon_is_complete() {
 }
 
 #[test]
+fn a_pardon_holds_for_all_who_are_counted_in_the_network_or_with_it() {
+    const V6: &str = "2001:db8:0:7::1";
+    for (pardoned, within, beside) in [
+        ("198.51.100.0/24", A, "198.51.101.7"),
+        ("198.51.100.0/24", "198.51.100.255", "198.51.99.255"),
+        ("2001:db8::/48", V6, "2001:db8:1::1"),
+        // An IPv6 address is counted with its network.
+        ("2001:db8:0:7::9", V6, "2001:db8:0:8::1"),
+    ] {
+        let mut guard = Guard::new(POLICY);
+        for source in [within, beside] {
+            provoke(&mut guard, source, 0);
+        }
+        guard.handle_timeout(at(10 * MINUTE));
+        for source in [within, beside] {
+            for _ in 1..POLICY.after {
+                offend(&mut guard, source, 10 * MINUTE);
+            }
+        }
+        guard.block(prefix(pardoned), None, String::new(), at(10 * MINUTE)).unwrap();
+        guard.unblock(&prefix(pardoned)).unwrap();
+        assert_eq!(offend(&mut guard, within, 10 * MINUTE), OffenceOutcome::First, "{within} in {pardoned}");
+        guard.success(ip(within));
+        assert_eq!(provoke(&mut guard, within, 10 * MINUTE).length, POLICY.time, "{within} in {pardoned}");
+        let OffenceOutcome::Blocked(entry) = offend(&mut guard, beside, 10 * MINUTE) else {
+            panic!("{beside} is not in {pardoned}")
+        };
+        assert_eq!(entry.length, 2 * POLICY.time, "{beside} is not in {pardoned}");
+        guard.check_invariants();
+    }
+}
+
+#[test]
 fn allowed_sources_are_exempt_and_never_blocked() {
     let mut guard = Guard::new(POLICY);
     guard.allow(office("198.51.100.0/29")).unwrap();
