@@ -130,6 +130,8 @@ struct KeptBinding {
     inside_expires: WallTime,
     last_transport: Transport,
     last_remote: Option<SocketAddr>,
+    /// How long it still held at the PBX when it was written; older records do not say.
+    inside_left: Option<Duration>,
 }
 
 /// A record that cannot be read: the start must not go on as if it had never been there.
@@ -226,9 +228,13 @@ fn write_block(entry: &BlockEntry) -> Vec<u8> {
         .number(entry.port.map_or(0, u64::from))
         .number(entry.since.0)
         .number(entry.expires.0)
-        .number(u64::try_from(entry.length.as_millis()).unwrap_or(u64::MAX))
+        .number(milliseconds(entry.length))
         .text(&entry.evidence)
         .done()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn transport_number(transport: Transport) -> u64 {
@@ -263,6 +269,10 @@ fn read_binding(token: String, fields: &mut Fields<'_>) -> Option<KeptBinding> {
         inside_expires: WallTime(fields.number()?),
         last_transport: read_transport(fields.number()?).unwrap_or(Transport::Tls),
         last_remote: fields.text()?.parse().ok(),
+        inside_left: match fields.is_at_end() {
+            true => None,
+            false => Some(Duration::from_millis(fields.number()?)),
+        },
     })
 }
 
@@ -316,7 +326,7 @@ impl Border {
         // The clock may stand anywhere at a start: nothing is kept for longer than it ever was.
         let pbx_expires = if kept.pass_through { DAY } else { self.config.registration.pbx_expires };
         let left = kept.expires.since(wall).min(self.config.registration.phone_expires + DAY);
-        let inside_left = kept.inside_expires.since(wall).min(pbx_expires);
+        let inside_left = kept.inside_expires.since(wall).min(kept.inside_left.unwrap_or(pbx_expires));
         let inside = if inside_left.is_zero() {
             Inside::Waiting { until: None }
         } else {
@@ -382,9 +392,9 @@ impl Border {
             return self.never("a binding is gone while it is worked on");
         };
         let (mono, wall) = (self.now.mono, self.now.wall);
-        let inside_expires = match binding.inside {
-            Inside::Registered { expires, .. } => wall + (expires - mono),
-            Inside::Waiting { .. } | Inside::Registering => WallTime(0),
+        let inside_left = match binding.inside {
+            Inside::Registered { expires, .. } => expires - mono,
+            Inside::Waiting { .. } | Inside::Registering => Duration::ZERO,
         };
         let hop = binding.last_seen_at;
         let kept_until = kept_until(binding.expires_wall, binding.pass_through);
@@ -398,9 +408,10 @@ impl Border {
             .text(&self.pbx_name(binding.pbx))
             .number(u64::from(binding.pass_through))
             .number(kept_until.0)
-            .number(inside_expires.0)
+            .number((wall + inside_left).0)
             .number(hop.map_or(0, |hop| transport_number(hop.transport)))
             .text(&hop.map(|hop| hop.remote.to_string()).unwrap_or_default())
+            .number(milliseconds(inside_left))
             .done();
         let key = binding.token.clone().into_bytes();
         if let Some(binding) = self.bindings.binding_mut(id) {
@@ -531,6 +542,11 @@ impl<'a> Fields<'a> {
     fn open(value: &'a [u8]) -> Option<Self> {
         let (version, rest) = value.split_first()?;
         (*version == VERSION).then_some(Self { rest })
+    }
+
+    /// Nothing follows: a record of a version that wrote less.
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {

@@ -316,6 +316,39 @@ fn a_start_with_a_clock_that_is_far_behind_keeps_nothing_for_ever() {
 }
 
 #[test]
+fn a_start_with_a_clock_that_was_set_back_takes_no_registration_for_longer_than_it_was_granted() {
+    const GRANTED: Duration = Duration::from_secs(300);
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    bench.phone_says(flow, &register("1001", 1));
+    let asked = bench.take("REGISTER");
+    let contact = asked.header(HeaderName::Contact).replace("expires=3600", "expires=300");
+    bench.pbx_says(&asked.answer(200, "reg", &format!("Contact: {contact}")));
+    let hour_ago = Now { mono: Instant::ZERO, wall: WallTime(bench.time().wall.0 - 3_600_000) };
+    let (_, phones) = rows(&mut Bench::started_at(config(), bench.records(), hour_ago));
+    assert_eq!(phones[0].pbx_expires, GRANTED);
+
+    // A record of a version that did not say how long it was granted.
+    let mut records = bench.records();
+    for record in records.iter_mut().filter(|record| record.table == Table::Bindings) {
+        let value = record.value.as_mut().unwrap();
+        let last = 300_000_u64.to_be_bytes();
+        assert_eq!(value.split_off(value.len() - 12), [&[0, 0, 0, 8], &last[..]].concat());
+    }
+    assert_eq!(crate::record::check_records(&records), Ok(()));
+    let (_, phones) = rows(&mut Bench::started_at(config(), records.clone(), hour_ago));
+    assert_eq!(phones[0].pbx_expires, Duration::from_secs(3_600), "as long as it is asked for");
+    let (_, phones) = rows(&mut Bench::started_at(config(), records, bench.time()));
+    assert_eq!(phones[0].pbx_expires, GRANTED);
+
+    let mut records = bench.records();
+    for record in records.iter_mut().filter(|record| record.table == Table::Bindings) {
+        record.value.as_mut().unwrap().pop();
+    }
+    assert!(crate::record::check_records(&records).is_err(), "one that was cut off is not read");
+}
+
+#[test]
 fn a_long_block_list_is_dated_anew_in_slices() {
     let mut bench = Bench::with_pbx_up(config());
     for number in 0..1_200_u32 {
