@@ -310,8 +310,8 @@ impl Blocks {
             _ => false,
         };
         if lifted {
-            self.past.remove(&prefix);
-            self.offences.remove(&prefix);
+            self.past.retain(|source, _| !source.overlaps(&prefix));
+            self.offences.retain(|source, _| !source.overlaps(&prefix));
             self.ended.push(block);
             return Ok(());
         }
