@@ -126,7 +126,7 @@ impl Border {
             )
         });
         self.persist_block(&entry);
-        self.drop_displaced_block();
+        self.drop_forgotten_blocks();
         self.lists_changed_by_themselves();
     }
 
@@ -145,10 +145,12 @@ impl Border {
         }
     }
 
-    /// The list was full and another entry had to go: its record goes too.
-    pub(crate) fn drop_displaced_block(&mut self) {
-        if let Some(displaced) = self.blocking.lists_mut().take_displaced() {
-            self.persist_block_end(displaced.prefix);
+    /// What the lists no longer know, be it that another entry had to go from a full one: its record goes too.
+    pub(crate) fn drop_forgotten_blocks(&mut self) {
+        let displaced = self.blocking.lists_mut().take_displaced().map(|displaced| displaced.prefix);
+        let forgotten = self.blocking.lists_mut().take_forgotten();
+        for prefix in forgotten.into_iter().chain(displaced) {
+            self.persist_block_end(prefix);
         }
     }
 
@@ -191,30 +193,50 @@ impl Border {
     /// Blocks whose time is over.
     pub(crate) fn on_blocks_ended(&mut self) {
         let ended = self.blocking.lists_mut().handle_timeout(self.now);
-        if ended.is_empty() {
-            return;
-        }
+        let changed = !ended.is_empty();
         for entry in ended {
+            match entry.kind {
+                BlockKind::Automatic => self.persist_past_block(&entry),
+                BlockKind::Manual => drop(self.persist_block_end(entry.prefix)),
+            }
             self.report_unblocked(&entry, "its time is over");
         }
-        self.lists_changed_by_themselves();
+        self.drop_forgotten_blocks();
+        if changed {
+            self.lists_changed_by_themselves();
+        }
     }
 
-    /// Says that a block ended; the ticket of the write that makes it last.
-    pub(crate) fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) -> u64 {
+    /// The operator lifts a block; the ticket of the write that makes that last.
+    pub(crate) fn lift_block(&mut self, entry: &BlockEntry, how: &'static str) -> u64 {
+        self.drop_forgotten_blocks();
+        self.report_unblocked(entry, how);
+        self.persist_block_end(entry.prefix)
+    }
+
+    fn report_unblocked(&mut self, entry: &BlockEntry, how: &'static str) {
         let prefix = entry.prefix;
-        let ticket = self.persist_block_end(prefix);
         self.event(Code::Unblocked, About::default().rule(entry.code.clone()), || {
             (format!("{prefix} is no longer blocked: {how}"), "nothing to do".into())
         });
-        ticket
     }
 
     pub(crate) fn restore_block(&mut self, entry: BlockEntry) {
-        let prefix = entry.prefix;
-        if !self.blocking.lists_mut().restore(entry, self.now) {
-            self.persist_block_end(prefix);
+        if self.blocking.lists_mut().restore(entry.clone(), self.now) {
+            return self.drop_forgotten_blocks();
         }
-        self.drop_displaced_block();
+        if self.restore_past_block(&entry) {
+            self.persist_past_block(&entry);
+        }
+    }
+
+    /// Whether a block that is over still counts; its record goes where it does not.
+    pub(crate) fn restore_past_block(&mut self, entry: &BlockEntry) -> bool {
+        let counts = self.blocking.lists_mut().remember(entry, self.now);
+        if !counts {
+            self.persist_block_end(entry.prefix);
+        }
+        self.drop_forgotten_blocks();
+        counts
     }
 }

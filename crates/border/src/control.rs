@@ -143,7 +143,7 @@ impl Border {
                     0 => String::new(),
                     _ => format!("; it cuts off {}: {named}", count_of_phones(phones)),
                 };
-                self.drop_displaced_block();
+                self.drop_forgotten_blocks();
                 self.event(Code::Blocked, About::default().rule("operator"), || {
                     let why = match entry.evidence.as_str() {
                         "" => String::new(),
@@ -169,7 +169,7 @@ impl Border {
         for prefix in prefixes {
             match self.blocking.lists_mut().unblock(prefix) {
                 Ok(entry) => {
-                    ticket = Some(self.report_unblocked(&entry, "by the operator"));
+                    ticket = Some(self.lift_block(&entry, "by the operator"));
                     removed.push(prefix.to_string());
                 }
                 Err(error) => {
@@ -194,7 +194,7 @@ impl Border {
     fn block_allow(&mut self, id: u64, prefix: Prefix) {
         match self.blocking.lists_mut().unblock(&prefix) {
             Ok(entry) => {
-                self.report_unblocked(&entry, "moved to the allow list");
+                self.lift_block(&entry, "moved to the allow list");
                 self.allow_add(id, prefix, prefix.to_string(), format!("was blocked: {}", entry.evidence));
             }
             Err(error) => self.refuse_command(id, &error),

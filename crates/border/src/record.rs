@@ -23,6 +23,8 @@ use crate::report::About;
 use crate::timers::{Deadline, Timer};
 
 const VERSION: u8 = 1;
+/// Ends the record of a block that is over.
+const OVER: u64 = 1;
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The longest an answer waits for the disk.
@@ -111,6 +113,8 @@ pub(crate) struct Kept {
     pub(crate) cseq: u32,
     bindings: Vec<KeptBinding>,
     blocks: Vec<BlockEntry>,
+    /// Blocks that were over and still counted.
+    past_blocks: Vec<BlockEntry>,
     allowed: Vec<AllowEntry>,
     realms: Vec<(String, String)>,
     unreadable: usize,
@@ -183,7 +187,15 @@ impl Kept {
             Table::Node => return None,
             Table::Realms => self.realms.push((String::from_utf8(record.key.clone()).ok()?, fields.text()?)),
             Table::Allowed => self.allowed.push(read_allowed(&mut fields)?),
-            Table::Blocks => self.blocks.push(read_block(&mut fields)?),
+            Table::Blocks => {
+                let block = read_block(&mut fields)?;
+                let blocks = match fields.is_at_end() {
+                    true => &mut self.blocks,
+                    false if fields.number()? == OVER => &mut self.past_blocks,
+                    false => return None,
+                };
+                blocks.push(block);
+            }
             Table::Bindings => {
                 let token = String::from_utf8(record.key.clone()).ok()?;
                 self.bindings.push(read_binding(token, &mut fields)?);
@@ -218,7 +230,7 @@ fn read_block(fields: &mut Fields<'_>) -> Option<BlockEntry> {
     })
 }
 
-fn write_block(entry: &BlockEntry) -> Vec<u8> {
+fn write_block(entry: &BlockEntry) -> FieldWriter {
     FieldWriter::new()
         .text(&entry.prefix.to_string())
         .text(&entry.source.to_string())
@@ -230,7 +242,6 @@ fn write_block(entry: &BlockEntry) -> Vec<u8> {
         .number(entry.expires.0)
         .number(milliseconds(entry.length))
         .text(&entry.evidence)
-        .done()
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -293,6 +304,9 @@ impl Border {
         }
         for entry in kept.blocks {
             self.restore_block(entry);
+        }
+        for entry in kept.past_blocks {
+            self.restore_past_block(&entry);
         }
         for (pbx, realm) in kept.realms {
             let known =
@@ -433,12 +447,19 @@ impl Border {
 
     pub(crate) fn persist_block(&mut self, entry: &BlockEntry) {
         let key = entry.prefix.to_string().into_bytes();
-        self.persist(Table::Blocks, key, Some(write_block(entry)), Then::Nothing);
+        self.persist(Table::Blocks, key, Some(write_block(entry).done()), Then::Nothing);
+    }
+
+    /// A block that is over, and counts towards the length of the next. Were it not marked, a start with a clock that
+    /// was set back would put it in force again.
+    pub(crate) fn persist_past_block(&mut self, entry: &BlockEntry) {
+        let key = entry.prefix.to_string().into_bytes();
+        self.persist(Table::Blocks, key, Some(write_block(entry).number(OVER).done()), Then::Nothing);
     }
 
     pub(crate) fn persist_block_for(&mut self, entry: &BlockEntry, id: u64, answer: Answer) {
         let key = entry.prefix.to_string().into_bytes();
-        self.persist(Table::Blocks, key, Some(write_block(entry)), Then::AnswerCommand { id, answer });
+        self.persist(Table::Blocks, key, Some(write_block(entry).done()), Then::AnswerCommand { id, answer });
     }
 
     pub(crate) fn persist_block_end(&mut self, prefix: Prefix) -> u64 {

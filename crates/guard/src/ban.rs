@@ -58,6 +58,8 @@ impl BlockPolicy {
 pub(crate) struct PastBans {
     bans: BTreeMap<Prefix, PastBan>,
     by_forget_at: BTreeSet<(Instant, Prefix)>,
+    /// Of whom nothing is remembered any more, until somebody has asked.
+    forgotten: Vec<Prefix>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +71,11 @@ struct PastBan {
 impl PastBans {
     /// Remembers a ban until `forget_at`.
     pub(crate) fn remember(&mut self, prefix: Prefix, length: Duration, forget_at: Instant) {
-        self.forget(&prefix);
+        self.take(&prefix);
         if self.bans.len() >= Guard::PAST_BLOCKS_MAX
-            && let Some((_, oldest)) = self.by_forget_at.pop_first()
+            && let Some((_, oldest)) = self.by_forget_at.first().copied()
         {
-            self.bans.remove(&oldest);
+            self.forget(&oldest);
         }
         self.bans.insert(prefix, PastBan { length, forget_at });
         self.by_forget_at.insert((forget_at, prefix));
@@ -81,10 +83,22 @@ impl PastBans {
     }
 
     /// Forgets a ban, as if it had not been.
-    pub(crate) fn forget(&mut self, prefix: &Prefix) {
-        if let Some(ban) = self.bans.remove(prefix) {
-            self.by_forget_at.remove(&(ban.forget_at, *prefix));
+    fn forget(&mut self, prefix: &Prefix) {
+        if self.take(prefix) {
+            self.forgotten.push(*prefix);
         }
+    }
+
+    fn take(&mut self, prefix: &Prefix) -> bool {
+        let ban = self.bans.remove(prefix);
+        ban.is_some_and(|ban| self.by_forget_at.remove(&(ban.forget_at, *prefix)))
+    }
+
+    /// Whose bans were forgotten since this was asked last.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<Prefix> {
+        let mut forgotten = std::mem::take(&mut self.forgotten);
+        forgotten.retain(|prefix| !self.bans.contains_key(prefix));
+        forgotten
     }
 
     /// Forgets all bans of sources in `network`.

@@ -208,16 +208,10 @@ impl Guard {
     }
 
     /// Puts a stored entry in force again for what is left of it: the time until its end, but never more
-    /// than its length, however the wall clock was set meanwhile. An automatic one that ended within the
-    /// last day is remembered, so that the next is doubled. True where the entry is in force.
+    /// than its length, however the wall clock was set meanwhile. True where the entry is in force.
     pub fn restore(&mut self, mut entry: BlockEntry, now: Now) -> bool {
         let left = entry.expires.since(now.wall).min(entry.length);
         if left.is_zero() {
-            let over = now.wall.since(entry.expires);
-            let remembered = BlockPolicy::REPEATED_WITHIN.saturating_sub(over);
-            if entry.kind == BlockKind::Automatic && !remembered.is_zero() {
-                self.past.remember(entry.prefix, entry.length, now.mono + remembered);
-            }
             return false;
         }
         entry.expires = now.wall + left;
@@ -230,6 +224,18 @@ impl Guard {
         }
     }
 
+    /// Remembers a stored entry that is over for what is left of the day after its end, so that the next one is
+    /// doubled. True where it counts: it is automatic, and no older than that.
+    pub fn remember(&mut self, entry: &BlockEntry, now: Now) -> bool {
+        let over = now.wall.since(entry.expires);
+        let remembered = BlockPolicy::REPEATED_WITHIN.saturating_sub(over);
+        let counts = entry.kind == BlockKind::Automatic && !remembered.is_zero();
+        if counts {
+            self.past.remember(entry.prefix, entry.length, now.mono + remembered);
+        }
+        counts
+    }
+
     /// Writes down anew when an entry ends, after the wall clock was set. It ends no sooner and no later for it.
     pub fn date_anew(&mut self, prefix: &Prefix, now: Now) -> Option<&BlockEntry> {
         let (ends, entry) = self.blocked.entry_mut(prefix)?;
@@ -240,6 +246,14 @@ impl Guard {
     /// The entry that the latest `offence`, `block` or `restore` pushed out of a full list, once.
     pub fn take_displaced(&mut self) -> Option<BlockEntry> {
         self.displaced.take()
+    }
+
+    /// Whose earlier blocks no longer count, by time, by a pardon or for want of room, since this was asked last, and
+    /// who is not blocked now. Whoever stores blocks that are over asks after every change.
+    pub fn take_forgotten(&mut self) -> Vec<Prefix> {
+        let mut forgotten = self.past.take_forgotten();
+        forgotten.retain(|prefix| self.blocked.entry(prefix).is_none());
+        forgotten
     }
 
     /// The block list in the order of its prefixes.

@@ -116,15 +116,16 @@ fn past_blocks_beyond_the_bound_are_forgotten_in_the_order_of_their_ends() {
     }
     let now = 2_000_000_000_000;
     assert_eq!(guard.handle_timeout(at(now)).len(), Guard::PAST_BLOCKS_MAX + 1);
-    let mut next_length = |number| {
-        offend(&mut guard, number, now);
-        match offend(&mut guard, number, now) {
+    let next_length = |guard: &mut Guard, number| {
+        offend(guard, number, now);
+        match offend(guard, number, now) {
             OffenceOutcome::Blocked(entry) => entry.length,
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(next_length(0), POLICY.time, "forgotten");
-    assert_eq!(next_length(1), 2 * stored(1, BlockKind::Automatic).length);
+    assert_eq!(guard.take_forgotten(), [Prefix::single(ip(0))]);
+    assert_eq!(next_length(&mut guard, 0), POLICY.time, "forgotten");
+    assert_eq!(next_length(&mut guard, 1), 2 * stored(1, BlockKind::Automatic).length);
 }
 
 #[test]

@@ -583,19 +583,39 @@ fn a_stored_block_runs_on_after_a_restart() {
 fn a_restart_does_not_forget_to_double() {
     let stored = provoke(&mut Guard::new(POLICY), A, 0);
     // The wall clock at the restart, in seconds after the end, and whether the next block is doubled.
-    for (over, minutes) in [(0, 20), (86_399, 20), (86_400, 10), (200_000, 10)] {
+    for (over, minutes) in [(-3_600, 20), (0, 20), (86_399, 20), (86_400, 10), (200_000, 10)] {
         let mut guard = Guard::new(POLICY);
-        let now = Now { mono: Instant::ZERO, wall: WallTime(EPOCH_MS + 600_000 + over * 1_000) };
-        assert!(!guard.restore(stored.clone(), now));
+        let wall = WallTime((EPOCH_MS + 600_000).saturating_add_signed(over * 1_000));
+        let counts = guard.remember(&stored, Now { mono: Instant::ZERO, wall });
+        assert_eq!((counts, guard.is_blocked(ip(A))), (minutes == 20, false), "{over} s after");
         assert_eq!(provoke(&mut guard, A, 0).length, Duration::from_secs(60 * minutes), "{over} s after");
     }
     let mut guard = Guard::new(POLICY);
     let now = Now { mono: Instant::ZERO, wall: WallTime(EPOCH_MS + 600_000) };
-    guard.restore(stored.clone(), now);
+    assert!(guard.remember(&stored, now));
     assert_eq!(provoke(&mut guard, A, DAY).length, POLICY.time, "the day runs on from the end");
     let mut guard = Guard::new(POLICY);
-    assert!(!guard.restore(BlockEntry { kind: BlockKind::Manual, ..stored }, now));
+    assert!(!guard.remember(&BlockEntry { kind: BlockKind::Manual, ..stored }, now));
     assert_eq!(provoke(&mut guard, A, 0).length, POLICY.time, "an operator's block does not count");
+}
+
+#[test]
+fn who_is_forgotten_is_named_once_and_not_while_it_is_blocked() {
+    let mut guard = Guard::new(POLICY);
+    let end = 10 * MINUTE;
+    provoke(&mut guard, A, 0);
+    provoke(&mut guard, B, 0);
+    assert_eq!(guard.handle_timeout(at(end)).len(), 2);
+    assert_eq!(guard.take_forgotten(), [], "both count for a day");
+    provoke(&mut guard, A, end + DAY - 1);
+    guard.handle_timeout(at(end + DAY));
+    assert_eq!(guard.take_forgotten(), [prefix(B)], "the other is blocked");
+    assert_eq!(guard.take_forgotten(), []);
+    guard.handle_timeout(at(end + DAY + 20 * MINUTE));
+    assert_eq!(guard.take_forgotten(), [], "and is remembered anew");
+    guard.block(prefix("198.51.100.0/24"), None, String::new(), at(2 * DAY)).unwrap();
+    guard.unblock(&prefix("198.51.100.0/24")).unwrap();
+    assert_eq!(guard.take_forgotten(), [prefix(A)], "a pardon");
 }
 
 /// Random offences, successes, orders and waits beside a model that keeps everything and counts anew.

@@ -228,3 +228,85 @@ fn the_lists_follow_the_addresses_of_an_allowed_name() {
         assert_eq!(lists, told.then_some(only), "{address}");
     }
 }
+
+/// Whoever is at the phone's address offends until it is blocked: for how long.
+fn blocked_for(bench: &mut Bench, flow: FlowId) -> String {
+    bench.events.clear();
+    offend(bench, flow);
+    let text = text_of(bench, Code::Blocked).pop().unwrap();
+    text.split_once(" is blocked for ").unwrap().1.split_once(':').unwrap().0.to_owned()
+}
+
+fn block_records(bench: &Bench) -> usize {
+    bench.stored.keys().filter(|(table, _)| *table == Table::Blocks).count()
+}
+
+#[test]
+fn a_block_that_was_over_before_a_restart_still_doubles_the_next() {
+    const HOUR: i64 = 3_600_000;
+    let mut config = config();
+    config.pbx[0].health_check = Duration::from_secs(86_400);
+    let stranger = FlowId(9);
+    let mut bench = Bench::with_pbx_up(config.clone());
+    assert_eq!(blocked_for(&mut bench, stranger), "2m");
+    bench.pass(Duration::from_secs(120));
+    assert!(bench.has_event(Code::Unblocked));
+    for (set, length, records) in [
+        (0, "4m", 1),
+        (24 * HOUR - 1, "4m", 1),
+        (24 * HOUR, "2m", 0),
+        // Set back to a moment in which it was in force, or had not begun: it is over all the same.
+        (-60_000, "4m", 1),
+        (-HOUR, "4m", 1),
+    ] {
+        let wall = WallTime(bench.time().wall.0.saturating_add_signed(set));
+        let start = Now { mono: Instant::ZERO, wall };
+        let mut again = Bench::started_at(config.clone(), bench.records(), start);
+        assert_eq!((again.status().blocks, block_records(&again)), (0, records), "{set}");
+        // And the one that follows is still known after one start more.
+        let mut again = Bench::started_at(config.clone(), again.records(), start);
+        assert_eq!(blocked_for(&mut again, stranger), length, "{set}");
+        assert_eq!((again.status().blocks, block_records(&again)), (1, 1), "in the place of the old one");
+    }
+}
+
+#[test]
+fn a_block_that_ended_while_we_were_down_is_over_for_good() {
+    let stranger = FlowId(9);
+    let mut bench = Bench::with_pbx_up(config());
+    assert_eq!(blocked_for(&mut bench, stranger), "2m");
+    let at =
+        |ms: i64| Now { mono: Instant::ZERO, wall: WallTime(bench.time().wall.0.saturating_add_signed(ms)) };
+    let down = Bench::started_at(config(), bench.records(), at(120_000));
+    let mut again = Bench::started_at(config(), down.records(), at(0));
+    assert_eq!(
+        again.status().blocks,
+        0,
+        "though the clock was set back to a moment in which it was in force"
+    );
+    assert_eq!(blocked_for(&mut again, stranger), "4m");
+}
+
+#[test]
+fn the_record_of_a_block_that_is_over_goes_when_it_counts_no_more() {
+    let mut config = config();
+    config.pbx[0].health_check = Duration::from_secs(86_400);
+    let mut bench = Bench::with_pbx_up(config);
+    let [pardoned, old, newer] = [7, 8, 60].map(FlowId);
+    for stranger in [pardoned, old] {
+        blocked_for(&mut bench, stranger);
+    }
+    bench.pass(Duration::from_secs(120));
+    assert_eq!(block_records(&bench), 2);
+    let prefix: wire::net::Prefix = "198.51.100.6/31".parse().unwrap();
+    let command = Command::BlockAdd { prefix, time: None, why: String::new(), force: false };
+    bench.put(Input::Command { id: 1, command });
+    assert_eq!(block_records(&bench), 3);
+    bench.put(Input::Command { id: 1, command: Command::BlockRemove { prefixes: vec![prefix] } });
+    assert_eq!(block_records(&bench), 1, "who is pardoned begins anew after a start too");
+    bench.pass(Duration::from_secs(86_399));
+    blocked_for(&mut bench, newer);
+    assert_eq!(block_records(&bench), 2);
+    bench.pass(Duration::from_secs(120));
+    assert_eq!(block_records(&bench), 1, "a day is over");
+}

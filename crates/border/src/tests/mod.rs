@@ -225,13 +225,15 @@ impl Bench {
 
     fn seeded(config: Config, seed: u8, records: Vec<Record>, now: Now, disk: Disk) -> Self {
         let pbxs = config.pbx.len();
+        let row = |record: &Record| Some(((record.table, record.key.clone()), record.value.clone()?));
+        let stored = records.iter().filter_map(row).collect();
         let border = Border::new(config, [seed; 32], records, now);
         let mut bench = Self {
             border,
             now: now.mono,
             clock_set: now.wall.0.wrapping_sub(wall(now.mono).wall.0),
             disk,
-            stored: BTreeMap::new(),
+            stored,
             writes: 0,
             lists: 0,
             sent: Vec::new(),
