@@ -204,6 +204,8 @@ fn every_rule_holds_for_every_seed() -> Result<(), Box<Failure>> {
     let expected = codes.filter(|code| NOT_SEEN.iter().all(|(name, _)| name != code));
     let missing: Vec<&str> = expected.chain(DEEDS.iter().chain(SIGHTS).copied()).filter(unseen).collect();
     assert!(missing.is_empty(), "never seen in {seeds} seeds: {missing:?}");
+    let unlisted: Vec<_> = tally.deeds.keys().filter(|deed| !DEEDS.contains(deed)).collect();
+    assert!(unlisted.is_empty(), "seen, and DEEDS does not ask for it: {unlisted:?}");
     Ok(())
 }
 
