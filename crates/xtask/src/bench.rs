@@ -23,8 +23,25 @@ const TLS_MODULE: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/kamailio/modules/tls.so",
 ];
 
+/// What the kit takes; told without building it.
+const USAGE: &str = "\
+usage: cargo xtask bench [ROW…] [OPTION…]    all rows, or those that are named; with them come those of the same scenario
+
+  --quick                  one round, short, no curves: three minutes
+  --rounds N               how often each system goes through each scenario
+  --systems SYSTEM…        these alone
+  --minutes N              how long the row `soak` lasts
+  --output DIRECTORY       where table, lines and plots are written; target/bench
+  --portcullis PROGRAM     another build of the product than this tree's
+
+A row or system that is not there is told what is. benches/README.md has the rows, and how to read what comes out.";
+
 /// Builds, and runs the kit at this terminal.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    if arguments.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
+        println!("{USAGE}");
+        return Ok(());
+    }
     machine::check_rust()?;
     install_peers()?;
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

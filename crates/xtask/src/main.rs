@@ -130,9 +130,14 @@ mod tests {
 
     #[test]
     fn who_asks_for_help_gets_it_and_starts_nothing() {
-        for words in
-            [&["--help"][..], &["help"], &["-h"], &["test", "--help"], &["test", "-h"], &["faults", "--help"]]
-        {
+        for words in [
+            &["--help"][..],
+            &["help"],
+            &["-h"],
+            &["test", "--help"],
+            &["faults", "-h"],
+            &["bench", "--help"],
+        ] {
             run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
         }
         let refused = run(&["ci"]).unwrap_err().to_string();
