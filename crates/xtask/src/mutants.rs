@@ -28,7 +28,16 @@ const VERSION: &str = "27.1.0";
 /// Where it is argued why a mutant may live.
 const ARGUED: &str = "docs/decisions/mutants.md";
 
-const USAGE: &str = "usage: cargo xtask mutants [AREA…] [--sample N] [--seed S] [--again | --show]";
+const USAGE: &str = "\
+usage: cargo xtask mutants [AREA…] [--sample N] [--seed S] [--again | --show]
+
+  AREA          guard transaction auth framing entry registrar topology, each whole, or sample; all where none is named
+  --sample N    how many of everything else are drawn (200)
+  --seed S      draws others
+  --again       tries what is known once more
+  --show        tells what is known, and tries nothing
+
+CONTRIBUTING.md tells how to read what it finds.";
 
 /// What is mutated whole: the crate, and the beginning of its files' paths.
 struct Area {
@@ -120,6 +129,10 @@ fn area_names() -> impl Iterator<Item = &'static str> {
 
 /// Tries what was asked for and is not known yet; fails where something lives that may not.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
+    if options.iter().any(|option| matches!(*option, "--help" | "-h")) {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let wish = Wish::parse(options)?;
     let directory = std::path::absolute(stage::directory().join("mutants"))?;
     let tools = install(&directory)?;
