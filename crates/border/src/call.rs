@@ -17,7 +17,7 @@ use wire::sip::{Essentials, HeaderName, Host, Message, NameAddr, Scheme, Uri};
 use crate::Border;
 use crate::answer::Ask;
 use crate::binding::BindingId;
-use crate::challenged::ChallengedCalls;
+use crate::challenged::{CallKey, ChallengedCalls};
 use crate::dialog_map::{DialogKey, DialogMap, DialogRef};
 use crate::digest;
 use crate::entry::{CallRefusal, EntryId};
@@ -309,19 +309,15 @@ impl Border {
             self.report_call_failed(entry, ask, "no PBX answers", "look at `portcullis status`");
             return self.refuse_for_now(ask);
         };
-        if !self.admit(ask, message, essentials, entry) {
+        let token = self.bindings.binding(binding).map(|binding| binding.token.clone()).unwrap_or_default();
+        let call_id = self.keys.call_id_of_phone(&token, essentials.call_id);
+        let key = (call_id.clone(), essentials.from.tag().unwrap_or_default().to_owned());
+        if !self.admit(ask, message, &key, entry) {
             return;
         }
         let domain = self.config.pbx[pbx].domain.clone();
         let caller = caller_inside(&essentials.from, self.entries.name(entry), &domain);
-        let token = self.bindings.binding(binding).map(|binding| binding.token.clone()).unwrap_or_default();
-        let inside = Leg {
-            hop,
-            call_id: self.keys.call_id_towards(Side::Inside, essentials.call_id),
-            caller,
-            callee: format!("<sip:{number}@{domain}>"),
-            cseq_offset: 0,
-        };
+        let inside = Leg { hop, call_id, caller, callee: format!("<sip:{number}@{domain}>"), cseq_offset: 0 };
         let outside = self.caller_leg(ask, essentials);
         let target = format!("sip:{number}@{domain}");
         let contact_users = [number.clone(), token];
@@ -456,17 +452,10 @@ impl Border {
     }
 
     /// Frequency and number of calls; a call that the PBX challenged was counted before.
-    fn admit(
-        &mut self,
-        ask: &Ask,
-        message: &Message<'_>,
-        essentials: &Essentials<'_>,
-        entry: EntryId,
-    ) -> bool {
+    fn admit(&mut self, ask: &Ask, message: &Message<'_>, key: &CallKey, entry: EntryId) -> bool {
         let now = self.now.mono;
-        let key = (essentials.call_id.to_owned(), essentials.from.tag().unwrap_or_default().to_owned());
         let again = digest::credentials_of(message).next().is_some()
-            && self.calls.challenged.is_tried_again(&key, now);
+            && self.calls.challenged.is_tried_again(key, now);
         let config = &self.entries.entry(entry).config;
         let (name, restriction, max) = (config.name.clone(), config.frequency.clone(), config.max_calls);
         let refusal = if again {
@@ -693,7 +682,7 @@ impl Border {
     /// The phone will come again with credentials: that is the same call.
     pub(crate) fn remember_challenged(&mut self, id: CallId) {
         let Some(call) = self.calls.call(id) else { return self.never("a call that was challenged is gone") };
-        let key = (call.leg(call.caller).call_id.clone(), call.caller_tag.clone());
+        let key = (call.leg(call.caller.other()).call_id.clone(), call.caller_tag.clone());
         self.calls.challenged.remember(key, self.now.mono);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wire::clock::Instant;
 
-/// What both tries of a call have in common: Call-ID and From tag.
+/// What both tries of a call have in common: the Call-ID that the PBX knows, and the From tag.
 pub(crate) type CallKey = (String, String);
 
 /// Tries of a challenged call that are not counted again: one for the challenge, one for a nonce that was

@@ -60,25 +60,33 @@ struct CallIdKey {
 
 const CALL_ID_TAG: usize = 12;
 
+/// Which phone began what a Call-ID names; all zeros for the inside.
+type Speaker = [u8; 6];
+
 impl CallIdKey {
-    fn seal(&self, plain: &str) -> String {
-        let tag = self.tag.mac(&[plain.as_bytes()]);
-        let mut bytes = Vec::with_capacity(CALL_ID_TAG + plain.len());
+    fn seal(&self, (speaker, plain): (Speaker, &str)) -> String {
+        let tag = self.tag.mac(&[&speaker, plain.as_bytes()]);
+        let mut bytes = Vec::with_capacity(CALL_ID_TAG + speaker.len() + plain.len());
         bytes.extend_from_slice(&tag[..CALL_ID_TAG]);
+        bytes.extend_from_slice(&speaker);
         bytes.extend_from_slice(plain.as_bytes());
         self.apply_stream(&mut bytes);
         format!("{}{}", self.prefix, base64url(&bytes))
     }
 
-    fn open(&self, sealed: &str) -> Option<String> {
+    fn open(&self, sealed: &str) -> Option<(Speaker, String)> {
         let mut bytes = from_base64url(sealed.strip_prefix(self.prefix)?)?;
         if bytes.len() < CALL_ID_TAG {
             return None;
         }
         self.apply_stream(&mut bytes);
-        let (tag, plain) = bytes.split_at(CALL_ID_TAG);
-        let expected = self.tag.mac(&[plain]);
-        bool::from(expected[..CALL_ID_TAG].ct_eq(tag)).then(|| String::from_utf8(plain.to_vec()).ok())?
+        let (tag, coded) = bytes.split_at(CALL_ID_TAG);
+        let expected = self.tag.mac(&[coded]);
+        if !bool::from(expected[..CALL_ID_TAG].ct_eq(tag)) {
+            return None;
+        }
+        let (speaker, plain) = coded.split_first_chunk()?;
+        Some((*speaker, String::from_utf8(plain.to_vec()).ok()?))
     }
 
     /// XORs the key stream, which starts from the tag, over all that follows the tag.
@@ -96,6 +104,7 @@ impl CallIdKey {
 /// Everything derived from the node's secret.
 pub(crate) struct Keys {
     call_ids: [CallIdKey; 2],
+    speaker: MacKey,
     token: MacKey,
     series: MacKey,
     /// The same of this start of the node alone.
@@ -136,6 +145,7 @@ impl Keys {
         };
         Self {
             call_ids: [call_id("2-", "outside"), call_id("1-", "inside")],
+            speaker: node.derive("call-id speaker"),
             token: node.derive("contact token"),
             series_of_start: MacKey::new(&series.mac(&[start])),
             series,
@@ -147,8 +157,23 @@ impl Keys {
     /// The Call-ID under which a call with `call_id` on one face is known on the `to` face: one that bears
     /// our form is decoded first, so it does not grow however often it passes us.
     pub(crate) fn call_id_towards(&self, to: Side, call_id: &str) -> String {
-        let opened = self.call_ids.iter().find_map(|key| key.open(call_id));
-        self.call_ids[to.index()].seal(opened.as_deref().unwrap_or(call_id))
+        let (speaker, plain) =
+            self.opened(call_id).unwrap_or_else(|| (Speaker::default(), call_id.to_owned()));
+        self.call_ids[to.index()].seal((speaker, &plain))
+    }
+
+    /// The Call-ID inside of what the phone of a binding (`token`) begins with `call_id`: another one's, be it that it
+    /// says the same, or as we told it of that one's call, is another to the PBX.
+    pub(crate) fn call_id_of_phone(&self, token: &str, call_id: &str) -> String {
+        let mac = self.speaker.mac(&[token.as_bytes()]);
+        let speaker = std::array::from_fn(|index| mac[index]);
+        let opened = self.opened(call_id);
+        let plain = opened.as_ref().map_or(call_id, |(_, plain)| plain);
+        self.call_ids[Side::Inside.index()].seal((speaker, plain))
+    }
+
+    fn opened(&self, call_id: &str) -> Option<(Speaker, String)> {
+        self.call_ids.iter().find_map(|key| key.open(call_id))
     }
 
     /// The user part of our Contact at the PBX for one binding: 20 characters that name this node
@@ -311,6 +336,28 @@ mod tests {
         );
         assert!(!inside.contains("192.168") && inside != outside);
         assert_ne!(Keys::new(&[8; 32], &[1; 12]).call_id_towards(Side::Inside, own), inside);
+    }
+
+    #[test]
+    fn what_two_phones_call_the_same_is_not_the_same_inside() {
+        let keys = keys();
+        let said = |token: &str, call_id: &str| keys.call_id_of_phone(token, call_id);
+        let (one, other) = (said("one", "abc"), said("other", "abc"));
+        assert_ne!(one, other);
+        assert_eq!(one, said("one", "abc"));
+        // The call of the first rings at the other, which says what it has heard.
+        let told = keys.call_id_towards(Side::Outside, &one);
+        assert_eq!(said("other", &told), other);
+        assert_eq!(said("other", &one), other);
+        assert_eq!(
+            keys.call_id_towards(Side::Inside, &told),
+            one,
+            "as the name of a dialog it is that one's"
+        );
+        // However often it passes us, it does not grow.
+        let again = said("one", &keys.call_id_towards(Side::Outside, &other));
+        assert_eq!(again, one);
+        assert_ne!(keys.call_id_towards(Side::Inside, "abc"), one, "nor is it the PBX's own");
     }
 
     #[test]

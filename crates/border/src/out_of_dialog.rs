@@ -6,7 +6,7 @@ use wire::sip::{Essentials, Message, Uri};
 
 use crate::Border;
 use crate::answer::Ask;
-use crate::binding::BindingId;
+use crate::binding::{Binding, BindingId};
 use crate::call::is_anonymous;
 use crate::entry::EntryId;
 use crate::forward::{Kind, tagged};
@@ -58,7 +58,8 @@ impl Border {
             .into_iter()
             .find(|id| self.bindings.binding(*id).map(|b| self.entries.name(b.entry)) == from.as_deref())
             .ok_or(403_u16)?;
-        let entry = self.bindings.binding(binding).ok_or(403_u16)?.entry;
+        let Binding { entry, token, .. } = self.bindings.binding(binding).ok_or(403_u16)?;
+        let (entry, call_id) = (*entry, self.keys.call_id_of_phone(token, essentials.call_id));
         let parsed = Uri::parse(uri).map_err(|_| 400_u16)?;
         let number = parsed.user.filter(|_| self.topology.is_ours(&parsed.host)).ok_or(404_u16)?;
         let (pbx, hop) = self.hop_for_request(binding).ok_or(503_u16)?;
@@ -72,7 +73,7 @@ impl Border {
             uri: format!("sip:{number}@{domain}"),
             from: tagged(&format!("<sip:{name}@{domain}>"), essentials.from.tag()),
             to: format!("<sip:{number}@{domain}>"),
-            call_id: self.keys.call_id_towards(Side::Inside, essentials.call_id),
+            call_id,
             cseq: essentials.cseq.number,
         })
     }

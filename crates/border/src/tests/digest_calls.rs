@@ -75,6 +75,23 @@ fn a_challenged_call_is_counted_once_and_made_up_credentials_buy_no_other() {
 }
 
 #[test]
+fn a_challenged_call_is_not_tried_again_by_another_phone() {
+    let (mut bench, flow) = bench("1/1m");
+    let other = bench.connect(101, None);
+    let text = register("1003", 1).replace("line@192.168.1.20", "line@192.168.1.30");
+    bench.phone_says(other, &text.replace("reg-1003", "reg-other"));
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    bench.phone_says(flow, &invite("call-1", 1, ""));
+    assert_eq!(challenged(&mut bench, flow, ""), Some(407));
+    bench.phone_says(other, &invite("call-1", 2, CREDENTIALS));
+    assert_eq!(bench.final_answer(other).and_then(|answer| answer.status()), Some(480));
+    bench.phone_says(flow, &invite("call-1", 2, CREDENTIALS));
+    bench.take("INVITE");
+}
+
+#[test]
 fn credentials_that_are_no_digest_stay_outside() {
     let (mut bench, flow) = bench("50/1s");
     let other = "Authorization: Basic c2VjcmV0\r\nProxy-Authorization: <sip:line@192.168.1.20>\r\n";

@@ -2,6 +2,7 @@
 //! until the test moves it.
 
 mod blocks;
+mod call_ids;
 mod calls;
 mod changes;
 mod contacts;
