@@ -119,9 +119,10 @@ impl Border {
         else {
             return Plan::Refuse(481);
         };
-        // The writer's addresses are left out of every description; the names of the inside must not stand
-        // in one either.
-        let body = Body::sdp(description.rewritten(self.media_address(to), &ports));
+        // The writer's addresses are left out of every description, those of a phone that only its signalling names as
+        // well; the names of the inside must not stand in one either.
+        let written = description.rewritten(self.media_address(to), &ports, &hiding.private);
+        let body = Body::sdp(written);
         Plan::Send(match to {
             Side::Outside => body.masked_outward(&self.topology, self.domain_of(hiding.pbx)),
             Side::Inside => body,

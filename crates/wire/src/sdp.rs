@@ -213,10 +213,10 @@ impl<'a> SessionDescription<'a> {
     /// - `m=`: the port of the same index in `ports`; none, and a stream that was refused: 0.
     /// - `a=rtcp`: our address, one port above.
     /// - ICE attributes, `i=`, `u=`, `e=`, `p=`, and attributes that filter by or repeat the writer's
-    ///   addresses: left out.
+    ///   addresses, those that it names itself and `known`: left out.
     /// - All else: byte for byte.
-    pub fn rewritten(&self, address: IpAddr, ports: &[Option<u16>]) -> Vec<u8> {
-        rewrite::rewritten(self, address, ports)
+    pub fn rewritten(&self, address: IpAddr, ports: &[Option<u16>], known: &[String]) -> Vec<u8> {
+        rewrite::rewritten(self, address, ports, known)
     }
 }
 

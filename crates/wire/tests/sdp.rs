@@ -109,7 +109,7 @@ fn parse(text: &str) -> SessionDescription<'_> {
 }
 
 fn rewrite(text: &str, ports: &[Option<u16>]) -> String {
-    String::from_utf8(parse(text).rewritten(OURS, ports)).unwrap()
+    String::from_utf8(parse(text).rewritten(OURS, ports, &[])).unwrap()
 }
 
 fn at(text: &str) -> Option<SocketAddr> {
@@ -177,7 +177,8 @@ fn rewriting_twice_changes_nothing_more() {
 #[test]
 fn an_ipv6_address_of_ours() {
     let session = parse(PBX);
-    let text = String::from_utf8(session.rewritten("2001:db8::1".parse().unwrap(), &[Some(20000)])).unwrap();
+    let text =
+        String::from_utf8(session.rewritten("2001:db8::1".parse().unwrap(), &[Some(20000)], &[])).unwrap();
     assert!(text.contains("o=- 1 2 IN IP6 2001:db8::1\r\n"), "{text}");
     assert!(text.contains("c=IN IP6 2001:db8::1\r\na=rtcp:20001 IN IP6 2001:db8::1\r\n"), "{text}");
     assert!(!text.contains("fd00"), "{text}");
@@ -238,9 +239,31 @@ fn no_line_keeps_an_address_of_the_writer() {
 }
 
 #[test]
+fn a_line_with_an_address_that_is_known_of_the_writer_is_left_out() {
+    let known = ["192.168.1.20", "desk.home.example", "fd00::7", "audio"].map(str::to_owned);
+    for (line, passes) in [
+        ("a=x-local:192.168.1.20", false),
+        ("a=x-local:Desk.Home.Example:5070", false),
+        ("a=x-local:[FD00::7]", false),
+        ("b=X:192.168.1.20", false),
+        ("a=x-local:192.168.1.201", true),
+        // A host name without a dot may be any word.
+        ("a=mid:audio", true),
+    ] {
+        let text = format!(
+            "v=0\no=- 1 1 IN IP4 10.0.0.1\ns=-\nc=IN IP4 10.0.0.1\nt=0 0\nm=audio 1 RTP/AVP 0\n{line}\n"
+        );
+        let rewritten = parse(&text).rewritten(OURS, &[Some(2)], &known);
+        let rewritten = String::from_utf8(rewritten).unwrap();
+        assert_eq!(rewritten.contains(line), passes, "{line}");
+        assert!(rewritten.contains("c=IN IP4 192.0.2.1\r\n"), "{line}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_pass_in_lines_that_we_do_not_read() {
     let text = b"v=0\no=- 1 1 IN IP4 10.0.0.1\ns=Gr\xFC\xDFe\nt=0 0\na=x:\x80\xFF\nm=audio 1 RTP/AVP 0\n";
-    let rewritten = SessionDescription::parse(text).unwrap().rewritten(OURS, &[Some(2)]);
+    let rewritten = SessionDescription::parse(text).unwrap().rewritten(OURS, &[Some(2)], &[]);
     let has = |line: &[u8]| rewritten.windows(line.len()).any(|window| window == line);
     assert!(has(b"\r\ns=Gr\xFC\xDFe\r\n") && has(b"\r\na=x:\x80\xFF\r\n"));
 }
@@ -395,7 +418,7 @@ fn mutants_never_panic_and_never_carry_another_address() {
         parsed += 1;
         let ports: Vec<_> =
             session.media.iter().map(|media| Some(20_000).filter(|_| media.port != 7)).collect();
-        let rewritten = session.rewritten(OURS, &ports);
+        let rewritten = session.rewritten(OURS, &ports, &[]);
         let again = SessionDescription::parse(&rewritten).unwrap();
         assert_eq!(again.media.len(), session.media.len(), "seed {seed}");
         for (media, before) in again.media.iter().zip(&session.media) {

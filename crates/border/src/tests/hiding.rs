@@ -76,3 +76,17 @@ fn a_body_in_another_character_set_hides_the_inside_as_well() {
     bench.put(Input::Bytes { flow: INSIDE_UDP, from: pbx_address(0), bytes: &answer });
     assert_eq!(bench.take_answer(flow).unwrap().body(), "Gr\u{fffd}sse von sip%3Aa%40main.example");
 }
+
+#[test]
+fn a_description_does_not_show_what_only_the_signalling_of_its_phone_names() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    let offer = format!("{OFFER}a=x-made-by:192.168.1.77\r\na=x-seen:198.51.100.100\r\na=x-kept:1\r\n");
+    let text = request("INVITE", 1, None, "application/sdp", &offer);
+    bench.phone_says(flow, &text.replace("TLS 192.168.1.20", "TLS 192.168.1.77"));
+    let invite = bench.take("INVITE").text;
+    assert!(invite.contains("a=x-kept:1\r\n"), "{invite}");
+    for hidden in ["192.168.1.77", "198.51.100.100"] {
+        assert!(!invite.contains(hidden), "{invite}");
+    }
+}

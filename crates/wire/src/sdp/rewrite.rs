@@ -17,12 +17,18 @@ const DROPPED: [&[u8]; 5] =
 /// How many of the writer's addresses are looked for in the lines that pass.
 const HIDDEN_MAX: usize = 24;
 
-pub(super) fn rewritten(session: &SessionDescription<'_>, address: IpAddr, ports: &[Option<u16>]) -> Vec<u8> {
+pub(super) fn rewritten(
+    session: &SessionDescription<'_>,
+    address: IpAddr,
+    ports: &[Option<u16>],
+    known: &[String],
+) -> Vec<u8> {
+    let known = known.iter().map(String::as_bytes).filter(|name| is_telling(name));
     let mut rewriter = Rewriter {
         session,
         ports,
         connection: format!("IN {} {address}", if address.is_ipv4() { "IP4" } else { "IP6" }),
-        hidden: addresses(session.bytes).iter().map(|address| finder(address)).collect(),
+        hidden: addresses(session.bytes).into_iter().chain(known).map(finder).collect(),
         // Room for the lines that may be added: `s=`, `t=`, and a c= line for each stream.
         out: Vec::with_capacity(session.bytes.len() + 64 * (session.media.len() + 1)),
         media: None,
