@@ -51,16 +51,19 @@ impl World {
         let tuple = FiveTuple { transport, local: connection.local, remote: connection.remote };
         let (side, who) = (connection.side, connection.who);
         self.oracles.on_opened(side, flow, tuple.remote, self.now);
-        let device = self.device(who).filter(|_| transport == Transport::Tls);
+        let device = self.device(who, flow).filter(|_| transport == Transport::Tls);
         self.input(Input::FlowOpened { flow, side, tuple, device });
     }
 
-    fn device(&self, who: Who) -> Option<VerifiedDevice> {
-        let Who::Phone(index) = who else { return None };
-        let id = self.phones[index].model.hardware_id.as_ref()?;
+    fn device(&self, who: Who, flow: FlowId) -> Option<VerifiedDevice> {
+        let ids: Vec<&str> = match who {
+            Who::Phone(index) => vec![self.phones[index].model.hardware_id.as_deref()?],
+            Who::Thief => self.thief.identity(flow)?.to_vec(),
+            Who::Scanner(_) | Who::Idler | Who::Pbx(_) => return None,
+        };
         Some(VerifiedDevice {
-            field_values: vec![id.as_bytes().to_vec()],
-            subject: format!("CN={id}"),
+            field_values: ids.iter().map(|id| id.as_bytes().to_vec()).collect(),
+            subject: format!("CN={}", ids.join(" and ")),
             issuer: "CN=Device CA".into(),
             not_after: WallTime(u64::MAX),
             chain: ChainVerified::assertion(),
@@ -108,7 +111,7 @@ impl World {
                 self.stage(who, |world, stage| world.phones[index].on_stream(flow, bytes, stage));
             }
             Who::Scanner(index) => self.scanners[index].on_stream(bytes),
-            Who::Idler => {}
+            Who::Idler | Who::Thief => {}
             Who::Pbx(index) => {
                 self.stage(who, |world, stage| world.pbxs[index].on_stream(flow, bytes, stage));
             }
@@ -148,6 +151,7 @@ impl World {
             }
             Who::Scanner(index) => self.scanners[index].on_closed(flow),
             Who::Idler => self.idler.on_closed(flow),
+            Who::Thief => self.thief.on_closed(flow),
             Who::Pbx(index) => {
                 self.stage(who, |world, stage| world.pbxs[index].on_closed(flow, stage));
             }

@@ -185,6 +185,8 @@ impl Decider {
         };
         let who = if name == "idler" {
             Who::Idler
+        } else if name == "thief" {
+            Who::Thief
         } else if let Some(index) = name.strip_prefix("pbx") {
             Who::Pbx(index.parse().ok()?)
         } else if let Some(index) = name.strip_prefix("phone") {
@@ -199,6 +201,7 @@ impl Decider {
     pub(crate) fn code(self) -> u64 {
         let of = |who| match who {
             Who::Idler => 0,
+            Who::Thief => 1 << 32,
             Who::Pbx(index) => 1 + 3 * index as u64,
             Who::Phone(index) => 2 + 3 * index as u64,
             Who::Scanner(index) => 3 + 3 * index as u64,
@@ -234,6 +237,7 @@ impl fmt::Display for Decider {
             Who::Scanner(index) => write!(f, "{kind}scanner{index}"),
             Who::Pbx(index) => write!(f, "{kind}pbx{index}"),
             Who::Idler => write!(f, "{kind}idler"),
+            Who::Thief => write!(f, "{kind}thief"),
         }
     }
 }
@@ -245,6 +249,7 @@ mod tests {
     fn deciders() -> Vec<Decider> {
         let who = [
             Who::Idler,
+            Who::Thief,
             Who::Pbx(0),
             Who::Pbx(1),
             Who::Phone(0),

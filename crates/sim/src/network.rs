@@ -55,6 +55,8 @@ pub enum Who {
     Pbx(usize),
     /// Who wastes connections.
     Idler,
+    /// Who shows another's certificate.
+    Thief,
 }
 
 /// What may wait for a peer that does not read.

@@ -7,6 +7,7 @@ mod answers;
 mod blocks;
 mod callers;
 mod changes;
+mod contacts;
 mod forged;
 mod forwarding;
 mod giving_up;
@@ -15,6 +16,7 @@ mod hanging;
 mod hiding;
 mod limits;
 mod needles;
+mod pacing;
 mod places;
 mod quiet;
 mod repeats;
@@ -23,6 +25,7 @@ mod retry;
 mod routing;
 mod series;
 mod strangers;
+mod thieves;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -102,12 +105,14 @@ pub struct Oracles {
     blocks: blocks::Blocks,
     callers: callers::Callers,
     changes: changes::Changes,
+    contacts: contacts::Contacts,
     forged: forged::Forged,
     giving_up: giving_up::GivingUp,
     halves: halves::Halves,
     hanging: hanging::Hanging,
     hiding: hiding::Hiding,
     limits: limits::Limits,
+    pacing: pacing::Pacing,
     places: places::Places,
     quiet: quiet::Quiet,
     repeats: repeats::Repeats,
@@ -116,6 +121,7 @@ pub struct Oracles {
     routing: routing::Routing,
     series: series::Series,
     strangers: strangers::Strangers,
+    thieves: thieves::Thieves,
     /// Relays that were ordered, and of which neither an end nor a failure was reported.
     relays: BTreeSet<RelayId>,
     closing: BTreeSet<RelayId>,
@@ -129,6 +135,8 @@ impl Oracles {
     pub fn new(config: &Config) -> Self {
         let mut oracles = Self::default();
         oracles.limits.on_config(config);
+        oracles.contacts.on_start(config.registration.max_contacts);
+        oracles.pacing.on_start(config.pbx.first().map(|pbx| pbx.registrations));
         oracles
     }
 
@@ -146,15 +154,18 @@ impl Oracles {
         self.blocks.on_arrival(&seen);
         self.callers.on_arrival(&seen);
         self.changes.on_arrival(&seen);
+        self.contacts.on_arrival(&seen);
         self.giving_up.on_arrival(&seen);
         self.halves.on_arrival(&seen);
         self.hiding.on_arrival(&seen);
         self.limits.on_arrival(&seen);
+        self.pacing.on_arrival(&seen);
         self.quiet.on_arrival(&seen);
         self.repeats.on_arrival(&seen);
         self.retry.on_arrival(&seen);
         self.routing.on_arrival(&seen);
         self.series.on_arrival(&seen);
+        self.thieves.on_arrival(&seen);
     }
 
     /// A datagram in another's name reached the border. Where it can be no more than answered, it says nothing to the
@@ -167,6 +178,7 @@ impl Oracles {
         self.forged.on_arrival(from, &text, self.places.is_registered(flow, from));
         self.blocks.on_forged(from);
         let seen = Seen { side: Side::Outside, flow, peer: from, bytes, text: &text, now };
+        self.contacts.on_arrival(&seen);
         if text.code().is_none() && text.method() != "ACK" {
             self.answers.on_arrival(&seen);
         }
@@ -241,6 +253,7 @@ impl Oracles {
 
     /// A phone registered at a place, or the last one there is gone.
     pub(crate) fn on_place(&mut self, flow: FlowId, source: SocketAddr, registered: bool) {
+        self.contacts.on_place(registered);
         self.places.on_place(flow, source, flow == scenery::LISTEN_OUTSIDE_UDP, registered);
     }
 
@@ -251,7 +264,7 @@ impl Oracles {
 
     /// Whether places changed since this was asked last.
     pub(crate) fn places_changed(&mut self) -> bool {
-        self.places.take_changed()
+        self.places.take_changed() | self.contacts.is_unsure()
     }
 
     /// Nobody keeps the place of a registered phone, and each registered phone has one.
@@ -259,6 +272,7 @@ impl Oracles {
         &mut self,
         registrations: &[RegistrationView],
     ) -> Result<(), Violation> {
+        self.contacts.on_registrations(registrations)?;
         self.places.are_those_of(registrations)
     }
 
@@ -295,18 +309,21 @@ impl Oracles {
         self.blocks.on_sent(&seen);
         self.callers.on_sent(&seen)?;
         self.changes.on_sent(&seen);
+        self.contacts.on_sent(&seen)?;
         self.giving_up.on_final_answer(&seen)?;
         self.giving_up.on_sent(&seen);
         self.halves.on_sent(&seen);
         self.hanging.on_sent(&seen);
         self.hiding.on_sent(&seen)?;
         self.limits.on_sent(&seen)?;
+        self.pacing.on_sent(&seen)?;
         self.repeats.on_sent(&seen)?;
         self.requests.on_sent(&seen)?;
         self.retry.on_sent(&seen)?;
         self.routing.on_sent(&seen)?;
         self.quiet.on_sent(&seen)?;
         self.series.on_sent(&seen)?;
+        self.thieves.on_sent(&seen)?;
         forwarding::hops_are_counted(&seen)?;
         Ok(Some(text))
     }
@@ -383,6 +400,7 @@ impl Oracles {
         self.blocks.on_event(event, now)?;
         self.retry.on_event(event);
         self.series.on_event(event, now)?;
+        self.contacts.on_event(event, now)?;
         // no PBX of this world keeps one contact alone, and only some ask for a realm that was not agreed
         let realms = event.code == Code::RealmChanged && !self.hiding.saw_foreign_realm();
         if event.code == Code::PbxSingleContact || realms {
@@ -441,6 +459,8 @@ impl Oracles {
         self.places.on_restart();
         self.strangers.on_restart();
         self.limits.on_config(config);
+        self.contacts.on_start(config.registration.max_contacts);
+        self.pacing.on_start(config.pbx.first().map(|pbx| pbx.registrations));
         self.routing.on_restart();
         self.giving_up.on_restart();
         self.quiet.on_restart();

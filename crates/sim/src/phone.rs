@@ -36,6 +36,8 @@ pub struct Phone {
     pub agent: UserAgent,
     /// When its last REGISTER was accepted.
     pub registered_at: Option<Instant>,
+    /// By which way it was.
+    registered_by: Option<Path>,
     /// Until when it believes to be registered.
     pub registered_until: Option<Instant>,
     /// Whether it wants to be registered.
@@ -122,6 +124,7 @@ impl Phone {
         let mut phone = Self {
             agent: UserAgent::new(identity),
             registered_at: None,
+            registered_by: None,
             registered_until: None,
             wants: true,
             leaves: false,
@@ -278,8 +281,9 @@ impl Phone {
             .with("Call-ID", &self.call_id)
             .with("CSeq", format!("{} REGISTER", self.cseq))
             .with("Supported", "path, outbound");
-        // some take all back that their extension has of them
-        text = if !self.wants && self.model.hardware_id.is_some() && stage.rng.chance(300) {
+        // some take all back that their extension has of them: who has no certificate is known by where it is
+        let knows_all = self.model.hardware_id.is_some() || self.registered_by == Some(path);
+        text = if !self.wants && knows_all && stage.rng.chance(300) {
             text.with("Contact", "*").with("Expires", 0)
         } else {
             text.with("Contact", format!("{contact};expires={expires}"))
@@ -350,6 +354,7 @@ impl Phone {
                 let granted = own.and_then(|contact| param(&contact, "expires")?.parse::<u64>().ok());
                 let granted = granted.filter(|_| self.wants).map(Duration::from_secs);
                 self.registered_at = Some(stage.now);
+                self.registered_by = self.agent.path;
                 self.registered_until = granted.map(|granted| stage.now + granted);
                 self.agent.ready |= granted.is_some();
                 if granted.is_some() && std::mem::take(&mut self.moved) {

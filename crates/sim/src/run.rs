@@ -67,6 +67,8 @@ pub(crate) enum Ending {
     Killed,
     /// The PBXs start again, and have forgotten who was registered.
     Forgotten,
+    /// The main PBX is away, and the standby serves.
+    Relieved,
 }
 
 impl Ending {
@@ -75,6 +77,7 @@ impl Ending {
             0 => Self::Watched,
             4 => Self::Killed,
             2 => Self::Forgotten,
+            6 => Self::Relieved,
             _ => Self::Short,
         }
     }
@@ -180,7 +183,7 @@ const BACK_AT_LAST: Duration = Duration::from_secs(200);
 /// How long after the PBX has taken it in a phone may hear of it.
 const ANSWERED: Duration = Duration::from_secs(8);
 /// When every phone is back after a kill, and at the main PBX.
-const BACK_AFTER_KILL: Duration = Duration::from_secs(150);
+pub(crate) const BACK_AFTER_KILL: Duration = Duration::from_secs(150);
 /// A PBX that is away for so long is not missed, or is.
 const UNNOTICED: Duration = Duration::from_millis(300);
 const NOTICED: Duration = Duration::from_secs(25);
@@ -197,6 +200,7 @@ impl World {
             self.arm_actor(Who::Phone(index));
         }
         self.arm_actor(Who::Idler);
+        self.arm_actor(Who::Thief);
         for index in 0..self.scanners.len() {
             self.arm_actor(Who::Scanner(index));
         }
@@ -218,6 +222,9 @@ impl World {
         if self.ending == Ending::Forgotten {
             self.outlive_the_memory_of_pbxs()?;
         }
+        if self.ending == Ending::Relieved {
+            self.be_served_by_the_standby()?;
+        }
         self.probe()?;
         self.part()
     }
@@ -235,7 +242,10 @@ impl World {
             if missed > most_missed && (settled || late) {
                 registered?;
             } else if !settled && self.now >= least {
-                let back = self.phones.iter().all(|phone| phone.registered_at >= Some(healed));
+                let is_back = |phone: &Phone| {
+                    phone.registered_at >= Some(healed) || self.is_crowded(&phone.model.extension)
+                };
+                let back = self.phones.iter().all(is_back);
                 settled = registered.is_ok() && back && self.is_quiet();
             }
             if settled && self.ending != Ending::Watched {
@@ -288,7 +298,7 @@ impl World {
         }
         self.run_until(Some(self.now + away + REMEMBERED), None)?;
         for name in ours() {
-            let phones = self.phones.iter().filter(|phone| phone.model.extension == name).count();
+            let phones = self.places_of(name);
             let contacts = self.pbxs.iter().filter_map(|pbx| pbx.location.get(name)).flatten();
             let there = contacts.filter(|contact| contact.until > self.now).count();
             if there < phones {
@@ -315,7 +325,7 @@ impl World {
         }
     }
 
-    fn phones_begin_anew(&mut self) {
+    pub(crate) fn phones_begin_anew(&mut self) {
         for index in 0..self.phones.len() {
             self.stage(Who::Phone(index), |world, stage| world.phones[index].begin_anew(stage));
         }
@@ -350,14 +360,16 @@ impl World {
         Err(Violation::new("nothing is unfinished", format!("{left:?}")))
     }
 
-    /// Every phone that wants to be is registered, and the PBX has one contact for each, no more. Where the border
-    /// cannot answer the PBX for it, that is the one of its last REGISTER: what it had there before a standby took it
-    /// in runs out soon.
-    fn everybody_is_registered(&self) -> Result<(), Violation> {
+    /// Every phone that wants to be is registered, as far as its extension may have so many, and the PBX has one
+    /// contact for each, no more. Where the border cannot answer the PBX for it, that is the one of its last REGISTER:
+    /// what it had there before a standby took it in runs out soon.
+    pub(crate) fn everybody_is_registered(&self) -> Result<(), Violation> {
         let oracle = "everybody is registered";
         let fail = |seen: String| Err(Violation::new(oracle, seen));
         for phone in &self.phones {
-            if !phone.is_registered(self.now) {
+            let name = &phone.model.extension;
+            let misses = self.registered_of(name) < self.places_of(name);
+            if misses && !phone.is_registered(self.now) {
                 let (model, place) = (&phone.model, phone.connection());
                 let seen = format!("phone {} of {} is not, by {place:?}", model.number, model.extension);
                 return Err(Violation { oracle, seen, call: phone.series().to_owned() });
@@ -365,23 +377,25 @@ impl World {
         }
         for (name, digest) in crate::scenery::EXTENSIONS {
             let mut own = self.phones.iter().filter(|phone| phone.model.extension == name);
-            let phones = own.clone().count();
+            let (phones, places) = (self.phones_of(name), self.places_of(name));
             let contacts = self.pbxs[0].location.get(name).map(Vec::as_slice).unwrap_or_default();
             let live = contacts.iter().filter(|contact| contact.until > self.now);
             let newer = live.clone().filter(|contact| contact.since >= self.forgot_at).count();
             let is_of_last = |phone: &Phone| {
                 live.clone().any(|contact| Some(contact.since + ANSWERED) >= phone.registered_at)
             };
-            let left_over = digest && !own.clone().all(is_of_last);
+            let left_over = digest && places == phones && !own.clone().all(is_of_last);
             // those of a border that has forgotten its secret run out by themselves
-            if newer > phones || live.clone().count() < phones || left_over {
+            if newer > phones || live.clone().count() < places || left_over {
                 let seen = format!("{name}: {phones} phones, the PBX has {contacts:?}");
                 let call = own.next().map_or("", Phone::series).to_owned();
                 return Err(Violation { oracle, seen, call });
             }
         }
-        if self.status.registrations != self.phones.len() {
-            return fail(format!("{} bindings for {} phones", self.status.registrations, self.phones.len()));
+        let places: usize = crate::scenery::EXTENSIONS.iter().map(|(name, _)| self.places_of(name)).sum();
+        if self.status.registrations != places {
+            let phones = self.phones.len();
+            return fail(format!("{} bindings for {places} of {phones} phones", self.status.registrations));
         }
         Ok(())
     }
@@ -389,41 +403,51 @@ impl World {
     /// One call of each phone, one to each contact, and one between extensions: all are answered and heard.
     fn probe(&mut self) -> Result<(), Violation> {
         let whole = self.ending == Ending::Watched;
-        let one = usize::try_from(self.rng.below(self.phones.len() as u64)).unwrap_or(0);
-        for index in (0..self.phones.len()).filter(|index| whole || *index == one) {
-            for number in ["2001", if self.phones[index].model.extension == "1002" { "1003" } else { "1002" }]
-            {
-                self.phones[index].agent.put_away();
-                let before = self.phones[index].agent.history.len();
-                self.stage(Who::Phone(index), |world, stage| world.phones[index].call(number, stage));
-                self.run_while(|world| {
-                    let agent = &world.phones[index].agent;
-                    agent.history.get(before..).unwrap_or_default().iter().all(|leg| leg.status == 0)
-                })?;
-                let history = self.phones[index].agent.history.get(before..).unwrap_or_default();
-                let outgoing = history.iter().find(|leg| leg.status != 0);
-                match outgoing {
-                    Some(leg) if leg.status == 200 && leg.heard > 0 => {
-                        self.is_heard_at_both_ends(&leg.caller_tag)?
-                    }
-                    other => {
-                        let call = other
-                            .or_else(|| self.phones[index].agent.legs.first())
-                            .map_or(String::new(), |leg| leg.local_tag.clone());
-                        let seen = format!(
-                            "phone {} called {number}: {:?}",
-                            self.phones[index].model.number,
-                            other.map(|leg| (leg.status, leg.state, leg.heard))
-                        );
-                        return Err(Violation { oracle: "a call works again", seen, call });
-                    }
-                }
-            }
-        }
-        self.probe_inward(whole)?;
+        self.probe_outward(&["2001", "1002"], whole)?;
+        self.probe_inward(0, whole)?;
         // timer H, J and L of the last of them
         self.run_until(Some(self.now + Duration::from_secs(60)), None)?;
         self.is_at_rest()
+    }
+
+    /// One phone that is registered calls these numbers, or each does.
+    pub(crate) fn probe_outward(&mut self, numbers: &[&'static str], whole: bool) -> Result<(), Violation> {
+        let there = |index: &usize| self.phones.get(*index).is_some_and(|own| own.is_registered(self.now));
+        let there: Vec<usize> = (0..self.phones.len()).filter(there).collect();
+        let one = self.rng.pick(&there).copied();
+        for index in there.into_iter().filter(|index| whole || Some(*index) == one) {
+            for number in numbers {
+                let itself = self.phones[index].model.extension == *number;
+                self.probe_call(index, if itself { "1003" } else { number })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn probe_call(&mut self, index: usize, number: &'static str) -> Result<(), Violation> {
+        self.phones[index].agent.put_away();
+        let before = self.phones[index].agent.history.len();
+        self.stage(Who::Phone(index), |world, stage| world.phones[index].call(number, stage));
+        self.run_while(|world| {
+            let agent = &world.phones[index].agent;
+            agent.history.get(before..).unwrap_or_default().iter().all(|leg| leg.status == 0)
+        })?;
+        let history = self.phones[index].agent.history.get(before..).unwrap_or_default();
+        let outgoing = history.iter().find(|leg| leg.status != 0);
+        match outgoing {
+            Some(leg) if leg.status == 200 && leg.heard > 0 => self.is_heard_at_both_ends(&leg.caller_tag),
+            other => {
+                let call = other
+                    .or_else(|| self.phones[index].agent.legs.first())
+                    .map_or(String::new(), |leg| leg.local_tag.clone());
+                let seen = format!(
+                    "phone {} called {number}: {:?}",
+                    self.phones[index].model.number,
+                    other.map(|leg| (leg.status, leg.state, leg.heard))
+                );
+                Err(Violation { oracle: "a call works again", seen, call })
+            }
+        }
     }
 
     /// Whoever spoke in a call hears the other end after the last change of it.
@@ -450,22 +474,25 @@ impl World {
         self.run_until(Some(self.now + Duration::from_secs(8)), None)
     }
 
-    fn probe_inward(&mut self, whole: bool) -> Result<(), Violation> {
-        let contacts: Vec<(String, String)> = self.pbxs[0]
+    /// The desk of a PBX calls one contact that it has, or each.
+    pub(crate) fn probe_inward(&mut self, pbx: usize, whole: bool) -> Result<(), Violation> {
+        let contacts: Vec<(String, String)> = self.pbxs[pbx]
             .location
             .iter()
             .flat_map(|(name, contacts)| contacts.iter().map(move |own| (name.clone(), own)))
-            .filter(|(_, own)| own.since >= self.forgot_at)
+            // who was turned away, or left while the PBX was not there, may be known there for a while
+            .filter(|(name, own)| own.since >= self.forgot_at && !self.is_crowded(name))
+            .filter(|(_, own)| own.until > self.now)
             .map(|(name, own)| (name, own.uri.clone()))
             .collect();
         let one = usize::try_from(self.rng.below(contacts.len() as u64)).unwrap_or(0);
         let meant = |(index, contact)| (whole || index == one).then_some(contact);
         for (name, uri) in contacts.into_iter().enumerate().filter_map(meant) {
-            self.pbxs[0].agent.put_away();
-            let before = self.pbxs[0].agent.history.len();
-            self.stage(Who::Pbx(0), |world, stage| world.pbxs[0].call_contact(&name, &uri, None, stage));
-            self.run_while(|world| world.pbxs[0].agent.history.len() == before)?;
-            let history = self.pbxs[0].agent.history.get(before..).unwrap_or_default();
+            self.pbxs[pbx].agent.put_away();
+            let before = self.pbxs[pbx].agent.history.len();
+            self.stage(Who::Pbx(pbx), |world, stage| world.pbxs[pbx].call_contact(&name, &uri, None, stage));
+            self.run_while(|world| world.pbxs[pbx].agent.history.len() == before)?;
+            let history = self.pbxs[pbx].agent.history.get(before..).unwrap_or_default();
             match history.first() {
                 Some(leg) if leg.status == 200 && leg.heard > 0 && leg.state == State::Over => {
                     self.is_heard_at_both_ends(&leg.caller_tag)?;
@@ -490,7 +517,8 @@ impl World {
         self.is_at_rest()?;
         self.nothing_is_unfinished()?;
         let left = |own: &&Contact| own.until > self.now && own.since >= self.forgot_at;
-        let contacts: usize = self.pbxs[0].location.values().flatten().filter(left).count();
+        let known = self.pbxs[0].location.iter().filter(|(name, _)| !self.is_crowded(name));
+        let contacts: usize = known.flat_map(|(_, own)| own).filter(left).count();
         if self.status.registrations != 0 || contacts != 0 {
             return Err(Violation::new(
                 "nothing is left",

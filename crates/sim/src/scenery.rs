@@ -24,6 +24,9 @@ pub const PHONE_CANARY: &str = "phonecanary";
 /// Stands in all that scanners send.
 pub const SCANNER_CANARY: &str = "scannercanary";
 
+/// Stands in what is said by another's certificate, and must never be seen inside.
+pub const THIEF_CANARY: &str = "thiefcanary";
+
 /// Stands in what is said in another's name.
 pub const IMPOSTOR_CANARY: &str = "impostorcanary";
 
@@ -144,8 +147,16 @@ impl Places {
 /// Never to be seen outside: addresses and names of the inside.
 pub const HIDDEN_OUTSIDE: [&str; 5] = ["10.77.0.", "fd77:", PBX_HOST, STANDBY_HOST, INSIDE_CANARY];
 /// Never to be seen inside: addresses and names of the outside, the border's as well.
-pub const HIDDEN_INSIDE: [&str; 7] =
-    ["192.168.77.", "198.51.100.", "192.0.2.", "203.0.113.", "2001:db8:", "fd19:2168:", PHONE_CANARY];
+pub const HIDDEN_INSIDE: [&str; 8] = [
+    "192.168.77.",
+    "198.51.100.",
+    "192.0.2.",
+    "203.0.113.",
+    "2001:db8:",
+    "fd19:2168:",
+    PHONE_CANARY,
+    THIEF_CANARY,
+];
 
 /// The border's listeners.
 pub const LISTEN_OUTSIDE_UDP: FlowId = FlowId(1);
@@ -166,6 +177,9 @@ pub const RULES: [&str; 2] = ["3/5s", "5/20s"];
 
 /// The same where the operator has tightened them: enough for one call after the other.
 pub const TIGHT_RULES: [&str; 2] = ["2/5s", "4/20s"];
+
+/// How many devices an extension may have, where a world does not draw it.
+pub(crate) const MAX_CONTACTS: usize = 4;
 
 /// The most that a phone's registration lasts.
 pub const PHONE_EXPIRES: Duration = Duration::from_secs(120);
@@ -256,7 +270,7 @@ pub const EXTENSIONS: [(&str, bool); 5] =
 /// The devices of an extension.
 fn devices(extension: &str) -> Vec<HardwareId> {
     let ids: &[&str] = match extension {
-        "1001" => &["009033010011", "009033010012"],
+        "1001" => &["009033010011", "009033010012", "009033010013"],
         "1002" => &["009033010021"],
         "1005" => &["009033010051"],
         _ => &[],
@@ -301,7 +315,7 @@ pub fn config(places: Places, pbxs: usize) -> Config {
             phone_expires: PHONE_EXPIRES,
             pbx_expires: Duration::from_secs(600),
             grace: Duration::from_secs(30),
-            max_contacts: 4,
+            max_contacts: MAX_CONTACTS,
         },
         block: BLOCK,
         allowed: Vec::new(),

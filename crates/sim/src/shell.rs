@@ -100,6 +100,7 @@ impl World {
                 Who::Scanner(index) => world.scanners[index].on_timer(stage),
                 Who::Pbx(index) => world.pbxs[index].on_timer(stage),
                 Who::Idler => world.idler.on_timer(stage),
+                Who::Thief => world.thief.on_timer(stage),
             }),
         }
         Ok(())
@@ -113,7 +114,8 @@ impl World {
         let scanner = || self.scanners.iter().position(|scanner| Some(scanner.number) == number);
         let pbx = self.pbxs.iter().position(|pbx| pbx.address.ip() == ip).map(Who::Pbx);
         let idler = || (self.idler.ip() == ip).then_some(Who::Idler);
-        pbx.or_else(phone).or_else(|| scanner().map(Who::Scanner)).or_else(idler)
+        let thief = || (self.thief.ip() == ip).then_some(Who::Thief);
+        pbx.or_else(phone).or_else(|| scanner().map(Who::Scanner)).or_else(idler).or_else(thief)
     }
 
     /// Hands the border something that happened.
@@ -245,7 +247,7 @@ impl World {
                 self.oracles.on_lists(&blocked, &allowed, &spared, self.now)?;
                 let phones = self.phones.iter().map(Phone::ip);
                 let scanners = self.scanners.iter().map(|scanner| scanner.source().ip());
-                for ip in phones.chain(scanners) {
+                for ip in phones.chain(scanners).chain([self.thief.ip()]) {
                     self.oracles.judge_block(ip)?;
                 }
                 // who is cut off is not told: what he says goes to ports that may be another's by now

@@ -12,6 +12,7 @@ use wire::clock::{Instant, Now, WallTime};
 use wire::net::{FlowId, Side, Transport};
 
 use crate::act::{Act, Path, Stage};
+use crate::company::Company;
 use crate::decision::{Actions, Decider, Decisions};
 use crate::disk::Disk;
 use crate::door::Door;
@@ -30,6 +31,7 @@ use crate::scanner::Scanner;
 use crate::scenery::{self, Places};
 use crate::schedule::{Schedule, Timer};
 use crate::shell::start_border;
+use crate::thief::Thief;
 use crate::trace::Trace;
 
 /// Something that happens at a moment.
@@ -79,10 +81,16 @@ struct Cast {
     phones: Vec<Phone>,
     scanners: Vec<Scanner>,
     idler: Idler,
+    thief: Thief,
     first: Vec<(Who, Vec<Act>)>,
 }
 
-fn cast(places: Places, rng: &mut Rng, decisions: &mut Decisions, next_flow: &mut u64) -> Cast {
+fn cast(
+    (places, company): (Places, &Company),
+    rng: &mut Rng,
+    decisions: &mut Decisions,
+    next_flow: &mut u64,
+) -> Cast {
     let pbxs = if rng.chance(300) { 2 } else { 1 };
     let mut habits: Vec<Habits> = (0..pbxs).map(|_| Habits::drawn(rng)).collect();
     // who is passed through to a standby stays there for as long as he asked for
@@ -98,17 +106,22 @@ fn cast(places: Places, rng: &mut Rng, decisions: &mut Decisions, next_flow: &mu
         pbx
     };
     let pbxs = habits.into_iter().enumerate().map(&mut begin).collect();
-    let phones = models().into_iter().map(|model| Phone::new(model, places, &mut stage)).collect();
+    let models = models().into_iter().chain(company.phones.iter().cloned());
+    let phones = models.map(|model| Phone::new(model, places, &mut stage)).collect();
     let scanners = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().zip(66..);
     let scanners = scanners.map(|(transport, number)| Scanner::new(number, transport, places, &mut stage));
     let scanners = scanners.collect();
-    Cast { pbxs, phones, scanners, idler: Idler::new(places, &mut stage), first }
+    let idler = Idler::new(places, &mut stage);
+    let thief = Thief::new(places, &mut stage);
+    Cast { pbxs, phones, scanners, idler, thief, first }
 }
 
 /// What the border is started with first: the realm that is asked for first is agreed, where none is configured.
-fn first_config(places: Places, pbxs: &[Pbx]) -> Config {
+fn first_config(places: Places, pbxs: &[Pbx], company: &Company) -> Config {
     let mut config = scenery::config(places, pbxs.len());
+    config.registration.max_contacts = company.max_contacts;
     for (config, pbx) in config.pbx.iter_mut().zip(pbxs) {
+        config.registrations.calls = company.registrations;
         config.realm = pbx.habits.manner.names_others().then(|| scenery::REALM.to_owned());
     }
     config
@@ -193,6 +206,7 @@ pub struct World {
     pub(crate) phones: Vec<Phone>,
     pub(crate) scanners: Vec<Scanner>,
     pub(crate) idler: Idler,
+    pub(crate) thief: Thief,
     pub(crate) pbxs: Vec<Pbx>,
     pub(crate) media: MediaPlane,
     /// Where audio went that belongs to nobody's call.
@@ -222,11 +236,11 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut decisions = Decisions::new(seed, only);
         let places = Places::drawn(&mut rng);
-        let mut next_flow = 100;
+        let (company, mut next_flow) = (Company::of(seed), 100);
         let now = Instant::ZERO;
-        let Cast { pbxs, phones, scanners, idler, first } =
-            cast(places, &mut rng, &mut decisions, &mut next_flow);
-        let config = first_config(places, &pbxs);
+        let Cast { pbxs, phones, scanners, idler, thief, first } =
+            cast((places, &company), &mut rng, &mut decisions, &mut next_flow);
+        let config = first_config(places, &pbxs, &company);
         let weather = Weather::bad(&mut rng);
         let mut media = MediaPlane::new(places, rng.bits());
         (media.taken, media.refused) = (rng.below(200), rng.below(30));
@@ -256,6 +270,7 @@ impl World {
             phones,
             scanners,
             idler,
+            thief,
             pbxs,
             media,
             astray: None,
@@ -354,6 +369,7 @@ impl World {
             Timer::Actor(Who::Scanner(index)) => self.scanners.get(index).and_then(Scanner::next),
             Timer::Actor(Who::Pbx(index)) => self.pbxs.get(index).and_then(Pbx::next),
             Timer::Actor(Who::Idler) => self.idler.next(),
+            Timer::Actor(Who::Thief) => self.thief.next(),
         }
     }
 

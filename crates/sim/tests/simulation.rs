@@ -59,15 +59,11 @@ const NOT_SEEN: &[(&str, &str)] = &[
     ("cert_purpose", "a fault of a handshake like the others"),
     ("server_cert_ending", "our certificate has no end there"),
     ("server_cert_ended", "our certificate has no end there"),
-    ("cert_ambiguous", "every phone's certificate has one hardware ID"),
-    ("hwid_unknown", "every phone's certificate is known"),
-    ("cn_mismatch", "every phone's certificate is that of its extension"),
     ("source_limited", "what `net` refuses does not come here"),
     ("name_unresolved", "names are looked up by the shell; the fault lab takes the name server away"),
     ("files_exhausted", "descriptors are the shell's; the fault lab takes them away"),
     ("inside_stranger", "on the inside there is nobody but the PBX"),
     ("target_refused", "the PBX names addresses of the inside alone"),
-    ("contacts_limited", "no extension has more phones than contacts"),
     ("pbx_refused", "the PBX refuses a registration for its password alone"),
     ("no_room", "no table of the border is ever full"),
     ("pbx_single_contact", "the PBX keeps as many contacts as come; a rule forbids this one"),
@@ -156,6 +152,9 @@ const DEEDS: &[&str] = &[
     "sends half a message",
     "stalls a connection",
     "calls many at once",
+    "calls by another's certificate",
+    "registers by another's certificate",
+    "speaks by another's certificate",
     "floods",
     "has a full queue",
     "the media plane is busy",
@@ -183,6 +182,7 @@ const SIGHTS: &[&str] = &[
     "a message of one of many sources",
     "an attacker goes through his network",
     "a message of the torture tests",
+    "a standby serves",
 ];
 
 #[test]

@@ -31,7 +31,13 @@ fn invite(seen: &Seen<'_>) -> Invite {
 impl Quiet {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
-            ("ACK", None) => self.came = Some((seen.now, invite(seen))),
+            // that of a refusal goes no further, and says nothing of an answer
+            ("ACK", None) => {
+                let own = invite(seen);
+                if self.parties.get(&own).is_some_and(|parties| parties.contains(seen.text.to_tag())) {
+                    self.came = Some((seen.now, own));
+                }
+            }
             ("INVITE", None) => self.asked = Some((seen.now, invite(seen))),
             _ => {}
         }
