@@ -60,6 +60,9 @@ pub(super) struct Blocks {
     past: BTreeMap<Prefix, Duration>,
     /// Those of them that were over when the process was killed: their records end with them, mostly.
     past_unsure: BTreeSet<Prefix>,
+    /// The length of those that were lifted, or over, when the process was killed before that was on disk: the new one
+    /// may count them.
+    revived: BTreeMap<Prefix, Duration>,
     /// Offences by connections alone, since somebody was blocked, unblocked or allowed there.
     unpunished: BTreeMap<Prefix, VecDeque<Instant>>,
     /// Who has done enough in this step.
@@ -254,10 +257,12 @@ impl Blocks {
         let said = said_length(&event.text);
         let forgotten =
             !by_operator && self.past_unsure.contains(&prefix) && said == Some(BLOCK.time.as_secs());
-        if said != Some(length.as_secs()) && !forgotten {
+        let remembered = self.revived.get(&prefix).map(|past| (*past * 2).min(BLOCK.max_time));
+        let remembered = remembered.filter(|again| !by_operator && said == Some(again.as_secs()));
+        if said != Some(length.as_secs()) && !forgotten && remembered.is_none() {
             return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
         }
-        let length = if forgotten { BLOCK.time } else { length };
+        let length = remembered.unwrap_or(if forgotten { BLOCK.time } else { length });
         let in_force = |block: &Block| {
             block.prefix == prefix && !block.by_operator && !block.unsure && block.until > now + LATE
         };
@@ -384,8 +389,12 @@ impl Blocks {
     /// The process was killed; `durable` where all that it wrote is on disk.
     pub(super) fn on_restart(&mut self, durable: bool) {
         self.kept.clear();
-        let ended = std::mem::take(&mut self.ended).into_iter().filter(|_| !durable);
-        self.blocks.extend(ended.map(|block| Block { unsure: true, ..block }));
+        for block in std::mem::take(&mut self.ended).into_iter().filter(|_| !durable) {
+            if !block.by_operator {
+                self.revived.insert(block.prefix, block.length);
+            }
+            self.blocks.push(Block { unsure: true, ..block });
+        }
         for block in &mut self.blocks {
             if durable && !block.unsure {
                 self.kept.insert(block.prefix);
