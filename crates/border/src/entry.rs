@@ -106,6 +106,11 @@ impl Entries {
         &self.entry(id).config.name
     }
 
+    /// Each extension's name, and how many calls of it are up.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries.iter().map(|entry| (entry.config.name.as_str(), entry.calls))
+    }
+
     pub(crate) fn by_name(&self, name: &str) -> Option<EntryId> {
         self.by_name.get(name).copied()
     }

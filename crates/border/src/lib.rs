@@ -251,6 +251,12 @@ impl Border {
         ]
     }
 
+    /// How many of an extension's `max_calls` are taken, for each extension. For the simulation, which counts the calls
+    /// on the wire.
+    pub fn call_slots(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries.calls()
+    }
+
     fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Flow(flow) => self.on_flow_timer(flow),

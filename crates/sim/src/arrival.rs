@@ -85,7 +85,7 @@ impl World {
         } else {
             self.decisions.saw("a connection cannot be opened");
             self.connections.remove(&flow);
-            self.oracles.on_closed(flow, Some(self.now));
+            self.oracles.on_closed(flow, true, self.now);
             self.input(Input::FlowFailed { flow });
         }
     }
@@ -97,7 +97,7 @@ impl World {
             if !connection.at_border {
                 return;
             }
-            self.oracles.on_heard(flow);
+            self.oracles.on_heard(flow, from, bytes.len(), self.now);
             for message in connection.arrived(bytes.len()) {
                 self.note_arrival(flow, side, from, &message);
             }
@@ -137,7 +137,7 @@ impl World {
             if self.oracles.waits_on(flow) {
                 self.decisions.saw("a flow closes before its answer");
             }
-            self.oracles.on_closed(flow, Some(self.now));
+            self.oracles.on_closed(flow, true, self.now);
             return self.input(Input::FlowClosed { flow });
         }
         self.tell_closed(who, flow);

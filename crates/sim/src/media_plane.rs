@@ -1,6 +1,6 @@
 //! The media plane: the real relay table, with false sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct MediaPlane {
     /// What came to each relay, by place and side, as the sockets saw it.
     received: BTreeMap<usize, [Traffic; 2]>,
     places: BTreeMap<RelayId, usize>,
+    /// Relays that were ordered, and of which neither an end nor a failure was reported.
+    open: BTreeSet<RelayId>,
     /// When each address was given back.
     given_back: BTreeMap<SocketAddr, Instant>,
     /// When the relay ended whose place is still bound.
@@ -65,6 +67,7 @@ impl MediaPlane {
             forwarded: 0,
             received: BTreeMap::new(),
             places: BTreeMap::new(),
+            open: BTreeSet::new(),
             given_back: BTreeMap::new(),
             ended: BTreeMap::new(),
             now: Instant::ZERO,
@@ -81,6 +84,9 @@ impl MediaPlane {
             && let Some(place) = self.places.get(relay)
         {
             self.ended.insert(*place, now);
+        }
+        if let Order::Open { relay, .. } = &order {
+            self.open.insert(*relay);
         }
         self.table.handle_order(order, now);
         self.carry_out(now, decisions);
@@ -224,8 +230,8 @@ impl MediaPlane {
         match &event {
             RelayEvent::Ready { relay, ports } => self.on_ready(*relay, *ports),
             RelayEvent::Closed { relay, received } => self.on_relay_closed(*relay, *received),
-            RelayEvent::Failed { .. }
-            | RelayEvent::Updated { .. }
+            RelayEvent::Failed { relay, .. } => drop(self.open.remove(relay)),
+            RelayEvent::Updated { .. }
             | RelayEvent::Learned { .. }
             | RelayEvent::Silent { .. }
             | RelayEvent::Refused { .. }
@@ -254,11 +260,26 @@ impl MediaPlane {
 
     /// What came is what was passed on and what was dropped; and its ports are free.
     fn on_relay_closed(&mut self, relay: RelayId, received: [Traffic; 2]) {
+        self.open.remove(&relay);
         let Some(place) = self.places.remove(&relay) else { return };
         let seen = self.received.remove(&place).unwrap_or_default();
         if seen != received {
             self.violated("RTP is counted", format!("{relay:?} says {received:?}, its sockets {seen:?}"));
         }
+    }
+
+    /// After each order and timer: the relays of the table are those that were opened and not closed, and the ports that
+    /// are bound are theirs and those of places that rest or wait for the next relay.
+    pub(crate) fn ports_balance(&self) -> Result<(), Violation> {
+        let (open, bound, waiting) = (self.open.len(), self.sockets.len(), self.ended.len());
+        if self.table.len() == open && bound == SOCKETS_PER_RELAY * (open + waiting) {
+            return Ok(());
+        }
+        let seen = format!(
+            "{open} relays are open, {waiting} places wait; {} relays, {bound} ports",
+            self.table.len()
+        );
+        Err(Violation::new("ports balance", seen))
     }
 
     /// Where something is bound on a face.

@@ -4,6 +4,7 @@
 //! message is read once.
 
 mod answers;
+mod balance;
 mod blocks;
 mod callers;
 mod changes;
@@ -24,6 +25,7 @@ mod requests;
 mod retry;
 mod routing;
 mod series;
+mod slots;
 mod strangers;
 mod thieves;
 
@@ -102,6 +104,7 @@ impl Seen<'_> {
 #[derive(Debug, Default)]
 pub struct Oracles {
     answers: answers::Answers,
+    balance: balance::Balance,
     blocks: blocks::Blocks,
     callers: callers::Callers,
     changes: changes::Changes,
@@ -120,6 +123,7 @@ pub struct Oracles {
     retry: retry::Retry,
     routing: routing::Routing,
     series: series::Series,
+    slots: slots::Slots,
     strangers: strangers::Strangers,
     thieves: thieves::Thieves,
     /// Relays that were ordered, and of which neither an end nor a failure was reported.
@@ -147,8 +151,11 @@ impl Oracles {
         if self.routing.is_closed(flow) || (outside && self.routing.is_silenced(flow, from.ip())) {
             return;
         }
-        let Some(text) = Text::parse(bytes) else { return };
+        let Some(text) = Text::parse(bytes) else {
+            return self.balance.on_unreadable(flow, from.ip(), bytes, now);
+        };
         let seen = Seen { side, flow, peer: from, bytes, text: &text, now };
+        self.balance.on_arrival(&seen);
         self.requests.on_arrival(&seen);
         self.answers.on_arrival(&seen);
         self.blocks.on_arrival(&seen);
@@ -166,6 +173,7 @@ impl Oracles {
         self.routing.on_arrival(&seen);
         self.series.on_arrival(&seen);
         self.thieves.on_arrival(&seen);
+        self.slots.on_arrival(&seen);
     }
 
     /// A datagram in another's name reached the border. Where it can be no more than answered, it says nothing to the
@@ -179,12 +187,14 @@ impl Oracles {
         self.blocks.on_forged(from);
         let seen = Seen { side: Side::Outside, flow, peer: from, bytes, text: &text, now };
         self.contacts.on_arrival(&seen);
+        self.balance.on_forged(&seen);
         if text.code().is_none() && text.method() != "ACK" {
             self.answers.on_arrival(&seen);
         }
         if self.forged.begins() {
             self.halves.on_arrival(&seen);
             self.limits.on_arrival(&seen);
+            self.slots.on_arrival(&seen);
             self.retry.on_arrival(&seen);
             self.routing.on_arrival(&seen);
         }
@@ -209,12 +219,18 @@ impl Oracles {
     }
 
     /// Bytes of a connection, whatever they are.
-    pub(crate) fn on_heard(&mut self, flow: FlowId) {
+    pub(crate) fn on_heard(&mut self, flow: FlowId, from: SocketAddr, length: usize, now: Instant) {
         self.strangers.on_heard(flow);
+        if scenery::is_scanner(from.ip()) {
+            self.balance.on_heard(flow, from.ip(), length, now);
+        }
     }
 
-    /// A connection is gone: nobody waits there any more. `lost_at`: it was not the border that closed it.
-    pub fn on_closed(&mut self, flow: FlowId, lost_at: Option<Instant>) {
+    /// A connection is gone: nobody waits there any more. `lost`: it was not the border that closed it.
+    pub fn on_closed(&mut self, flow: FlowId, lost: bool, now: Instant) {
+        let lost_at = lost.then_some(now);
+        self.slots.on_closed(flow, now);
+        self.balance.on_closed(flow);
         self.routing.on_closed(flow);
         self.series.on_closed(flow, lost_at);
         self.requests.on_closed(flow);
@@ -232,6 +248,7 @@ impl Oracles {
         spared: &[FlowId],
         now: Instant,
     ) -> Result<(), Violation> {
+        self.balance.on_lists(blocked);
         self.routing.on_lists(blocked, spared);
         self.halves.on_lists(blocked, spared, now, &self.blocks.hosts_of(spared));
         self.requests.on_lists(blocked);
@@ -306,6 +323,7 @@ impl Oracles {
         let seen = Seen { side, flow, peer: to, bytes, text: &text, now };
         self.note_dialog(&text);
         self.answers.on_sent(&seen)?;
+        self.balance.on_sent(&seen);
         self.blocks.on_sent(&seen);
         self.callers.on_sent(&seen)?;
         self.changes.on_sent(&seen);
@@ -324,6 +342,7 @@ impl Oracles {
         self.quiet.on_sent(&seen)?;
         self.series.on_sent(&seen)?;
         self.thieves.on_sent(&seen)?;
+        self.slots.on_sent(&seen);
         forwarding::hops_are_counted(&seen)?;
         Ok(Some(text))
     }
@@ -360,6 +379,26 @@ impl Oracles {
         self.changes.nothing_is_overdue(now, |flow, source| self.routing.is_gone(flow, source))?;
         self.giving_up.nothing_is_overdue(|flow, source| self.routing.is_gone(flow, source))?;
         self.halves.none_outlives_the_other(now, |flow| self.routing.is_closed(flow))
+    }
+
+    /// Transactions that were opened on the wire and have not ended there are those that the border has; true where it
+    /// is certain how many these are.
+    pub(crate) fn transactions_balance(&mut self, live: usize, now: Instant) -> Result<bool, Violation> {
+        self.balance.transactions_are(live, now)
+    }
+
+    /// Whether a look at the places of calls may say anything new.
+    pub(crate) fn slots_are_due(&mut self, now: Instant) -> bool {
+        self.slots.is_due(now)
+    }
+
+    /// Each place that the border counts for an extension is that of a call on the wire, and each call there has one.
+    pub(crate) fn slots_balance<'a>(
+        &mut self,
+        places: impl Iterator<Item = (&'a str, usize)>,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        self.slots.places_are(places, now)
     }
 
     /// What was opened and not closed is what is there; and what is there is counted.
@@ -453,6 +492,7 @@ impl Oracles {
         self.hanging.on_restart();
         self.retry.on_restart();
         self.answers.on_restart();
+        self.balance.on_restart();
         self.halves.on_restart();
         self.repeats.on_restart();
         self.limits.on_restart();
@@ -465,6 +505,7 @@ impl Oracles {
         self.giving_up.on_restart();
         self.quiet.on_restart();
         self.series.on_restart();
+        self.slots.on_restart();
         self.relays.clear();
         self.closing.clear();
     }

@@ -182,6 +182,7 @@ impl World {
             let at = self.in_order(1);
             self.at_instant(at, Happening::Event(self.epoch, Box::new(event)));
         }
+        self.media.ports_balance()?;
         self.arm(Timer::Media);
         self.arm(Timer::Border);
         Ok(())
@@ -215,7 +216,7 @@ impl World {
                 self.at_instant(open, Happening::Asked(flow));
             }
             Output::CloseFlow { flow } => {
-                self.oracles.on_closed(flow, None);
+                self.oracles.on_closed(flow, false, self.now);
                 self.disconnect(flow, false);
             }
             Output::Registered { flow, source } => self.oracles.on_place(flow, source, true),
@@ -309,6 +310,10 @@ impl World {
             self.drain()?;
         }
         self.oracles.counts_balance(&self.status, self.media.len(), false)?;
+        self.transactions_balance()?;
+        if self.oracles.slots_are_due(self.now) {
+            self.oracles.slots_balance(self.border.call_slots(), self.now)?;
+        }
         self.media.take_violation().map_or(Ok(()), Err)?;
         self.tables_are_small()?;
         let Some(extension) = self.refused.take() else { return Ok(()) };
@@ -316,6 +321,17 @@ impl World {
         self.drain()?;
         let up = self.calls.iter().filter(|call| call.extension == extension).count();
         self.oracles.refused_by_number(&extension, up)
+    }
+
+    /// What was opened on the wire and has not ended there is what the border has, once its timers were served.
+    fn transactions_balance(&mut self) -> Result<(), Violation> {
+        let [(_, live), ..] = self.border.unfinished();
+        if self.border.poll_timeout().is_none_or(|at| at > self.now)
+            && self.oracles.transactions_balance(live, self.now)?
+        {
+            self.decisions.saw("each transaction is one of the wire");
+        }
+        Ok(())
     }
 
     /// No table holds more than it may, and none holds what belongs to another that is empty.

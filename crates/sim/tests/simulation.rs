@@ -183,6 +183,7 @@ const SIGHTS: &[&str] = &[
     "an attacker goes through his network",
     "a message of the torture tests",
     "a standby serves",
+    "each transaction is one of the wire",
 ];
 
 #[test]
