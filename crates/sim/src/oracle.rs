@@ -248,7 +248,7 @@ impl Oracles {
         spared: &[FlowId],
         now: Instant,
     ) -> Result<(), Violation> {
-        self.balance.on_lists(blocked);
+        self.balance.on_lists(blocked, now);
         self.routing.on_lists(blocked, spared);
         self.halves.on_lists(blocked, spared, now, &self.blocks.hosts_of(spared));
         self.requests.on_lists(blocked);

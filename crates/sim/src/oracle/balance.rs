@@ -27,6 +27,10 @@ const TAKEN_ON: Duration = Duration::from_millis(300);
 /// What a scanner says has ended by then, however it was taken: timers F and J, or an answer after a while and H.
 const OF_SCANNERS: Duration = Duration::from_secs(80);
 
+/// So many may begin without a word, on flows that end in the same moment, and last as long as any timer.
+const UNSEEN: usize = 4;
+const UNSEEN_FOR: Duration = Duration::from_secs(40);
+
 /// No request that is one is shorter.
 const SHORTEST: usize = 100;
 
@@ -74,6 +78,12 @@ pub(super) struct Balance {
     /// So many there are at least.
     least: usize,
     blocked: PrefixSet,
+    /// Phones that were heard or spoken to.
+    phones: BTreeSet<IpAddr>,
+    /// Until when the border may have transactions with a blocked phone, to which it says nothing.
+    silent: Option<Instant>,
+    /// Since when there are more, or less.
+    wrong: Option<Instant>,
 }
 
 fn key(role: Role, seen: &Seen<'_>, method: &str) -> Key {
@@ -159,9 +169,17 @@ impl Balance {
 
     fn on_request(&mut self, seen: &Seen<'_>) {
         let key = key(Role::Server, seen, seen.text.method());
+        let wait = if is_invite(seen) { TAKEN_ON } else { PATIENCE };
+        let least = seen.now + wait;
         if self.open(key, request(seen), seen.peer.ip()) {
-            let wait = if is_invite(seen) { TAKEN_ON } else { PATIENCE };
-            self.ends_at(key, Some(seen.now + wait));
+            return self.ends_at(key, Some(least));
+        }
+        let Some(own) = self.opened.get_mut(&key) else { return };
+        // one that was refused without a transaction, or another of the same branch, begins one now
+        if !own.certain && (own.stage != Stage::Asked || own.requests.len() > 1) {
+            own.stage = Stage::Asked;
+            let until = own.until.map(|until| until.max(least));
+            self.ends_at(key, until);
         }
     }
 
@@ -202,14 +220,17 @@ impl Balance {
             return;
         }
         own.stage = if invite && code >= 300 { Stage::Refused } else { Stage::Done };
+        let least = (own.requests.len() > 1).then_some(own.until).flatten();
+        let until = seen.now + lingers(role, invite, code, seen.is_udp());
         self.is_certain(key, invite && code < 300);
-        self.ends_at(key, Some(seen.now + lingers(role, invite, code, seen.is_udp())));
+        self.ends_at(key, Some(least.map_or(until, |least| least.max(until))));
     }
 
     /// The ACK of a refusal ends the wait for it.
     fn on_ack(&mut self, seen: &Seen<'_>) {
         let key = key(Role::Server, seen, "INVITE");
-        let Some(own) = self.opened.get(&key).filter(|own| own.stage == Stage::Refused) else { return };
+        let refused = |own: &&Opened| own.stage == Stage::Refused && own.requests.len() == 1;
+        let Some(own) = self.opened.get(&key).filter(refused) else { return };
         let wait = if seen.is_udp() { T4 } else { Duration::ZERO };
         let at = own.until.map(|until| until.min(seen.now + wait));
         self.ends_at(key, at);
@@ -222,7 +243,11 @@ impl Balance {
     }
 
     /// What the border has with who is blocked may end without a word.
-    pub(super) fn on_lists(&mut self, blocked: &PrefixSet) {
+    pub(super) fn on_lists(&mut self, blocked: &PrefixSet, now: Instant) {
+        let is_cut_off = |set: &PrefixSet| self.phones.iter().any(|phone| set.contains(*phone));
+        if is_cut_off(blocked) || is_cut_off(&self.blocked) {
+            self.silent = Some(now + OF_SCANNERS);
+        }
         self.blocked = blocked.clone();
         let silenced = self.opened.iter().filter(|(_, own)| own.certain && blocked.contains(own.peer));
         let keys: Vec<Key> = silenced.map(|(key, _)| *key).collect();
@@ -231,6 +256,9 @@ impl Balance {
 
     /// True where the transaction is new.
     fn open(&mut self, key: Key, request: u64, peer: IpAddr) -> bool {
+        if scenery::is_phone(peer) {
+            self.phones.insert(peer);
+        }
         let fresh =
             || Opened { requests: Vec::new(), peer, until: None, stage: Stage::Asked, certain: false };
         let own = self.opened.entry(key).or_insert_with(fresh);
@@ -279,8 +307,18 @@ impl Balance {
                 self.close(key);
             }
         }
+        if self.silent.is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        self.silent = None;
         if (self.least..=self.most).contains(&live) {
+            self.wrong = None;
             return Ok(live > 0 && live == self.most);
+        }
+        let since = *self.wrong.get_or_insert(now);
+        let beyond = live.saturating_sub(self.most);
+        if beyond <= UNSEEN && now.since(since) < UNSEEN_FOR {
+            return Ok(false);
         }
         let seen = format!("{live} are there, {} to {} may be: {:?}", self.least, self.most, self.opened);
         Err(Violation::new("transactions balance", seen))

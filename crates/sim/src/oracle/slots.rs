@@ -100,10 +100,10 @@ impl Slots {
     fn on_answered(&mut self, code: u16, seen: &Seen<'_>) {
         for key in self.of_tag(seen.text.from_tag()) {
             let Some(call) = self.calls.get_mut(&key) else { continue };
-            if call.asked.remove(seen.text.branch()) || call.accepted.contains(seen.text.to_tag()) {
-                if code < 300 {
-                    call.accepted.insert(seen.text.to_tag().to_owned());
-                }
+            let is_of_it =
+                call.asked.remove(seen.text.branch()) || call.accepted.contains(seen.text.to_tag());
+            if is_of_it && code < 300 {
+                call.accepted.insert(seen.text.to_tag().to_owned());
             }
             self.on_change(&key, seen.now);
         }
@@ -182,11 +182,8 @@ impl Slots {
             return;
         }
         let over = |call: &Call| call.over.is_some_and(|over| over + GRACE <= now);
-        for (key, _) in self.calls.extract_if(.., |_, call| over(call)) {
-            if let Some(keys) = self.of_tag.get_mut(&key.1) {
-                keys.remove(&key);
-            }
-        }
+        self.calls.retain(|_, call| !over(call));
+        self.of_tag.values_mut().for_each(|keys| keys.retain(|key| self.calls.contains_key(key)));
         self.of_tag.retain(|_, keys| !keys.is_empty());
         self.next = self.calls.values().filter_map(|call| call.over).min().map(|over| over + GRACE);
     }
