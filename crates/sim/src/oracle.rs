@@ -23,6 +23,7 @@ mod quiet;
 mod repeats;
 mod requests;
 mod retry;
+mod route_sets;
 mod routing;
 mod series;
 mod slots;
@@ -110,6 +111,7 @@ pub struct Oracles {
     changes: changes::Changes,
     contacts: contacts::Contacts,
     forged: forged::Forged,
+    forwarding: forwarding::Forwarding,
     giving_up: giving_up::GivingUp,
     halves: halves::Halves,
     hanging: hanging::Hanging,
@@ -121,6 +123,7 @@ pub struct Oracles {
     repeats: repeats::Repeats,
     requests: requests::Requests,
     retry: retry::Retry,
+    route_sets: route_sets::RouteSets,
     routing: routing::Routing,
     series: series::Series,
     slots: slots::Slots,
@@ -131,6 +134,8 @@ pub struct Oracles {
     closing: BTreeSet<RelayId>,
     /// From tags of INVITEs that were accepted and whose dialog nobody has ended yet, to find a call by.
     talking: BTreeSet<String>,
+    /// Requests that went by more than one proxy.
+    by_proxies: u64,
     recent: VecDeque<String>,
 }
 
@@ -162,6 +167,7 @@ impl Oracles {
         self.callers.on_arrival(&seen);
         self.changes.on_arrival(&seen);
         self.contacts.on_arrival(&seen);
+        self.forwarding.on_arrival(&seen);
         self.giving_up.on_arrival(&seen);
         self.halves.on_arrival(&seen);
         self.hiding.on_arrival(&seen);
@@ -170,6 +176,7 @@ impl Oracles {
         self.quiet.on_arrival(&seen);
         self.repeats.on_arrival(&seen);
         self.retry.on_arrival(&seen);
+        self.route_sets.on_arrival(&seen);
         self.routing.on_arrival(&seen);
         self.series.on_arrival(&seen);
         self.thieves.on_arrival(&seen);
@@ -196,6 +203,7 @@ impl Oracles {
             self.limits.on_arrival(&seen);
             self.slots.on_arrival(&seen);
             self.retry.on_arrival(&seen);
+            self.route_sets.on_arrival(&seen);
             self.routing.on_arrival(&seen);
         }
     }
@@ -343,7 +351,8 @@ impl Oracles {
         self.series.on_sent(&seen)?;
         self.thieves.on_sent(&seen)?;
         self.slots.on_sent(&seen);
-        forwarding::hops_are_counted(&seen)?;
+        self.forwarding.on_sent(&seen)?;
+        self.by_proxies += u64::from(self.route_sets.on_sent(&seen)?);
         Ok(Some(text))
     }
 
@@ -363,6 +372,11 @@ impl Oracles {
     /// In the end, for each INVITE that the border took on and whose sender is still there.
     pub fn every_invite_is_answered(&self) -> Result<(), Violation> {
         self.answers.every_invite_is_answered(|flow, source| self.routing.is_gone(flow, source))
+    }
+
+    /// How many requests went by more than one proxy.
+    pub(crate) fn by_proxies(&self) -> u64 {
+        self.by_proxies
     }
 
     /// Every rule about what does not happen for too long, after each step.
@@ -501,6 +515,7 @@ impl Oracles {
         self.limits.on_config(config);
         self.contacts.on_start(config.registration.max_contacts);
         self.pacing.on_start(config.pbx.first().map(|pbx| pbx.registrations));
+        self.route_sets.on_restart();
         self.routing.on_restart();
         self.giving_up.on_restart();
         self.quiet.on_restart();

@@ -35,6 +35,8 @@ pub struct Habits {
     pub expires_min: u64,
     /// Of a thousand requests, so many are refused for the moment, with Retry-After.
     pub overloaded: u64,
+    /// A proxy of its own stands before it, and both record themselves.
+    pub(crate) has_proxy: bool,
 }
 
 impl Habits {
@@ -47,6 +49,7 @@ impl Habits {
             expires_max: *rng.pick(&[60, 90, 300, 3_600]).unwrap_or(&300),
             expires_min: *rng.pick(&[10, 10, 30, 700]).unwrap_or(&10),
             overloaded: *rng.pick(&[0, 0, 20, 100]).unwrap_or(&0),
+            has_proxy: rng.chance(400),
         }
     }
 }
@@ -127,8 +130,15 @@ impl Pbx {
             trance: None,
             forbidden: None,
         };
+        pbx.agent.recorded = if habits.has_proxy { pbx.recorded() } else { Vec::new() };
         pbx.aim(stage);
         pbx
+    }
+
+    /// How it records itself, and before that its proxy where it has one: nearest to the border first.
+    pub(crate) fn recorded(&self) -> Vec<String> {
+        let names = if self.habits.has_proxy { [";lr;hop=edge", ";lr"].as_slice() } else { &[";lr"] };
+        names.iter().map(|name| format!("<sip:{}{name}>", self.address)).collect()
     }
 
     /// Goes away with its calls and transactions; some keep their registrations on disk.
@@ -505,7 +515,10 @@ impl Pbx {
         self.aim(stage);
         let display =
             if stage.rng.chance(500) { "Reception".to_owned() } else { format!("Desk at {}", self.host) };
-        let from = format!("\"{display}\" <sip:2001@{}>", self.host);
+        let from = match stage.busy && stage.decide_for(150, "calls without its name") {
+            true => "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned(),
+            false => format!("\"{display}\" <sip:2001@{}>", self.host),
+        };
         self.agent.call_instead(uri, &from, &format!("sip:{name}@{DOMAIN}"), replaces, stage);
     }
 }
@@ -542,11 +555,12 @@ fn in_pairs(text: &str) -> String {
     text.chars().flat_map(|character| ['\\', character]).collect()
 }
 
-/// Takes our own Record-Route away (RFC 3261 §16.4); true where it was there.
+/// Takes our own Record-Routes away (RFC 3261 §16.4); true where any was there.
 fn strip_own_route(text: &mut Text, address: SocketAddr) -> bool {
-    let own = address_of(uri_of(text.header("Route"))) == Some(address);
-    if own {
+    let mut own = false;
+    while address_of(uri_of(text.header("Route"))) == Some(address) {
         text.take_first("Route");
+        own = true;
     }
     own
 }

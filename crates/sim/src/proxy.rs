@@ -48,7 +48,9 @@ impl Pbx {
             copy.push_front("Max-Forwards", left - 1);
             copy.remove("Proxy-Authorization");
             if invite && record {
-                copy.push_front("Record-Route", format!("<sip:{};lr>", self.address));
+                for route in self.recorded().iter().rev() {
+                    copy.push_front("Record-Route", route);
+                }
             }
             let path = self.path_to(*to, stage);
             let branch = self.agent.transactions.request(copy, &self.address.to_string(), path, stage);

@@ -151,6 +151,7 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
                 *world.tally.deeds.entry(deed.what).or_default() += 1;
             }
             world.tally.sights = world.decisions.sights;
+            world.tally.sights.insert("a request goes by two proxies", world.oracles.by_proxies());
             return Ok(Report { trace: world.trace.value(), steps: world.step, tally: world.tally });
         }
         Ok(Err(violation)) => violation,

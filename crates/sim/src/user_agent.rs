@@ -196,6 +196,8 @@ pub struct UserAgent {
     pub foreign_audio: Option<String>,
     /// A call of its own was one too many: how long it shall wait.
     pub(crate) told_to_wait: Option<Duration>,
+    /// Proxies on its way to the border, which record themselves: the nearest to the border first.
+    pub(crate) recorded: Vec<String>,
     /// Whom it was asked to call instead.
     pub(crate) transfers: Vec<Transfer>,
     /// The credentials that it showed last: header and value.
@@ -221,6 +223,7 @@ impl UserAgent {
             ready: true,
             foreign_audio: None,
             told_to_wait: None,
+            recorded: Vec::new(),
             transfers: Vec::new(),
             shown: None,
             replaced: 0,

@@ -89,6 +89,8 @@ const DEEDS: &[&str] = &[
     "breaks a connection",
     "calls",
     "calls a phone",
+    "calls without a hop to go",
+    "calls without its name",
     "crosses",
     "doubles a datagram",
     "fails to write",
@@ -184,6 +186,7 @@ const SIGHTS: &[&str] = &[
     "a message of the torture tests",
     "a standby serves",
     "each transaction is one of the wire",
+    "a request goes by two proxies",
 ];
 
 #[test]

@@ -10,6 +10,9 @@ use crate::scenery;
 /// Of a caller who hides his name (RFC 3323 §4.1).
 const ANONYMOUS: &str = "anonymous.invalid";
 
+/// What a caller at the PBX is called by.
+const DESK: &str = "2001@";
+
 /// What the rules remember.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
@@ -39,6 +42,12 @@ impl Callers {
         let fail = |oracle| Err(Violation::of(oracle, text.render(), text));
         let from = (seen.side.other(), text.from_tag().to_owned());
         if text.code().is_none() && self.hidden.contains(&from) && !text.header("From").contains(ANONYMOUS) {
+            return fail("who hides his name is hidden");
+        }
+        // a desk of the PBX: its number stands in what the PBX adds as well
+        let names = |(_, value): &(String, String)| value.contains(DESK);
+        let begins = text.method() == "INVITE" && text.code().is_none() && text.to_tag().is_empty();
+        if begins && from.0 == Side::Inside && self.hidden.contains(&from) && text.headers.iter().any(names) {
             return fail("who hides his name is hidden");
         }
         let port = format!(";rport={}", seen.peer.port());

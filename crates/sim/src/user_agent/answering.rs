@@ -32,6 +32,9 @@ impl UserAgent {
             for route in request.all("Record-Route") {
                 text = text.with("Record-Route", route);
             }
+            for route in self.recorded.iter().rev().filter(|_| key.1 == "INVITE") {
+                text = text.with("Record-Route", route);
+            }
             text = text.with("Contact", self.contact());
         }
         text = self.signed(text);

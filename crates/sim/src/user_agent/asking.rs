@@ -42,6 +42,10 @@ impl UserAgent {
         leg.replaces = replaces;
         self.name_another(&mut leg, stage);
         let mut invite = self.build_invite(&leg, stage);
+        if stage.busy && stage.decide_for(30, "calls without a hop to go") {
+            invite.remove("Max-Forwards");
+            invite = invite.with("Max-Forwards", 0);
+        }
         // some show what they were asked for the last time, before they are asked
         if let Some((name, value)) = self.shown.clone()
             && stage.busy
@@ -58,6 +62,9 @@ impl UserAgent {
             self.build("INVITE", leg).with("Allow", "INVITE, ACK, BYE, CANCEL, UPDATE, PRACK, INFO");
         if stage.rng.chance(400) {
             invite = invite.with("Supported", "100rel, timer");
+        }
+        for route in &self.recorded {
+            invite = invite.with("Record-Route", route);
         }
         if let Some(replaces) = &leg.replaces {
             invite = invite.with("Replaces", replaces).with("Require", "replaces");
