@@ -42,9 +42,9 @@ impl Company {
         };
         let mut rng = Rng::of([seed, COMPANY, 0]);
         let (phones, max_contacts) = match rng.below(100) {
-            0..6 => (vec![third], 2),
-            6..11 => (vec![third], 3),
-            11..16 => (vec![second], 2),
+            0..4 => (vec![third], 2),
+            4..8 => (vec![third], 3),
+            8..12 => (vec![second], 2),
             _ => (Vec::new(), MAX_CONTACTS),
         };
         let registrations = if rng.chance(250) { 2 } else { 20 };

@@ -13,7 +13,7 @@ const MISSED: Duration = Duration::from_secs(40);
 /// And every phone is registered at the other, where each registers once more.
 const TAKEN_OVER: Duration = Duration::from_secs(25);
 /// So long the main PBX is away at least, with the calls of the probe.
-const AWAY: Duration = Duration::from_secs(150);
+const AWAY: Duration = Duration::from_secs(110);
 
 impl World {
     /// Where there are two PBXs, the main one goes away: registrations and calls go to the standby. Then it is back,

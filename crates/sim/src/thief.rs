@@ -80,7 +80,7 @@ impl Thief {
     /// The next attempt.
     pub(crate) fn on_timer(&mut self, stage: &mut Stage<'_>) {
         let deed = stage.busy.then(|| stage.choose(600, &DEEDS)).flatten();
-        self.at = stage.busy.then(|| stage.now + stage.rng.millis(500, 12_000));
+        self.at = stage.busy.then(|| stage.now + stage.rng.millis(1_000, 18_000));
         if let Some(deed) = deed {
             let flow = self.connect(stage);
             let text = self.request(deed, stage);

@@ -81,9 +81,11 @@ impl Contacts {
 
     /// What a phone takes back at the PBX is its own.
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) -> Result<(), Violation> {
+        if seen.side == Side::Outside || seen.text.method() != "REGISTER" {
+            return Ok(());
+        }
         let phone = seen.text.header("User-Agent");
-        let is_phone = phone.starts_with(PHONES);
-        if seen.side == Side::Outside || seen.text.method() != "REGISTER" || !is_phone {
+        if !phone.starts_with(PHONES) {
             return Ok(());
         }
         for contact in seen.text.all("Contact") {
