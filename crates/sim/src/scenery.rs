@@ -24,8 +24,8 @@ pub const PHONE_CANARY: &str = "phonecanary";
 /// Stands in all that scanners send.
 pub const SCANNER_CANARY: &str = "scannercanary";
 
-/// Stands in what is said by another's certificate, and must never be seen inside.
-pub const THIEF_CANARY: &str = "thiefcanary";
+/// Stands in what is said by another's certificate, and must never be seen inside either.
+pub const THIEF_CANARY: &str = "phonecanary-thief";
 
 /// Stands in what is said in another's name.
 pub const IMPOSTOR_CANARY: &str = "impostorcanary";
@@ -147,16 +147,8 @@ impl Places {
 /// Never to be seen outside: addresses and names of the inside.
 pub const HIDDEN_OUTSIDE: [&str; 5] = ["10.77.0.", "fd77:", PBX_HOST, STANDBY_HOST, INSIDE_CANARY];
 /// Never to be seen inside: addresses and names of the outside, the border's as well.
-pub const HIDDEN_INSIDE: [&str; 8] = [
-    "192.168.77.",
-    "198.51.100.",
-    "192.0.2.",
-    "203.0.113.",
-    "2001:db8:",
-    "fd19:2168:",
-    PHONE_CANARY,
-    THIEF_CANARY,
-];
+pub const HIDDEN_INSIDE: [&str; 7] =
+    ["192.168.77.", "198.51.100.", "192.0.2.", "203.0.113.", "2001:db8:", "fd19:2168:", PHONE_CANARY];
 
 /// The border's listeners.
 pub const LISTEN_OUTSIDE_UDP: FlowId = FlowId(1);
