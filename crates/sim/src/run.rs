@@ -151,7 +151,8 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
                 *world.tally.deeds.entry(deed.what).or_default() += 1;
             }
             world.tally.sights = world.decisions.sights;
-            world.tally.sights.insert("a request goes by two proxies", world.oracles.by_proxies());
+            let by_proxies = Some(world.oracles.by_proxies()).filter(|count| *count > 0);
+            world.tally.sights.extend(by_proxies.map(|count| ("a request goes by two proxies", count)));
             return Ok(Report { trace: world.trace.value(), steps: world.step, tally: world.tally });
         }
         Ok(Err(violation)) => violation,

@@ -18,7 +18,8 @@ pub(super) struct RouteSets {
     asked: BTreeMap<(Side, String), Vec<String>>,
     /// The same of the border's own.
     asks: BTreeSet<(Side, String)>,
-    dialogs: BTreeMap<Dialog, Vec<String>>,
+    /// None once it had a BYE: an answer that comes later makes another.
+    dialogs: BTreeMap<Dialog, Option<Vec<String>>>,
 }
 
 fn uris(text: &Text, name: &str) -> Vec<String> {
@@ -36,11 +37,18 @@ impl RouteSets {
             }
             ("INVITE", Some(200..=299)) if self.asks.contains(&place) => {
                 let dialog = (seen.side, place.1, text.to_tag().to_owned());
-                let nearest_first = || uris(text, "Record-Route").into_iter().rev().collect();
+                let nearest_first = || Some(uris(text, "Record-Route").into_iter().rev().collect());
                 self.dialogs.entry(dialog).or_insert_with(nearest_first);
             }
+            ("BYE", None) => self.on_bye(seen),
             _ => {}
         }
+    }
+
+    fn on_bye(&mut self, seen: &Seen<'_>) {
+        let [own, other] = [seen.text.from_tag(), seen.text.to_tag()].map(str::to_owned);
+        self.dialogs.insert((seen.side, own.clone(), other.clone()), None);
+        self.dialogs.insert((seen.side, other, own), None);
     }
 
     /// Whether a request that the border sends takes the way that it must. True where there is more than one proxy on it.
@@ -51,22 +59,25 @@ impl RouteSets {
             ("INVITE", Some(200..=299)) => {
                 if let Some(recorded) = self.asked.get(&(seen.side, own.to_owned())) {
                     let dialog = (seen.side, other.to_owned(), own.to_owned());
-                    self.dialogs.entry(dialog).or_insert_with(|| recorded.clone());
+                    self.dialogs.entry(dialog).or_insert_with(|| Some(recorded.clone()));
                 }
             }
             ("INVITE", None) if other.is_empty() => {
                 self.asks.insert((seen.side, own.to_owned()));
             }
-            (_, None) => {
-                let Some(way) = self.dialogs.get(&(seen.side, own.to_owned(), other.to_owned())) else {
-                    return Ok(false);
-                };
+            (method, None) => {
+                let dialog = (seen.side, own.to_owned(), other.to_owned());
+                let Some(Some(way)) = self.dialogs.get(&dialog) else { return Ok(false) };
                 let taken = uris(text, "Route");
                 if *way != taken {
                     let seen = format!("it goes by {taken:?} and must by {way:?}:\n{}", text.render());
                     return Err(Violation::of("a request takes the way that was recorded", seen, text));
                 }
-                return Ok(way.len() > 1);
+                let by_proxies = way.len() > 1;
+                if method == "BYE" {
+                    self.on_bye(seen);
+                }
+                return Ok(by_proxies);
             }
             _ => {}
         }
