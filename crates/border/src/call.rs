@@ -130,7 +130,6 @@ impl DialogPair {
 /// A call.
 pub(crate) struct Call {
     pub(crate) entry: EntryId,
-    pub(crate) binding: BindingId,
     /// The device that the binding was made by, where it showed a certificate.
     pub(crate) device: Option<HardwareId>,
     pub(crate) pbx: usize,
@@ -160,6 +159,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The token of the phone's binding: a phone that comes back after its registration had ended has the same again.
+    pub(crate) fn token(&self) -> &str {
+        &self.contact_users[Side::Inside.index()]
+    }
+
     pub(crate) fn leg(&self, side: Side) -> &Leg {
         &self.legs[side.index()]
     }
@@ -211,7 +215,7 @@ impl Call {
 pub(crate) struct CallTable {
     calls: BTreeMap<CallId, Call>,
     next: u64,
-    by_binding: BTreeSet<(BindingId, CallId)>,
+    by_token: BTreeMap<String, BTreeSet<CallId>>,
     challenged: ChallengedCalls,
 }
 
@@ -240,21 +244,25 @@ impl CallTable {
     fn insert(&mut self, call: Call) -> CallId {
         self.next += 1;
         let id = CallId(self.next);
-        self.by_binding.insert((call.binding, id));
+        self.by_token.entry(call.token().to_owned()).or_default().insert(id);
         self.calls.insert(id, call);
         id
     }
 
     fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
-        self.by_binding.remove(&(call.binding, id));
+        if let Some(calls) = self.by_token.get_mut(call.token()) {
+            calls.remove(&id);
+            if calls.is_empty() {
+                self.by_token.remove(call.token());
+            }
+        }
         Some(call)
     }
 
-    /// The calls that a binding made or got.
-    pub(crate) fn of_binding(&self, binding: BindingId) -> Vec<CallId> {
-        let all = self.by_binding.range((binding, CallId(0))..=(binding, CallId(u64::MAX)));
-        all.map(|(_, id)| *id).collect()
+    /// The calls that the binding with this token made or got.
+    pub(crate) fn of_token(&self, token: &str) -> Vec<CallId> {
+        self.by_token.get(token).into_iter().flatten().copied().collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (CallId, &Call)> {
@@ -276,7 +284,8 @@ impl CallTable {
             }
         }
         debug_assert_eq!(dialogs.len(), found, "a dialog without a call");
-        debug_assert_eq!(self.by_binding.len(), self.calls.len(), "each call has one binding");
+        let of_tokens: usize = self.by_token.values().map(BTreeSet::len).sum();
+        debug_assert_eq!(of_tokens, self.calls.len(), "each call has one token");
     }
 
     fn pairs(&self) -> impl Iterator<Item = (CallId, usize, &DialogPair)> {
@@ -321,7 +330,8 @@ impl Border {
         let outside = self.caller_leg(ask, essentials);
         let target = format!("sip:{number}@{domain}");
         let contact_users = [number.clone(), token];
-        let ends = Ends { entry, binding, pbx, peer: number, target, contact_users };
+        let device = self.bindings.binding(binding).and_then(|binding| binding.hardware_id);
+        let ends = Ends { entry, device, pbx, peer: number, target, contact_users };
         self.start_call(ask, essentials, ends, [outside, inside]);
     }
 
@@ -334,7 +344,7 @@ impl Border {
         let Some(id) = self.called_binding(&ask.hop, uri) else { return self.refuse(ask, 404) };
         let Some(binding) = self.bindings.binding(id) else { return self.refuse(ask, 404) };
         let (entry, contact, pbx) = (binding.entry, binding.contact.clone(), binding.pbx);
-        let token = binding.token.clone();
+        let (token, device) = (binding.token.clone(), binding.hardware_id);
         let Some(hop) = binding.hop else {
             self.report_call_failed(
                 entry,
@@ -366,8 +376,7 @@ impl Border {
             cseq_offset: 0,
         };
         let inside = self.caller_leg(ask, &essentials);
-        let ends =
-            Ends { entry, binding: id, pbx, target: contact, contact_users: [peer.clone(), token], peer };
+        let ends = Ends { entry, device, pbx, target: contact, contact_users: [peer.clone(), token], peer };
         self.start_call(ask, &essentials, ends, [outside, inside]);
     }
 
@@ -384,11 +393,9 @@ impl Border {
 
     fn start_call(&mut self, ask: &Ask, essentials: &Essentials<'_>, ends: Ends, legs: [Leg; 2]) {
         let Some(tag) = essentials.from.tag() else { return self.refuse(ask, 400) };
-        let Ends { entry, binding, pbx, peer, target, contact_users } = ends;
-        let device = self.bindings.binding(binding).and_then(|binding| binding.hardware_id);
+        let Ends { entry, device, pbx, peer, target, contact_users } = ends;
         let call = Call {
             entry,
-            binding,
             device,
             pbx,
             caller: ask.side,
@@ -696,7 +703,7 @@ impl Border {
 /// Who talks to whom in a call that begins.
 struct Ends {
     entry: EntryId,
-    binding: BindingId,
+    device: Option<HardwareId>,
     pbx: usize,
     peer: String,
     target: String,

@@ -93,6 +93,7 @@ impl Border {
 
     /// Where the phone of a call is, or was last.
     pub(crate) fn phone_hop(&self, call: &Call) -> Hop {
-        self.binding_hop(call.binding).unwrap_or(call.leg(Side::Outside).hop)
+        let binding = self.bindings.by_token(call.token());
+        binding.and_then(|id| self.binding_hop(id)).unwrap_or(call.leg(Side::Outside).hop)
     }
 }

@@ -198,7 +198,7 @@ impl Border {
         let Some(call) = self.calls.call(call) else { return false };
         side == Side::Inside
             || call.leg(Side::Outside).hop == *hop
-            || self.bindings.by_hop(hop).contains(&call.binding)
+            || self.bindings.by_token(call.token()).is_some_and(|id| self.bindings.by_hop(hop).contains(&id))
             || (call.device.is_some() && self.device_at(hop) == call.device)
     }
 
@@ -465,13 +465,12 @@ impl Border {
             contact_user: call.contact_users[to.index()].clone(),
             pbx: call.pbx,
         };
-        let binding = call.binding;
+        let phone = self.phone_hop(call);
         head.hop = match to {
             // The phone is where it registered last; its own idea of its address means nothing behind NAT.
             Side::Outside => {
-                let hop = self.binding_hop(binding).unwrap_or(head.hop);
-                self.flows.side(hop.flow)?;
-                (!self.is_blocked(hop.flow, hop.remote)).then_some(hop)?
+                self.flows.side(phone.flow)?;
+                (!self.is_blocked(phone.flow, phone.remote)).then_some(phone)?
             }
             Side::Inside => self.hop_in_dialog(&next, dialog.call)?,
         };

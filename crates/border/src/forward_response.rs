@@ -278,7 +278,8 @@ impl Border {
     fn binding_of(&self, call: &Call) -> Option<&Binding> {
         let hop = &call.leg(Side::Outside).hop;
         let now = || self.bindings.binding(*self.bindings.by_hop(hop).first()?);
-        self.bindings.binding(call.binding).or_else(now)
+        let own = self.bindings.by_token(call.token()).and_then(|id| self.bindings.binding(id));
+        own.or_else(now)
     }
 
     /// The address of the phone at one end of a forwarded request.

@@ -12,7 +12,6 @@ use wire::sdp::{Direction, SessionDescription};
 use wire::sip::{Message, Method};
 
 use crate::Border;
-use crate::binding::BindingId;
 use crate::body::{self, Body, BodyKind};
 use crate::call::{CallId, CallState};
 use crate::dialog_map::DialogRef;
@@ -260,9 +259,9 @@ impl Border {
 
     /// The phone has no registration any more, whoever holds its calls: they go on while media flows, and
     /// only so long.
-    pub(crate) fn expect_media(&mut self, binding: BindingId) {
+    pub(crate) fn expect_media(&mut self, token: &str) {
         let idle = self.config.silence_timeout;
-        for id in self.calls.of_binding(binding) {
+        for id in self.calls.of_token(token) {
             let Some(call) = self.calls.call_mut(id) else { continue };
             for line in call.media.lines.iter_mut().flatten().filter(|line| line.spec.idle > idle) {
                 line.spec.idle = idle;

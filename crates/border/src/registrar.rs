@@ -552,7 +552,7 @@ impl Border {
             self.refuse(&ask, 480);
         }
         let ticket = self.persist_binding_end(&binding.token);
-        self.expect_media(id);
+        self.expect_media(&binding.token);
         if binding.was_registered {
             let about = About {
                 source: binding.last_seen_at.map(|hop| hop.remote),

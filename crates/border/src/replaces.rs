@@ -94,10 +94,10 @@ impl Border {
             return known.then(|| replaces.written(&inside));
         };
         let call = self.calls.call(dialog.call)?;
-        let own = |call_id| self.calls.call(call_id).map(|call| call.binding);
+        let own = |call_id| self.calls.call(call_id).map(|call| call.token());
         let told = match to {
             Side::Inside => call.leg(Side::Inside).call_id.clone(),
-            Side::Outside if self.call_of(id).and_then(own) == Some(call.binding) => {
+            Side::Outside if self.call_of(id).and_then(own) == Some(call.token()) => {
                 call.leg(Side::Outside).call_id.clone()
             }
             // What another phone calls its dialog may show that phone's address.

@@ -20,6 +20,13 @@ fn bench(rule: &str) -> (Bench, FlowId) {
     (bench, flow)
 }
 
+/// The registration of the phone that has a call ends.
+fn end_registration(bench: &mut Bench) {
+    let token = bench.border.calls.iter().next().map(|(_, call)| call.token().to_owned()).unwrap();
+    let expired = bench.border.bindings.by_token(&token).unwrap();
+    bench.border.end_binding(expired, "it expired");
+}
+
 /// The INVITE of a call, with this header besides.
 fn invite(call: &str, cseq: u32, header: &str) -> String {
     request("INVITE", cseq, None, "application/sdp", OFFER)
@@ -112,8 +119,7 @@ fn a_phone_that_registered_anew_during_its_call_from_elsewhere_is_known_by_that(
     let invite = bench.take("INVITE");
     bench.pbx_says(&accepted(&invite, "desk"));
     bench.phone_says(flow, &elsewhere(request("ACK", 1, Some("desk"), "", "")));
-    let expired = bench.border.calls.iter().next().map(|(_, call)| call.binding).unwrap();
-    bench.border.end_binding(expired, "it expired");
+    end_registration(&mut bench);
     bench.phone_says(flow, &register("1003", 2));
     let asked = bench.take("REGISTER");
     bench.pbx_says(&asked.registered(&[]));
@@ -121,4 +127,28 @@ fn a_phone_that_registered_anew_during_its_call_from_elsewhere_is_known_by_that(
     bench.phone_says(flow, &info.replace("CSeq:", "Subject: 192.168.1.20\r\nCSeq:"));
     let crossed = bench.take("INFO").text;
     assert!(!crossed.contains("192.168."), "{crossed}");
+}
+
+#[test]
+fn a_phone_whose_registration_had_ended_goes_on_with_its_call_when_it_is_back() {
+    let (mut bench, flow) = bench("50/1s");
+    bench.phone_says(flow, &invite("call-1", 1, ""));
+    let asked = bench.take("INVITE");
+    bench.pbx_says(&accepted(&asked, "desk"));
+    let in_dialog =
+        |method, cseq| request(method, cseq, Some("desk"), "", "").replace("sip:1001@", "sip:1003@");
+    bench.phone_says(flow, &in_dialog("ACK", 1));
+    bench.put(Input::FlowClosed { flow });
+    end_registration(&mut bench);
+    let back = bench.connect(101, None);
+    bench.sent.clear();
+    let bye = in_dialog("BYE", 2);
+    bench.phone_says(back, &bye);
+    assert_eq!(bench.sent.len(), 0, "a flow that nobody registered on is a stranger's");
+    bench.phone_says(back, &register("1003", 2));
+    let registered = bench.take("REGISTER");
+    bench.pbx_says(&registered.registered(&[]));
+    bench.sent.clear();
+    bench.phone_says(back, &bye.replace("z9hG4bKBYE2", "z9hG4bKagain"));
+    assert_eq!(bench.take("BYE").header(HeaderName::CallId), asked.header(HeaderName::CallId));
 }
