@@ -109,14 +109,18 @@ impl Slots {
         }
     }
 
+    /// Both calls of two of our phones have the same tags: a phone's BYE is for the one of its extension.
     fn on_bye(&mut self, seen: &Seen<'_>) {
+        let phone = Some(seen.peer.ip()).filter(|_| seen.side == Side::Outside);
+        let extension = phone.and_then(scenery::extension_at);
         let tags = [seen.text.from_tag(), seen.text.to_tag()];
         for (own, other) in [(tags[0], tags[1]), (tags[1], tags[0])] {
             for key in self.of_tag(own) {
-                if let Some(call) = self.calls.get_mut(&key) {
+                let call = self.calls.get_mut(&key);
+                if let Some(call) = call.filter(|call| extension.is_none_or(|name| call.extension == name)) {
                     call.ended.insert(other.to_owned());
+                    self.on_change(&key, seen.now);
                 }
-                self.on_change(&key, seen.now);
             }
         }
     }
