@@ -63,7 +63,7 @@ impl Slots {
     pub(super) fn on_arrival(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
             ("INVITE", None) if seen.text.to_tag().is_empty() => self.on_begun(seen),
-            ("BYE", None) => self.on_bye(seen),
+            ("BYE", None) => self.on_bye(seen, seen.side),
             _ => {}
         }
     }
@@ -71,7 +71,7 @@ impl Slots {
     pub(super) fn on_sent(&mut self, seen: &Seen<'_>) {
         match (seen.text.method(), seen.text.code()) {
             ("INVITE", Some(code @ 200..)) => self.on_answered(code, seen),
-            ("BYE", None) => self.on_bye(seen),
+            ("BYE", None) => self.on_bye(seen, seen.side.other()),
             _ => {}
         }
     }
@@ -109,16 +109,15 @@ impl Slots {
         }
     }
 
-    /// Both calls of two of our phones have the same tags: a phone's BYE is for the one of its extension.
-    fn on_bye(&mut self, seen: &Seen<'_>) {
-        let phone = Some(seen.peer.ip()).filter(|_| seen.side == Side::Outside);
-        let extension = phone.and_then(scenery::extension_at);
-        let tags = [seen.text.from_tag(), seen.text.to_tag()];
-        for (own, other) in [(tags[0], tags[1]), (tags[1], tags[0])] {
-            for key in self.of_tag(own) {
-                let call = self.calls.get_mut(&key);
-                if let Some(call) = call.filter(|call| extension.is_none_or(|name| call.extension == name)) {
-                    call.ended.insert(other.to_owned());
+    /// Two calls of ours, one into the PBX and one out of it, may have the same tags: which one a BYE is for is known
+    /// by the side that it comes from, and by whose tag is in From.
+    fn on_bye(&mut self, seen: &Seen<'_>, from: Side) {
+        let [said_by, said_to] = [seen.text.from_tag(), seen.text.to_tag()];
+        for (caller, party, begun_at) in [(said_by, said_to, from), (said_to, said_by, from.other())] {
+            for key in self.of_tag(caller) {
+                let call = self.calls.get_mut(&key).filter(|_| key.0 == begun_at);
+                if let Some(call) = call {
+                    call.ended.insert(party.to_owned());
                     self.on_change(&key, seen.now);
                 }
             }
