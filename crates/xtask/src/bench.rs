@@ -3,6 +3,7 @@
 //! Installs the peers where it may, builds the product and the kit as they are shipped, and hands its
 //! arguments on to the kit (`benches/README.md`). A peer that cannot be installed is said to be missing.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,11 +28,11 @@ const TLS_MODULE: [&str; 2] = [
 const USAGE: &str = "\
 usage: cargo xtask bench [ROW…] [OPTION…]    all rows, or those that are named; with them come those of the same scenario
 
-  --quick                  one round, short, no curves: three minutes
+  --quick                  one round (three of flood, garbage, half-open), short, no curves: three minutes
   --rounds N               how often each system goes through each scenario
   --systems SYSTEM…        these alone
-  --minutes N              how long the row `soak` lasts
-  --output DIRECTORY       where table, lines and plots are written; target/bench
+  --minutes N              how long the row `soak` lasts; from 60 on it fails where memory or descriptors grow
+  --output DIRECTORY       where table, lines and plots are written (target/bench); the run before is in its previous/
   --portcullis PROGRAM     another build of the product than this tree's
 
 A row or system that is not there is told what is. benches/README.md has the rows, and how to read what comes out.";
@@ -52,14 +53,22 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if !build.status().context("cannot run cargo")?.success() {
         bail!("the build failed");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let mut kit = Command::new(target.join("release/load"));
+    let target = target()?;
+    let program = target.join("release/load");
+    let mut kit = Command::new(&program);
     kit.arg("run").args(arguments);
-    if !arguments.contains(&"--output") {
+    if !arguments.iter().any(|argument| *argument == "--output" || argument.starts_with("--output=")) {
         kit.arg("--output").arg(target.join("bench"));
     }
-    let status = kit.status().context("cannot run the kit")?;
-    if status.success() { Ok(()) } else { bail!("the kit failed") }
+    // in the place of this program, so that a signal reaches whoever has something to end
+    Err(kit.exec()).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Where cargo builds, whoever told it: this program lies in a directory of it.
+fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let target = own.parent().and_then(Path::parent);
+    Ok(target.with_context(|| format!("{} lies in no target directory", own.display()))?.to_owned())
 }
 
 /// Whoever cannot be installed is left out of the comparison, and the kit says so in its report.
