@@ -7,19 +7,20 @@ mod sweep;
 use std::num::NonZero;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, value_parser};
 use sim::decision::Actions;
-use sim::{Failure, Plan};
+use sim::{Failure, Plan, Report};
 
-use crate::progress::Progress;
-use crate::sweep::{Found, Sweep};
+use crate::progress::{Progress, say};
+use crate::sweep::{Found, Seen, Sweep};
 
 /// Runs the real border in a false world, from seeds that replay exactly.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask sim")]
+#[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
 struct Arguments {
     /// How many seeds
-    #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..), conflicts_with = "seed")]
     seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 1, conflicts_with = "seed")]
@@ -36,7 +37,7 @@ struct Arguments {
     /// Only these free decisions are carried out, as in phone0:1-4,net-pbx0:7,chaos:2
     #[arg(long, requires = "seed")]
     only: Option<Actions>,
-    /// Go on after a failure, and list all at the end
+    /// Go on after a failure; each is named as it is found, the lowest is shown whole
     #[arg(long, conflicts_with = "seed")]
     keep_going: bool,
     /// Print a failure as it is, without looking for a smaller run that fails too
@@ -46,6 +47,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.from.checked_add(arguments.seeds - 1).is_none() {
+        let words = format!("there are no {} seeds from {} on", arguments.seeds, arguments.from);
+        Arguments::command().error(ErrorKind::ValueValidation, words).exit();
+    }
     let all_is_well = match arguments.seed {
         Some(seed) => replay(&arguments, seed),
         None => sweep(&arguments),
@@ -58,7 +63,9 @@ fn replay(arguments: &Arguments, seed: u64) -> bool {
     let plan = Plan { seed, steps: arguments.steps, only: arguments.only.clone() };
     match sweep::run_twice(&plan) {
         Ok(report) => {
-            println!("{report:#?}\nevery rule holds, twice with the same trace");
+            let Report { trace, steps, tally } = report;
+            say(format_args!("seed {seed}: {steps} steps, trace {trace:016x}\n{}", Seen(&tally)));
+            say("every rule holds, twice with the same trace");
             true
         }
         Err(found) => {
@@ -79,18 +86,23 @@ fn sweep(arguments: &Arguments) -> bool {
         keep_going: arguments.keep_going,
     };
     let mut outcome = sweep.run();
-    println!("{}", outcome.summary);
+    say(&outcome.summary);
+    let ran = outcome.summary.seeds;
     if outcome.found.is_empty() {
-        println!("every rule holds");
-        return true;
+        let all = ran == arguments.seeds;
+        match all {
+            true => say("every rule holds"),
+            false => say(format_args!("{ran} of {} seeds were run: a worker is lost", arguments.seeds)),
+        }
+        return all;
     }
     outcome.found.sort_by_key(Found::seed);
-    println!("{} of them failed; the first of those:\n", outcome.found.len());
+    say(format_args!("{} of them failed; the first of those:\n", outcome.found.len()));
     if let Some(first) = outcome.found.into_iter().next() {
         show(first, arguments.no_shrink);
     }
     if !arguments.keep_going {
-        println!("the sweep ended at the first failure; --keep-going goes on");
+        say("the sweep ended at the first failure; --keep-going goes on");
     }
     false
 }
@@ -98,12 +110,18 @@ fn sweep(arguments: &Arguments) -> bool {
 /// Prints a failure whole, then as small as it can be made.
 fn show(found: Found, no_shrink: bool) {
     match found {
-        Found::Broken(failure) if no_shrink => println!("{failure}\n"),
+        Found::Broken(failure) if no_shrink => say(format_args!("{failure}\n")),
         Found::Broken(failure) => {
-            println!("{failure}\n");
+            say(format_args!("{failure}\n"));
             show_smaller(failure);
         }
-        other => println!("{}\n", other.title()),
+        Found::Differs(plan, runs) => {
+            for failure in runs.into_iter().filter_map(Result::err) {
+                say(format_args!("{failure}\n"));
+            }
+            say(format_args!("two runs of it differ; again: {plan}\n"));
+        }
+        other => say(format_args!("{}\n", other.title())),
     }
 }
 
@@ -113,5 +131,8 @@ fn show_smaller(failure: Box<Failure>) {
         progress.line(|| format!("looking for a smaller run: {runs} tried, {left} free decisions left"));
     });
     progress.end();
-    println!("---- as small as it could be made, in {} runs ----\n\n{}\n", shrunk.runs, shrunk.failure);
+    say(format_args!(
+        "---- as small as it could be made, in {} runs ----\n\n{}\n",
+        shrunk.runs, shrunk.failure
+    ));
 }

@@ -1,5 +1,6 @@
 //! One line that tells how far it is: drawn over again at a terminal, now and then elsewhere.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -37,20 +38,29 @@ impl Progress {
         }
         self.said = now;
         if self.terminal {
-            print!("\r{}\x1b[K", words());
-            // a terminal that is gone does not stop the work
-            std::io::stdout().flush().unwrap_or_default();
+            draw(&words());
         } else {
-            println!("{}", words());
+            say(words());
         }
     }
 
     /// Takes the line away.
     pub(crate) fn end(&self) {
         if self.terminal {
-            print!("\r\x1b[K");
+            draw("");
         }
     }
+}
+
+/// Prints a line. Who reads it may be gone, as `head` is: that stops no work, and the exit code tells all the same.
+pub(crate) fn say(words: impl Display) {
+    writeln!(std::io::stdout(), "{words}").unwrap_or_default();
+}
+
+/// Draws the line over again, or takes it away.
+fn draw(words: &str) {
+    let mut terminal = std::io::stdout();
+    write!(terminal, "\r{words}\x1b[K").and_then(|()| terminal.flush()).unwrap_or_default();
 }
 
 /// `##########..........`

@@ -93,6 +93,9 @@ pub struct Failure {
     pub violation: Violation,
     /// The free decisions that had been carried out.
     pub deeds: Vec<Deed>,
+    /// Over what went in and out up to then, as a report has it.
+    pub trace: u64,
+    at: Instant,
     events: String,
     ladder: Ladder,
 }
@@ -106,7 +109,14 @@ const PANIC: &str = "nothing panics";
 impl Failure {
     #[cfg(test)]
     pub(crate) fn new(plan: &Plan, step: u64, violation: Violation, deeds: Vec<Deed>) -> Self {
-        Self { plan: plan.clone(), step, violation, deeds, events: String::new(), ladder: Ladder::default() }
+        let (at, events, ladder) = (Instant::ZERO, String::new(), Ladder::default());
+        Self { plan: plan.clone(), step, violation, deeds, trace: 0, at, events, ladder }
+    }
+
+    /// Whether another run of the same plan did the same up to its end.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let all = |of: &Self| (of.step, of.trace, of.violation.oracle);
+        all(self) == all(other)
     }
 
     /// Whether another run failed as this one did; a panic has a place.
@@ -120,16 +130,16 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { oracle, seen, call } = &self.violation;
-        writeln!(f, "seed {} step {}: oracle \"{oracle}\"", self.plan.seed, self.step)?;
+        let (seed, secs) = (self.plan.seed, seconds(self.at));
+        writeln!(f, "seed {seed} step {} at {secs:.3} s: oracle \"{oracle}\"", self.step)?;
         writeln!(f, "{seen}\n\nevents:\n{}\n", self.events)?;
         let earlier = self.deeds.len().saturating_sub(DEEDS_SHOWN);
         writeln!(f, "free decisions ({} before these):", earlier)?;
         for Deed { action, what, step, at } in self.deeds.iter().skip(earlier) {
-            let seconds = at.since(Instant::ZERO).as_secs_f64();
-            writeln!(f, "{step:>7} {seconds:>10.3}  {}:{} {what}", action.by, action.number)?;
+            writeln!(f, "{step:>7} {:>10.3}  {}:{} {what}", seconds(*at), action.by, action.number)?;
         }
         writeln!(f, "\nladder {call}:\n{}", self.ladder.print(call))?;
-        write!(f, "again: {}", self.plan)
+        write!(f, "trace {:016x}; again: {}", self.trace, self.plan)
     }
 }
 
@@ -140,6 +150,10 @@ impl fmt::Debug for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+fn seconds(at: Instant) -> f64 {
+    at.since(Instant::ZERO).as_secs_f64()
+}
 
 /// Runs one plan.
 pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
@@ -162,6 +176,8 @@ pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {
     Err(Box::new(Failure {
         plan: plan.clone(),
         step: world.step,
+        trace: world.trace.value(),
+        at: world.now,
         events: events.join("\n"),
         ladder: world.ladder,
         deeds: world.decisions.deeds,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sim::{Failure, Plan, Report, Tally, run};
 
-use crate::progress::{Progress, bar, clock, processor_time};
+use crate::progress::{Progress, bar, clock, processor_time, say};
 
 /// Of so many seeds one is run twice.
 const TWICE_EVERY: u64 = 16;
@@ -31,8 +31,8 @@ pub(crate) struct Sweep {
 pub(crate) enum Found {
     /// A rule does not hold.
     Broken(Box<Failure>),
-    /// Two runs of it did not do the same.
-    Differs(Plan),
+    /// Two runs of it did not do the same: what came of each.
+    Differs(Plan, Box<[Result<Report, Box<Failure>>; 2]>),
     /// It does not come to its end.
     Endless(Plan),
 }
@@ -45,12 +45,14 @@ pub(crate) struct Outcome {
 
 /// What was run, and what was seen.
 pub(crate) struct Summary {
-    seeds: u64,
-    /// Of seeds that were run twice, both times.
+    pub(crate) seeds: u64,
+    failed: u64,
+    /// Of seeds that were run twice, both times; of those that failed too.
     steps: u64,
     twice: u64,
     elapsed: Duration,
     processor: Duration,
+    /// Of those that kept every rule.
     trace: u64,
     tally: Tally,
 }
@@ -97,7 +99,7 @@ impl Sweep {
                     running.remove(&worker);
                     if let Err(found) = &result {
                         progress.end();
-                        println!("{}", found.title());
+                        say(found.title());
                     }
                     outcome.take(seed, result);
                     stop.fetch_or(!(self.keep_going || outcome.found.is_empty()), Ordering::Relaxed);
@@ -150,8 +152,8 @@ fn work(worker: usize, seed: u64, steps: u64, sender: &Sender<Note>) -> Option<(
 pub(crate) fn run_twice(plan: &Plan) -> Result<Report, Found> {
     match (run(plan), run(plan)) {
         (Ok(one), Ok(other)) if one == other => Ok(one),
-        (Err(one), Err(other)) if one.step == other.step => Err(Found::Broken(one)),
-        _ => Err(Found::Differs(plan.clone())),
+        (Err(one), Err(other)) if one.is_as(&other) => Err(Found::Broken(one)),
+        (one, other) => Err(Found::Differs(plan.clone(), Box::new([one, other]))),
     }
 }
 
@@ -160,7 +162,7 @@ impl Found {
     pub(crate) fn seed(&self) -> u64 {
         match self {
             Self::Broken(failure) => failure.plan.seed,
-            Self::Differs(plan) | Self::Endless(plan) => plan.seed,
+            Self::Differs(plan, _) | Self::Endless(plan) => plan.seed,
         }
     }
 
@@ -170,7 +172,18 @@ impl Found {
             Self::Broken(failure) => {
                 format!("seed {}: \"{}\" in step {}", self.seed(), failure.violation.oracle, failure.step)
             }
-            Self::Differs(plan) => format!("seed {}: two runs differ; again: {plan}", plan.seed),
+            Self::Differs(plan, runs) => {
+                let [one, other] = (**runs).each_ref().map(|run| match run {
+                    Ok(Report { steps, trace, .. }) => {
+                        format!("every rule held, {steps} steps, trace {trace:016x}")
+                    }
+                    Err(failure) => format!(
+                        "\"{}\" in step {}, trace {:016x}",
+                        failure.violation.oracle, failure.step, failure.trace
+                    ),
+                });
+                format!("seed {}: two runs differ: {one}; then {other}; again: {plan}", plan.seed)
+            }
             Self::Endless(plan) => format!("seed {}: it never ends; again: {plan}", plan.seed),
         }
     }
@@ -179,17 +192,25 @@ impl Found {
 impl Outcome {
     fn take(&mut self, seed: u64, result: Result<Report, Found>) {
         let summary = &mut self.summary;
+        let times = if seed.is_multiple_of(TWICE_EVERY) { 2 } else { 1 };
         summary.seeds += 1;
         match result {
             Ok(report) => {
-                let times = if seed.is_multiple_of(TWICE_EVERY) { 2 } else { 1 };
                 summary.twice += times - 1;
                 summary.steps += report.steps * times;
                 // a sum: whatever the order in which they end
                 summary.trace = summary.trace.wrapping_add(report.trace);
                 summary.tally.add(&report.tally);
             }
-            Err(found) => self.found.push(found),
+            Err(found) => {
+                summary.failed += 1;
+                summary.steps += match &found {
+                    Found::Broken(failure) => failure.step * times,
+                    Found::Differs(_, runs) => runs.iter().map(steps_of).sum(),
+                    Found::Endless(_) => 0,
+                };
+                self.found.push(found);
+            }
         }
     }
 }
@@ -197,33 +218,53 @@ impl Outcome {
 impl Summary {
     fn new() -> Self {
         let (elapsed, processor, tally) = (Duration::ZERO, Duration::ZERO, Tally::default());
-        Self { seeds: 0, steps: 0, twice: 0, elapsed, processor, trace: 0, tally }
+        Self { seeds: 0, failed: 0, steps: 0, twice: 0, elapsed, processor, trace: 0, tally }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = self.elapsed.as_secs_f64();
-        let Self { seeds, steps, twice, tally, .. } = self;
-        writeln!(
+        let Self { seeds, failed, steps, twice, .. } = self;
+        let (secs, processor_ms) = (self.elapsed.as_secs_f64(), self.processor.as_secs_f64() * 1_000.0);
+        write!(f, "{seeds} seeds ({twice} of them twice, with the same trace")?;
+        if *failed > 0 {
+            write!(f, "; {failed} FAILED")?;
+        }
+        write!(
             f,
-            "{seeds} seeds ({twice} of them twice, with the same trace), {steps} steps in {}; {:.1} seeds/s, \
-             {:.0} steps a millisecond of a core; trace {:016x}",
+            "), {steps} steps in {}; {:.1} seeds/s, {:.0} steps a millisecond of a core",
             clock(self.elapsed),
             *seeds as f64 / secs,
-            *steps as f64 / 1_000.0 / self.processor.as_secs_f64(),
-            self.trace
+            *steps as f64 / processor_ms,
         )?;
-        let Tally { answered, changed, audio, restarts: [border, pbx], .. } = tally;
+        match (seeds - failed, failed) {
+            (0, _) => writeln!(f)?,
+            (_, 0) => writeln!(f, "; trace {:016x}", self.trace)?,
+            (kept, _) => writeln!(f, "; trace of the {kept} that kept every rule {:016x}", self.trace)?,
+        }
+        write!(f, "{}", Seen(&self.tally))
+    }
+}
+
+/// What was seen, for people to read.
+pub(crate) struct Seen<'a>(pub(crate) &'a Tally);
+
+impl fmt::Display for Seen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { answered, changed, audio, restarts: [border, pbx], .. } = self.0;
         writeln!(f, "calls: {answered} answered, {changed} changed; {audio} packets of audio")?;
         writeln!(f, "restarts: {border} of the border, {pbx} of the PBX")?;
-        writeln!(f, "events: {}", listed(&tally.events))?;
-        writeln!(f, "free decisions: {}", listed(&tally.deeds))?;
-        write!(f, "what came of them: {}", listed(&tally.sights))
+        writeln!(f, "events: {}", listed(&self.0.events))?;
+        writeln!(f, "free decisions: {}", listed(&self.0.deeds))?;
+        write!(f, "what came of them: {}", listed(&self.0.sights))
     }
 }
 
 fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     let rows = counts.iter().map(|(name, count)| format!("{name} {count}"));
     rows.collect::<Vec<_>>().join(", ")
+}
+
+fn steps_of(run: &Result<Report, Box<Failure>>) -> u64 {
+    run.as_ref().map_or_else(|failure| failure.step, |report| report.steps)
 }
