@@ -8,7 +8,7 @@ use wire::clock::Instant;
 use wire::net::Side;
 
 use crate::scenery;
-use crate::text::Text;
+use crate::text::{Text, uri_of, user_of};
 
 /// Messages that are kept, and bytes of them.
 const RUNGS_MAX: usize = 60_000;
@@ -55,7 +55,8 @@ impl Ladder {
         }
     }
 
-    /// The messages of the call that a tag or a Call-ID belongs to; the last ones for an empty name.
+    /// The messages of the call that a tag or a Call-ID belongs to; the last ones for an empty name. With a
+    /// registration come those that the border makes inside for the same extension.
     pub fn print(&self, name: &str) -> String {
         let read: Vec<(&Rung, Option<Text>)> =
             self.rungs.iter().map(|rung| (rung, Text::parse(&rung.bytes))).collect();
@@ -64,11 +65,18 @@ impl Ladder {
         } else {
             // Tags cross the border unchanged, Call-IDs do not.
             let own = read.iter().filter_map(|(_, text)| text.as_ref().filter(|text| bears(text, name)));
+            let registered: BTreeSet<&str> = own.clone().filter_map(registers).collect();
             let tags: BTreeSet<&str> = own.map(Text::from_tag).filter(|tag| !tag.is_empty()).collect();
             let of_call = |text: &Text| {
                 bears(text, name) || tags.contains(text.from_tag()) || tags.contains(text.to_tag())
             };
-            read.iter().filter(|(_, text)| text.as_ref().is_some_and(of_call)).collect()
+            let is_meant = |(rung, text): &&(&Rung, Option<Text>)| {
+                text.as_ref().is_some_and(|text| {
+                    let made_inside = || registers(text).is_some_and(|name| registered.contains(name));
+                    of_call(text) || rung.side == Side::Inside && made_inside()
+                })
+            };
+            read.iter().filter(is_meant).collect()
         };
         let shown = if name.is_empty() { LAST_SHOWN } else { DRAWN_MAX };
         let left_out = drawn.len().saturating_sub(shown);
@@ -79,6 +87,11 @@ impl Ladder {
 
 fn bears(text: &Text, name: &str) -> bool {
     [text.from_tag(), text.to_tag(), text.header("Call-ID")].contains(&name)
+}
+
+/// The extension that a REGISTER is about, or its answer.
+fn registers(text: &Text) -> Option<&str> {
+    (text.method() == "REGISTER").then(|| user_of(uri_of(text.header("To"))))
 }
 
 fn draw(drawn: &[&(&Rung, Option<Text>)], left_out: usize) -> String {
@@ -174,6 +187,31 @@ mod tests {
             ]
         );
         assert!(ladder.print("").contains("      6 "));
+    }
+
+    #[test]
+    fn a_registration_is_drawn_with_what_it_becomes_inside() {
+        let register = |name: &str, call_id: &str, tag: &str| -> Bytes {
+            let text = Text::request("REGISTER", "sip:voice.example")
+                .with("From", format!("<sip:{name}@voice.example>;tag={tag}"))
+                .with("To", format!("<sip:{name}@voice.example>"))
+                .with("Call-ID", call_id)
+                .with("CSeq", "7 REGISTER");
+            text.render().into()
+        };
+        let mut ladder = Ladder::default();
+        let places = Places::default();
+        let (phone, other) =
+            (SocketAddr::new(places.phone(11), 5070), SocketAddr::new(places.phone(12), 5070));
+        let (out, inside) = ((Side::Outside, false), (Side::Inside, true));
+        ladder.note(1, Instant::ZERO, out, phone, &register("1001", "phone's", "a"));
+        ladder.note(2, Instant::ZERO, inside, places.pbx(0), &register("1001", "border's", "b"));
+        ladder.note(3, Instant::ZERO, out, other, &register("1001", "another's", "c"));
+        ladder.note(4, Instant::ZERO, inside, places.pbx(0), &register("1002", "border's too", "d"));
+        ladder.note(5, Instant::ZERO, inside, places.pbx(0), &invite("a call", "e"));
+        let drawn = ladder.print("phone's");
+        let steps = drawn.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        assert_eq!(steps.collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

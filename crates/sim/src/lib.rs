@@ -45,6 +45,7 @@ mod thief;
 mod trace;
 pub mod transactions;
 pub mod user_agent;
+mod words;
 mod world;
 
 pub use run::{Failure, Plan, Report, run};

@@ -42,6 +42,7 @@ use wire::net::{FlowId, PrefixSet, Side};
 
 use crate::scenery;
 use crate::text::Text;
+use crate::words;
 
 /// A rule that did not hold.
 #[derive(Clone, Debug)]
@@ -448,8 +449,9 @@ impl Oracles {
 
     /// An event for the operator; an extension, where a call was refused because so many are up.
     pub fn on_event(&mut self, event: &Event, now: Instant) -> Result<Option<String>, Violation> {
-        let words = format!("{:.3} {event:?}", now.since(Instant::ZERO).as_secs_f64());
-        self.on_words(&words)?;
+        let words = format!("{:.3} {}", words::seconds(now), words::of_event(event));
+        self.recall(words.clone());
+        self.hiding.no_password(format!("{event:?}").as_bytes())?;
         self.blocks.on_event(event, now)?;
         self.retry.on_event(event);
         self.series.on_event(event, now)?;
@@ -481,11 +483,15 @@ impl Oracles {
 
     /// No password in what an operator reads, nor anywhere else.
     pub fn on_words(&mut self, words: &str) -> Result<(), Violation> {
-        self.recent.push_back(words.to_owned());
+        self.recall(words.to_owned());
+        self.hiding.no_password(words.as_bytes())
+    }
+
+    fn recall(&mut self, words: String) {
+        self.recent.push_back(words);
         if self.recent.len() > 40 {
             self.recent.pop_front();
         }
-        self.hiding.no_password(words.as_bytes())
     }
 
     /// The last events, for a failure's report.

@@ -14,6 +14,7 @@ use crate::panic::caught;
 use crate::pbx::Contact;
 use crate::phone::Phone;
 use crate::user_agent::State;
+use crate::words::{seconds, with_seconds};
 use crate::world::{Tally, World};
 
 /// What to run.
@@ -132,6 +133,7 @@ impl fmt::Display for Failure {
         let Violation { oracle, seen, call } = &self.violation;
         let (seed, secs) = (self.plan.seed, seconds(self.at));
         writeln!(f, "seed {seed} step {} at {secs:.3} s: oracle \"{oracle}\"", self.step)?;
+        let seen = with_seconds(seen);
         writeln!(f, "{seen}\n\nevents:\n{}\n", self.events)?;
         let earlier = self.deeds.len().saturating_sub(DEEDS_SHOWN);
         writeln!(f, "free decisions ({} before these):", earlier)?;
@@ -150,10 +152,6 @@ impl fmt::Debug for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-fn seconds(at: Instant) -> f64 {
-    at.since(Instant::ZERO).as_secs_f64()
-}
 
 /// Runs one plan.
 pub fn run(plan: &Plan) -> Result<Report, Box<Failure>> {

@@ -12,6 +12,7 @@ use wire::net::{FlowId, Prefix, PrefixSet, Side};
 use crate::digest;
 use crate::oracle::{Seen, Violation};
 use crate::scenery::{self, BLOCK};
+use crate::words::of_event;
 
 /// A real shell is never on time; what was kept is dated by the millisecond.
 const LATE: Duration = Duration::from_millis(40);
@@ -250,7 +251,7 @@ impl Blocks {
         let length = if by_operator { self.ordered(prefix) } else { self.earned(prefix, now) };
         let Some(length) = length else {
             return fail(
-                format!("{event:?} after {:?}", self.offences.get(&prefix)),
+                format!("{} after {:?}", of_event(event), self.offences.get(&prefix)),
                 "no block without cause",
             );
         };
@@ -260,14 +261,17 @@ impl Blocks {
         let remembered = self.revived.get(&prefix).map(|past| (*past * 2).min(BLOCK.max_time));
         let remembered = remembered.filter(|again| !by_operator && said == Some(again.as_secs()));
         if said != Some(length.as_secs()) && !forgotten && remembered.is_none() {
-            return fail(format!("{event:?}, and not {length:?}"), "a block is as long as it must be");
+            return fail(
+                format!("{}, and not {length:?}", of_event(event)),
+                "a block is as long as it must be",
+            );
         }
         let length = remembered.unwrap_or(if forgotten { BLOCK.time } else { length });
         let in_force = |block: &Block| {
             block.prefix == prefix && !block.by_operator && !block.unsure && block.until > now + LATE
         };
         if let Some(block) = self.blocks.iter().find(|block| !by_operator && in_force(block)) {
-            return fail(format!("{event:?} in {block:?}"), "who is blocked does not offend");
+            return fail(format!("{} in {block:?}", of_event(event)), "who is blocked does not offend");
         }
         if !by_operator {
             self.offences.remove(&prefix);
@@ -307,7 +311,7 @@ impl Blocks {
         let Some(prefix) = named(event) else { return fail(event.text.clone(), "a block names whom") };
         let place = self.blocks.iter().position(|block| block.prefix == prefix);
         let Some(block) = place.map(|place| self.blocks.remove(place)) else {
-            return fail(format!("{event:?}"), "only a block ends");
+            return fail(of_event(event), "only a block ends");
         };
         let lifted = match &self.order {
             Some(Command::BlockRemove { prefixes }) => prefixes.contains(&prefix),
@@ -330,7 +334,7 @@ impl Blocks {
         }
         match block.unsure || (now + LATE >= block.until && now <= block.until + LATE) {
             true => Ok(()),
-            false => fail(format!("{block:?}: {event:?}"), "a block ends in its time"),
+            false => fail(format!("{block:?}: {}", of_event(event)), "a block ends in its time"),
         }
     }
 

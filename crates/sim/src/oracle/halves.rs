@@ -245,7 +245,7 @@ impl Halves {
             if is_live(halves) && !gone {
                 return Err(Violation {
                     oracle: "an ACK crosses",
-                    seen: format!("{:?} was due {:?} at {until:?}", place.1, place.0),
+                    seen: format!("of {:?} it was due {:?} at {until:?}", place.1, place.0),
                     call: place.1[0].clone(),
                 });
             }

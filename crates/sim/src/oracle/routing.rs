@@ -123,17 +123,20 @@ impl Routing {
         }
         let Some(wish) = self.wishes.get(text.branch()).copied() else { return Ok(()) };
         // what was left when it was answered, after ten seconds at most
-        let right = match digest {
-            true => granted <= wish,
+        let (least, most) = match digest {
+            true => (0, wish),
             false => {
                 let whole = wish.min(PHONE_EXPIRES.as_secs());
-                granted <= whole && granted + ANSWER_WAITS >= whole
+                (whole.saturating_sub(ANSWER_WAITS), whole)
             }
         };
-        match right {
+        match (least..=most).contains(&granted) {
             true => Ok(()),
             false => {
-                let words = format!("{wish} s were wished:\n{}", text.render());
+                let words = format!(
+                    "{wish} s were wished, {granted} granted; right are {least} to {most}:\n{}",
+                    text.render()
+                );
                 Err(Violation::of("a registration lasts as it must", words, text))
             }
         }

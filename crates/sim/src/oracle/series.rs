@@ -14,6 +14,7 @@ use crate::digest;
 use crate::oracle::{Seen, Violation};
 use crate::scenery;
 use crate::text::{Text, param, uri_of, user_of};
+use crate::words;
 
 /// How long a phone may be away (the configuration's `grace`).
 const GRACE: Duration = Duration::from_secs(30);
@@ -255,11 +256,11 @@ impl Series {
         let given_up = event.code == Code::Deregistered && event.text.contains("connection was lost");
         let source = event.source.filter(|_| given_up);
         if source.is_some_and(|source| self.peers.values().any(|peer| *peer == source)) {
-            return Err(Violation::new("who is there is not given up", format!("{event:?}")));
+            return Err(Violation::new("who is there is not given up", words::of_event(event)));
         }
         let lost = source.and_then(|source| self.lost.get(&source));
         match lost.is_some_and(|at| now.since(*at) + Duration::from_millis(40) < GRACE) {
-            true => Err(Violation::new("a lost connection has its grace", format!("{event:?}"))),
+            true => Err(Violation::new("a lost connection has its grace", words::of_event(event))),
             false => Ok(()),
         }
     }
