@@ -29,6 +29,7 @@ const LAYERS: &[Layer] = &[
         foreign: Some(&[
             ("bytes", "answers are kept for retransmission without a copy"),
             ("slab", "transactions by index"),
+            ("memchr", "finds the quotes and commas of Digest"),
             ("subtle", "comparison of digests in constant time"),
             ("md-5", "RFC 7616, for the PBX that knows no better"),
             ("sha2", "RFC 7616"),
