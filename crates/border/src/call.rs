@@ -112,6 +112,12 @@ impl DialogPair {
         !self.ended && self.invites.iter().any(|invite| invite.server == server && invite.ack.is_none())
     }
 
+    /// An INVITE whose 2xx still waits for its ACK, where nobody was hung up for that.
+    fn unacknowledged(&self) -> Option<ServerId> {
+        let waiting = self.invites.iter().find(|invite| invite.ack.is_none());
+        waiting.filter(|_| !self.ended && !self.hung_up).map(|invite| invite.server)
+    }
+
     /// An INVITE in this dialog has its 2xx.
     pub(crate) fn accept(&mut self, side: Side, server: ServerId, cseq: u32) {
         self.invites.retain(|invite| invite.server != server);
@@ -606,7 +612,25 @@ impl Border {
         match call.state {
             CallState::Ending => self.end_call(id),
             CallState::Trying | CallState::Ringing => self.terminate_call(id, 408, "nobody answered in time"),
-            CallState::Confirmed => self.terminate_call(id, 408, "it has lasted for a day"),
+            CallState::Confirmed => self.on_confirmed_timer(id),
+        }
+    }
+
+    /// An answer was never acknowledged, or a day is over.
+    fn on_confirmed_timer(&mut self, id: CallId) {
+        let unacknowledged =
+            self.calls.call(id).and_then(|call| call.dialogs.iter().find_map(DialogPair::unacknowledged));
+        if let Some(server) = unacknowledged {
+            self.on_ack_missing(server);
+        }
+        // Where only one of several parties was hung up, it goes on with the others.
+        let Some(call) = self.calls.call(id).filter(|call| call.state == CallState::Confirmed) else {
+            return;
+        };
+        let lasted = self.now.mono - call.began;
+        match CONFIRMED_MAX.checked_sub(lasted).filter(|left| !left.is_zero()) {
+            Some(left) => self.prolong_call(id, left),
+            None => self.terminate_call(id, 408, "it has lasted for a day"),
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Forward {
     pub(crate) auth: AuthState,
     pub(crate) cancelled: bool,
     pub(crate) answered: bool,
+    /// Nobody waits for its answer any more: the connection that it came by is gone.
+    pub(crate) unheard: bool,
     /// The ACKs of those who accepted too late and were hung up, by To tag.
     pub(crate) hung_up: Vec<(String, Bytes)>,
 }
@@ -114,6 +116,7 @@ impl Border {
             sent_to: None,
             auth: AuthState::default(),
             cancelled: false,
+            unheard: false,
             answered: false,
             hung_up: Vec::new(),
         };

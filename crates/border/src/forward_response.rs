@@ -1,6 +1,8 @@
 //! The answers to a forwarded request on their way back: dialog, media, head, headers (RFC 3261 §16.7 in
 //! manner, §12 and §13 in effect).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sip::{ClientId, ServerId};
 use wire::net::Side;
@@ -25,6 +27,8 @@ use crate::response::{ClientUse, Lost, Reply};
 /// From the number of an INVITE to that of a BYE in a dialog that we have forgotten: who answers late may have had
 /// PRACKs and UPDATEs under the numbers between (RFC 3261 §12.2.2: a gap is no error).
 const CSEQ_GAP: u32 = 1_000;
+/// For so long a 2xx waits for its ACK (RFC 3261 §13.3.1.4).
+const ACK_MAX: Duration = Duration::from_secs(32);
 
 impl Border {
     pub(crate) fn on_forward_response(&mut self, id: ForwardId, reply: Reply<'_>) {
@@ -98,6 +102,11 @@ impl Border {
             self.hang_up_late(id, reply);
             // Its call ended by a BYE before this answer: whoever called has none yet.
             return self.answer_forward(id, 487);
+        }
+        if initial && (200..300).contains(&status) && self.forward(id).is_some_and(|forward| forward.unheard)
+        {
+            self.hang_up_late(id, reply);
+            return self.fail_forward(id, 487, "the caller was gone before the call was accepted");
         }
         if call.is_none() && !matches!(forward.kind, Kind::Single(_)) {
             // The call is over: what comes late has no dialog, and its addresses no ports of ours.
@@ -535,8 +544,22 @@ impl Border {
             // Nothing hangs on it: it need not be kept until the other side says nothing to it.
             (Kind::Single(_), Some(client)) => self.transactions.abandon_request(client, self.now.mono),
             (Kind::Single(_), None) => self.drop_forward(id),
-            (Kind::Invite { .. } | Kind::InDialog { .. }, _) if !answered => self.give_up_forward(id, 487),
-            (Kind::Invite { .. } | Kind::InDialog { .. }, _) => {}
+            (Kind::Invite { .. } | Kind::InDialog { .. }, _) if !answered => {
+                if let Some(forward) = self.forward_mut(id) {
+                    forward.unheard = true;
+                }
+                self.give_up_forward(id, 487);
+            }
+            (Kind::Invite { call }, _) => self.await_ack_elsewhere(*call, server),
+            (Kind::InDialog { .. }, _) => {}
+        }
+    }
+
+    /// The connection went before the ACK of a 2xx, which may yet come by the next one.
+    fn await_ack_elsewhere(&mut self, id: CallId, server: ServerId) {
+        let waits = |call: &Call| call.dialogs.iter().any(|pair| pair.awaits_ack(server));
+        if self.calls.call(id).is_some_and(waits) {
+            self.prolong_call(id, ACK_MAX);
         }
     }
 

@@ -111,3 +111,38 @@ fn a_change_that_is_refused_leaves_the_media_that_an_ack_has_agreed_on() {
     bench.pbx_says(&change.answer(488, "desk", ""));
     assert_eq!(places(&bench), agreed);
 }
+
+#[test]
+fn who_accepts_a_caller_that_has_lost_its_connection_is_hung_up() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.registered(100);
+    bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+    let invite = bench.take("INVITE");
+    bench.pbx_says(&invite.answer(180, "desk", ""));
+    bench.put(Input::FlowClosed { flow });
+    bench.take("CANCEL");
+    bench.pbx_says(&accepted(&invite, "desk"));
+    bench.take("ACK");
+    bench.take("BYE");
+    assert_eq!(bench.status().calls, 0);
+}
+
+#[test]
+fn a_call_whose_ack_went_with_its_connection_waits_for_another_and_is_then_hung_up() {
+    for comes_back in [false, true] {
+        let mut bench = Bench::with_pbx_up(config());
+        let flow = bench.registered(100);
+        bench.phone_says(flow, &request("INVITE", 1, None, "application/sdp", OFFER));
+        let invite = bench.take("INVITE");
+        bench.pbx_says(&accepted(&invite, "desk"));
+        bench.put(Input::FlowClosed { flow });
+        let back = bench.connect(101, Some(DEVICE));
+        if comes_back {
+            bench.phone_says(back, &request("ACK", 1, Some("desk"), "", ""));
+            bench.take("ACK");
+        }
+        bench.sent.clear();
+        bench.pass(Duration::from_secs(40));
+        assert_eq!(bench.try_take("BYE").is_some(), !comes_back);
+    }
+}

@@ -10,7 +10,7 @@ use wire::net::Side;
 
 use crate::oracle::{Seen, Violation};
 use crate::scenery;
-use crate::text::{param, uri_of, user_of};
+use crate::text::{Text, param, uri_of, user_of};
 
 /// What the rule remembers.
 #[derive(Debug, Default)]
@@ -48,6 +48,7 @@ impl Pacing {
         let text = seen.text;
         if !self.branches.insert(text.branch().to_owned())
             || self.asked_back.remove(&(seen.peer, text.header("Call-ID").to_owned()))
+            || answers_a_question(text)
         {
             return Ok(());
         }
@@ -75,4 +76,11 @@ fn is_registration_of_ours(seen: &Seen<'_>) -> bool {
     let lasts = |contact: &String| param(contact, "expires").is_some_and(|secs| secs != "0");
     scenery::EXTENSIONS.iter().any(|(own, digest)| *own == name && !digest)
         && text.all("Contact").iter().any(lasts)
+}
+
+/// What is the first with its nonce goes on with what the PBX has asked back, be it in another series: that of one start
+/// alone is left as soon as the disk has confirmed it.
+fn answers_a_question(text: &Text) -> bool {
+    let credentials = ["Authorization", "Proxy-Authorization"].map(|name| text.header(name));
+    credentials.iter().any(|value| value.contains("nc=00000001"))
 }
