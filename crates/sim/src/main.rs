@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod progress;
+mod stop;
 mod sweep;
 
+use std::io;
 use std::num::NonZero;
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ use sim::decision::Actions;
 use sim::{Failure, Plan, Report};
 
 use crate::progress::{Progress, say};
+use crate::stop::Stop;
 use crate::sweep::{Found, Seen, Sweep};
 
 /// Runs the real border in a false world, from seeds that replay exactly.
@@ -51,32 +54,36 @@ fn main() -> ExitCode {
         let words = format!("there are no {} seeds from {} on", arguments.seeds, arguments.from);
         Arguments::command().error(ErrorKind::ValueValidation, words).exit();
     }
-    let all_is_well = match arguments.seed {
-        Some(seed) => replay(&arguments, seed),
+    let done = match arguments.seed {
+        Some(seed) => Ok(replay(&arguments, seed)),
         None => sweep(&arguments),
     };
-    if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    done.unwrap_or_else(|error| {
+        eprintln!("cannot listen to signals: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-/// Runs one plan twice; true where every rule holds.
-fn replay(arguments: &Arguments, seed: u64) -> bool {
+/// Runs one plan twice.
+fn replay(arguments: &Arguments, seed: u64) -> ExitCode {
     let plan = Plan { seed, steps: arguments.steps, only: arguments.only.clone() };
     match sweep::run_twice(&plan) {
         Ok(report) => {
             let Report { trace, steps, tally } = report;
             say(format_args!("seed {seed}: {steps} steps, trace {trace:016x}\n{}", Seen(&tally)));
             say("every rule holds, twice with the same trace");
-            true
+            ExitCode::SUCCESS
         }
         Err(found) => {
             show(found, arguments.no_shrink);
-            false
+            ExitCode::FAILURE
         }
     }
 }
 
-/// Runs many seeds; true where every rule holds.
-fn sweep(arguments: &Arguments) -> bool {
+/// Runs many seeds.
+fn sweep(arguments: &Arguments) -> io::Result<ExitCode> {
+    let stop = Stop::listen()?;
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let sweep = Sweep {
         from: arguments.from,
@@ -85,26 +92,45 @@ fn sweep(arguments: &Arguments) -> bool {
         jobs: arguments.jobs.unwrap_or_else(cores).get(),
         keep_going: arguments.keep_going,
     };
-    let mut outcome = sweep.run();
+    let outcome = sweep.run(&stop);
+    stop.is_over();
     say(&outcome.summary);
-    let ran = outcome.summary.seeds;
-    if outcome.found.is_empty() {
-        let all = ran == arguments.seeds;
-        match all {
-            true => say("every rule holds"),
-            false => say(format_args!("{ran} of {} seeds were run: a worker is lost", arguments.seeds)),
+    let (ran, begun) = (outcome.summary.seeds, outcome.begun);
+    let code = if outcome.found.is_empty() {
+        match stop.signal() {
+            _ if ran < begun => {
+                say(format_args!("{ran} of {begun} seeds were run: a worker is lost"));
+                ExitCode::FAILURE
+            }
+            Some(signal) if begun < arguments.seeds => {
+                say(format_args!("stopped after {ran} of {} seeds; every rule held", arguments.seeds));
+                ExitCode::from(128 + signal)
+            }
+            _ => {
+                say("every rule holds");
+                ExitCode::SUCCESS
+            }
         }
-        return all;
+    } else {
+        show_first(outcome.found, arguments);
+        ExitCode::FAILURE
+    };
+    if begun < arguments.seeds {
+        let (next, left, steps) = (arguments.from + begun, arguments.seeds - begun, arguments.steps);
+        say(format_args!("go on: cargo xtask sim --from {next} --seeds {left} --steps {steps}"));
     }
-    outcome.found.sort_by_key(Found::seed);
-    say(format_args!("{} of them failed; the first of those:\n", outcome.found.len()));
-    if let Some(first) = outcome.found.into_iter().next() {
+    Ok(code)
+}
+
+fn show_first(mut found: Vec<Found>, arguments: &Arguments) {
+    found.sort_by_key(Found::seed);
+    say(format_args!("{} of them failed; the first of those:\n", found.len()));
+    if let Some(first) = found.into_iter().next() {
         show(first, arguments.no_shrink);
     }
     if !arguments.keep_going {
         say("the sweep ended at the first failure; --keep-going goes on");
     }
-    false
 }
 
 /// Prints a failure whole, then as small as it can be made.

@@ -537,7 +537,7 @@ pub fn next_timeout_is_later(next: Option<Instant>, now: Instant) -> Result<(), 
     match next {
         Some(at) if at <= now => Err(Violation::new(
             "next timeout",
-            format!("wants {} ns, it is {} ns", at.as_nanos(), now.as_nanos()),
+            format!("it wants {:.6} s, and it is {:.6} s", words::seconds(at), words::seconds(now)),
         )),
         _ => Ok(()),
     }

@@ -20,6 +20,7 @@ use crate::rng::Rng;
 use crate::scenery::Places;
 use crate::schedule::Timer;
 use crate::user_agent::UserAgent;
+use crate::words::seconds;
 use crate::world::{Happening, World};
 
 /// What the border may want after one thing that happened: far more than it has bindings and calls.
@@ -264,7 +265,10 @@ impl World {
             Output::Answer { id: WHO_IS_THERE, answer: border::Answer::Registrations(registrations) } => {
                 self.oracles.places_are_those_of(&registrations)?;
             }
-            Output::Answer { answer, .. } => self.oracles.on_words(&format!("{answer:?}"))?,
+            Output::Answer { answer, .. } => {
+                let words = format!("{:.3} the operator is told {answer:?}", seconds(self.now));
+                self.oracles.on_words(&words)?;
+            }
             Output::Fault(fault) => return Err(Violation::new("no fault of ours", fault)),
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sim::{Failure, Plan, Report, Tally, run};
 
 use crate::progress::{Progress, bar, clock, processor_time, say};
+use crate::stop::Stop;
 
 /// Of so many seeds one is run twice.
 const TWICE_EVERY: u64 = 16;
@@ -41,6 +42,8 @@ pub(crate) enum Found {
 pub(crate) struct Outcome {
     pub(crate) found: Vec<Found>,
     pub(crate) summary: Summary,
+    /// So many were begun, from the first on.
+    pub(crate) begun: u64,
 }
 
 /// What was run, and what was seen.
@@ -64,8 +67,8 @@ enum Note {
 }
 
 impl Sweep {
-    /// Runs all seeds, or as many as there are up to the first failure.
-    pub(crate) fn run(&self) -> Outcome {
+    /// Runs all seeds, or as many as there are up to the first failure or a signal.
+    pub(crate) fn run(&self, wish: &Stop) -> Outcome {
         let (sender, receiver) = mpsc::channel();
         let next = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -83,12 +86,14 @@ impl Sweep {
             });
         }
         drop(sender);
-        self.collect(&receiver, &stop)
+        let mut outcome = self.collect(&receiver, &stop, wish);
+        outcome.begun = next.load(Ordering::Relaxed).min(self.seeds);
+        outcome
     }
 
-    fn collect(&self, receiver: &Receiver<Note>, stop: &AtomicBool) -> Outcome {
+    fn collect(&self, receiver: &Receiver<Note>, stop: &AtomicBool, wish: &Stop) -> Outcome {
         let mut progress = Progress::new();
-        let mut outcome = Outcome { found: Vec::new(), summary: Summary::new() };
+        let mut outcome = Outcome { found: Vec::new(), summary: Summary::new(), begun: 0 };
         let mut running: BTreeMap<usize, (u64, Duration)> = BTreeMap::new();
         loop {
             match receiver.recv_timeout(LOOK) {
@@ -106,6 +111,10 @@ impl Sweep {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if wish.signal().is_some() && !stop.swap(true, Ordering::Relaxed) {
+                progress.end();
+                say("the runs that have begun end first; another signal ends at once");
             }
             let (elapsed, used) = (progress.elapsed(), processor_time());
             let endless = |since: Duration| (used - since) / u32::try_from(self.jobs).unwrap_or(1) > RUN_MAX;

@@ -17,7 +17,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::stage;
+use crate::{children, stage};
 use judge::Judge;
 use kept::{Kept, Outcome};
 use list::Mutant;
@@ -135,7 +135,7 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     }
     let wish = Wish::parse(options)?;
     let directory = std::path::absolute(stage::directory().join("mutants"))?;
-    let tools = install(&directory)?;
+    let tools = install(&directory, wish.show)?;
     let tree = if wish.show { std::env::current_dir()? } else { directory.join("tree") };
     if !wish.show {
         let written = tree::copy(Path::new("."), &tree)?;
@@ -178,8 +178,8 @@ fn choose<'a>(all: &'a [Mutant], wish: &Wish) -> Vec<(&'static str, &'a Mutant)>
     chosen
 }
 
-/// Installs cargo-mutants where it is not there yet; the directory that has it.
-fn install(directory: &Path) -> Result<std::path::PathBuf> {
+/// Installs cargo-mutants where it is not there yet, unless what is known is to be shown: without it nothing is.
+fn install(directory: &Path, show: bool) -> Result<std::path::PathBuf> {
     let root = directory.join("tools");
     let program = root.join("bin/cargo-mutants");
     let version = Command::new(&program).args(["mutants", "--version"]).output();
@@ -187,14 +187,19 @@ fn install(directory: &Path) -> Result<std::path::PathBuf> {
     if version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == wanted) {
         return Ok(program);
     }
-    println!("mutants: installing {wanted} (some minutes)");
+    if show {
+        bail!(
+            "nothing is known: {wanted}, which lists the mutants, is not here; a run without --show installs it"
+        );
+    }
+    println!("mutants: installing {wanted} (ten minutes or so)");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut install = Command::new(cargo);
+    install
         .args(["install", "--locked", "--quiet", "--force", "--version", VERSION, "cargo-mutants", "--root"])
         .arg(&root)
-        .env_remove("CARGO_TARGET_DIR")
-        .status()
-        .context("cannot run cargo install")?;
+        .env_remove("CARGO_TARGET_DIR");
+    let status = children::status(&mut install).context("cannot run cargo install")?;
     if status.success() { Ok(program) } else { bail!("cargo-mutants {VERSION} could not be installed") }
 }
 

@@ -4,15 +4,17 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a stage may be silent before a sign of life is printed.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+use crate::children::Running;
+
+/// How often a stage that has not ended gives a sign of life.
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 /// What a test prints before something that people want to see, though it succeeded.
 const REPORT: &str = "report: ";
@@ -138,36 +140,39 @@ fn run_command(
     lines: &mut Vec<String>,
 ) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    command
         .args(words)
         .env("CARGO_TERM_COLOR", "never")
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
+        .stderr(Stdio::piped());
+    let mut cargo = Running::start(&mut command).context("cannot run cargo")?;
     let (sender, receiver) = mpsc::sync_channel(1024);
-    if let Some(output) = child.stdout.take() {
+    if let Some(output) = cargo.child.stdout.take() {
         copy_lines(output, sender.clone());
     }
-    if let Some(errors) = child.stderr.take() {
+    if let Some(errors) = cargo.child.stderr.take() {
         copy_lines(errors, sender.clone());
     }
     drop(sender);
+    let mut said = now();
     loop {
-        match receiver.recv_timeout(SIGN_OF_LIFE) {
+        match receiver.recv_timeout(SIGN_OF_LIFE.saturating_sub(said.elapsed())) {
             Ok(line) => {
                 writeln!(log, "{line}").context("cannot write the log of the stage")?;
                 lines.push(line);
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                println!("      … {}", lines.last().map_or("", |line| line.trim()));
-            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
+        if said.elapsed() >= SIGN_OF_LIFE {
+            said = now();
+            println!("      … {}", lines.last().map_or("", |line| line.trim()));
+        }
     }
-    let status = child.wait().context("cannot wait for cargo")?;
+    let status = cargo.wait().context("cannot wait for cargo")?;
     Ok(status.success())
 }
 
@@ -196,8 +201,13 @@ fn log_path(key: &str) -> Result<PathBuf> {
 
 /// Our own, in the target directory.
 pub(crate) fn directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    target.join("xtask")
+    target().join("xtask")
+}
+
+/// The target directory, wherever cargo was told to have it: this program was built there.
+pub(crate) fn target() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.ancestors().nth(2).map_or_else(|| PathBuf::from("target"), Path::to_owned)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a build tool measures its own stages")]

@@ -1,7 +1,7 @@
 //! Runs cargo-mutants over what is not known yet of one crate: first against the tests of the crate, then what
 //! passed these against the simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::kept::{Kept, Outcome};
 use super::list::Mutant;
+use crate::children::{self, Running};
 use crate::stage;
 
 /// How many seeds of the simulation each mutant meets that passed the tests.
@@ -22,6 +23,9 @@ const MEMORY_MAX: &str = "8000000";
 
 /// So many at once, for the names of all stand on one command line.
 const BATCH: usize = 500;
+
+/// What cargo-mutants calls the trial of the tree as it is, which comes before all others.
+const BASELINE: &str = "Unmutated baseline";
 
 /// Between two lines of progress where there is no terminal.
 const NOW_AND_THEN: Duration = Duration::from_secs(30);
@@ -81,19 +85,22 @@ impl Judge<'_> {
         let by_name: BTreeMap<String, &Mutant> =
             mutants.iter().map(|mutant| (mutant.printed(), *mutant)).collect();
         let mut progress = Progress::new(self.package, trial, mutants.len());
-        let (mut child, mut log) = (self.start(&by_name, trial)?, self.log(trial)?);
+        let (mut tool, mut log) = (self.start(&by_name, trial)?, self.log(trial)?);
         let mut others = Vec::new();
-        for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
+        for line in tool.child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
             let line = line.context("cannot read what cargo-mutants says")?;
             writeln!(log, "{line}").context("cannot write the log")?;
             let Some((outcome, mutant)) = self.result(&line, trial, &by_name) else {
+                if line.contains(BASELINE) {
+                    progress.begins();
+                }
                 others.push(line);
                 continue;
             };
             kept.note(mutant.key, outcome, self.against, &mutant.name)?;
             progress.count(outcome, &line);
         }
-        child.wait().context("cannot wait for cargo-mutants")?;
+        tool.wait().context("cannot wait for cargo-mutants")?;
         progress.end();
         if progress.done < mutants.len() {
             let shown = others.len().saturating_sub(60);
@@ -104,7 +111,7 @@ impl Judge<'_> {
     }
 
     /// Starts cargo-mutants in the copy.
-    fn start(&self, by_name: &BTreeMap<String, &Mutant>, trial: Trial) -> Result<std::process::Child> {
+    fn start(&self, by_name: &BTreeMap<String, &Mutant>, trial: Trial) -> Result<Running> {
         let mut command = Command::new("sh");
         // a test that a mutant sends round in circles must not take the machine with it
         command.args(["-c", &format!("ulimit -v {MEMORY_MAX}; exec \"$@\""), "sh"]).arg(self.tools);
@@ -120,12 +127,15 @@ impl Judge<'_> {
                 command.arg(format!("--timeout={secs}"))
             }
         };
+        // some kinds of mutants heed no name: without their file they would be tried, and nobody asked for them
+        let files: BTreeSet<&str> = by_name.values().map(|mutant| mutant.file.as_str()).collect();
+        command.args(files.into_iter().flat_map(|file| ["--file", file]));
         command.args(by_name.keys().flat_map(|name| ["--re".to_owned(), format!("^{}$", escape(name))]));
         self.set_environment(&mut command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(self.log_of_errors()?);
-        command.spawn().context("cannot run cargo-mutants")
+        Running::start(&mut command).context("cannot run cargo-mutants")
     }
 
     /// The simulation without any mutant, which must pass; how long it takes.
@@ -135,7 +145,7 @@ impl Judge<'_> {
         command.args(["test", "--quiet", "--profile", "mutants", "-p", "sim", "--test", "simulation"]);
         self.set_environment(&mut command).stdin(Stdio::null()).stdout(Stdio::null());
         let begun = stage::now();
-        let status = command.stderr(self.log_of_errors()?).status().context("cannot run cargo")?;
+        let status = children::status(command.stderr(self.log_of_errors()?)).context("cannot run cargo")?;
         if status.success() { Ok(begun.elapsed()) } else { bail!("the simulation fails without any mutant") }
     }
 
@@ -200,6 +210,7 @@ struct Progress {
     done: usize,
     living: usize,
     timeouts: usize,
+    unviable: usize,
     begun: Instant,
     said: Instant,
     terminal: bool,
@@ -210,13 +221,19 @@ impl Progress {
         let against = if trial == Trial::Tests { "its tests" } else { "the simulation" };
         let (begun, terminal) = (stage::now(), std::io::stdout().is_terminal());
         let title = format!("[{package}] against {against}");
-        Self { title, of, done: 0, living: 0, timeouts: 0, begun, said: begun, terminal }
+        Self { title, of, done: 0, living: 0, timeouts: 0, unviable: 0, begun, said: begun, terminal }
+    }
+
+    /// Only now are mutants tried.
+    fn begins(&mut self) {
+        self.begun = stage::now();
     }
 
     /// Counts one, prints it where it lives, and says how far it is where it is time to.
     fn count(&mut self, outcome: Outcome, line: &str) {
         self.done += 1;
         self.timeouts += usize::from(outcome == Outcome::Timeout);
+        self.unviable += usize::from(outcome == Outcome::Unviable);
         if matches!(outcome, Outcome::PassedTests | Outcome::Survived) {
             self.living += 1;
             self.end();
@@ -236,13 +253,14 @@ impl Progress {
         let each = self.begun.elapsed().as_secs_f64() / self.done.max(1) as f64;
         let left = each * (self.of - self.done) as f64 / 60.0;
         format!(
-            "{}: {}/{} done, {} killed, {} live, {} timeouts; {each:.1} s each, {left:.0} min left",
+            "{}: {}/{} done, {} killed, {} live, {} timeouts, {} unviable; {each:.1} s each, {left:.0} min left",
             self.title,
             self.done,
             self.of,
-            self.done - self.living - self.timeouts,
+            self.done - self.living - self.timeouts - self.unviable,
             self.living,
             self.timeouts,
+            self.unviable,
         )
     }
 
@@ -283,6 +301,18 @@ mod tests {
         assert_eq!(read("TIMEOUT", Trial::Simulation, true), Some((Outcome::Timeout, 9)));
         assert_eq!(read("ok", Trial::Tests, true), None);
         assert!(judge(true).result("MISSED   another", Trial::Tests, &by_name).is_none());
+    }
+
+    #[test]
+    fn what_does_not_compile_is_not_counted_as_killed() {
+        let mut progress = Progress::new("wire", Trial::Tests, 9);
+        for outcome in
+            [Outcome::Killed, Outcome::Killed, Outcome::Unviable, Outcome::Timeout, Outcome::Survived]
+        {
+            progress.count(outcome, "");
+        }
+        let line = progress.line();
+        assert!(line.contains("5/9 done, 2 killed, 1 live, 1 timeouts, 1 unviable; "), "{line}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::children;
+
 /// One small bug.
 #[derive(Debug)]
 pub(super) struct Mutant {
@@ -41,9 +43,10 @@ pub(super) fn list(program: &Path, tree: &Path, packages: &[(&str, bool)]) -> Re
     let mut command = Command::new(program);
     command.args(["mutants", "--list", "--json", "--dir"]).arg(tree);
     command.args(packages.iter().flat_map(|(package, _)| ["--package", package]));
-    let output = command.output().context("cannot run cargo-mutants")?;
+    // what it says of errors goes where ours go
+    let output = children::output(&mut command).context("cannot run cargo-mutants")?;
     if !output.status.success() {
-        bail!("cargo-mutants cannot list mutants:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!("cargo-mutants cannot list mutants");
     }
     let listed: Vec<Value> =
         serde_json::from_slice(&output.stdout).context("cannot read the list of mutants")?;

@@ -9,11 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::bug::Bug;
-use crate::stage;
+use crate::children::{self, Running};
+use crate::stage::{self, SIGN_OF_LIFE};
 
 /// As many seeds as `cargo xtask test` runs, each with so many steps in which things break.
 const SEEDS: &str = "256";
 const STEPS: &str = "2000";
+
+/// How often is looked whether a build has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What came of a bug.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,11 +80,9 @@ impl Trial<'_> {
             return Ok(Outcome::Gone(format!("it does not compile, see {}", log.display())));
         }
         let begun = stage::now();
-        let output = Command::new(self.directory.join("target/sim/sim"))
-            .args(["--seeds", SEEDS, "--steps", STEPS, "--no-shrink"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
+        let mut simulation = Command::new(self.directory.join("target/sim/sim"));
+        simulation.args(["--seeds", SEEDS, "--steps", STEPS, "--no-shrink"]);
+        let output = children::output(simulation.stdin(Stdio::null()).stderr(Stdio::null()))
             .context("cannot run the simulation")?;
         fs::write(&log, &output.stdout).with_context(|| format!("cannot write {}", log.display()))?;
         if output.status.success() {
@@ -94,7 +96,8 @@ impl Trial<'_> {
     /// Whether the tree compiles; what the compiler says goes to the log.
     fn build(&self, log: &Path) -> Result<bool> {
         let errors = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
             .current_dir(self.directory.join("tree"))
             .args(["build", "--quiet", "--locked", "--profile", "sim", "--package", "sim"])
             .env("CARGO_TARGET_DIR", self.directory.join("target"))
@@ -103,10 +106,20 @@ impl Trial<'_> {
             .env("CARGO_PROFILE_SIM_DEBUG", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(errors)
-            .status()
-            .context("cannot run cargo")?;
-        Ok(status.success())
+            .stderr(errors);
+        let mut cargo = Running::start(&mut cargo).context("cannot run cargo")?;
+        let begun = stage::now();
+        let mut said = begun;
+        loop {
+            if let Some(status) = cargo.ended().context("cannot wait for cargo")? {
+                return Ok(status.success());
+            }
+            if said.elapsed() >= SIGN_OF_LIFE {
+                said = stage::now();
+                println!("      … it is being built, {:.0} s so far", begun.elapsed().as_secs_f32());
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
