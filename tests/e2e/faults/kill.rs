@@ -309,7 +309,7 @@ impl Scene {
         let late = self.started_in.iter().filter(|time| **time > Duration::from_secs(1)).count();
         let (kills, cut_short) = (self.started_in.len(), self.starts_cut_short);
         println!(
-            "report: {kills} kills with seed {seed}, and {cut_short} starts cut short: nothing was lost"
+            "report: {kills} kills with seed {seed}, and {cut_short} start(s) cut short: nothing was lost"
         );
         assert!(median < 1_000, "a start takes {median} ms (median), and a second at most is promised");
         println!("report: start-up {median} ms (median), {longest} ms (longest); {late} took over a second");
