@@ -48,12 +48,20 @@ struct Arguments {
     no_shrink: bool,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if arguments.from.checked_add(arguments.seeds - 1).is_none() {
-        let words = format!("there are no {} seeds from {} on", arguments.seeds, arguments.from);
-        Arguments::command().error(ErrorKind::ValueValidation, words).exit();
+impl Arguments {
+    fn checked(self) -> Result<Self, clap::Error> {
+        match self.from.checked_add(self.seeds - 1) {
+            Some(_) => Ok(self),
+            None => {
+                let words = format!("there are no {} seeds from {} on", self.seeds, self.from);
+                Err(Self::command().error(ErrorKind::ValueValidation, words))
+            }
+        }
     }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse().checked().unwrap_or_else(|error| error.exit());
     let done = match arguments.seed {
         Some(seed) => Ok(replay(&arguments, seed)),
         None => sweep(&arguments),
@@ -161,4 +169,19 @@ fn show_smaller(failure: Box<Failure>) {
         "---- as small as it could be made, in {} runs ----\n\n{}\n",
         shrunk.runs, shrunk.failure
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_of_nothing_is_refused() {
+        let parse = |words: &[&str]| {
+            Arguments::try_parse_from([&["sim"], words].concat()).and_then(Arguments::checked)
+        };
+        assert!(parse(&["--seeds", "0"]).is_err());
+        assert!(parse(&["--from", "18446744073709551613", "--seeds", "4"]).is_err());
+        assert!(parse(&["--from", "18446744073709551613", "--seeds", "3"]).is_ok());
+    }
 }

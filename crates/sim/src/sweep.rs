@@ -277,3 +277,42 @@ fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
 fn steps_of(run: &Result<Report, Box<Failure>>) -> u64 {
     run.as_ref().map_or_else(|failure| failure.step, |report| report.steps)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(steps: u64, trace: u64) -> Result<Report, Box<Failure>> {
+        Ok(Report { trace, steps, tally: Tally::default() })
+    }
+
+    #[test]
+    fn a_signal_ends_a_sweep_and_all_that_was_begun_is_counted() -> std::io::Result<()> {
+        let stop = Stop::listen()?;
+        assert_eq!(stop.signal(), None);
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM)?;
+        assert_eq!(stop.signal(), Some(15));
+        let sweep = Sweep { from: 7, seeds: 1_000_000, steps: 10, jobs: 2, keep_going: false };
+        let outcome = sweep.run(&stop);
+        assert!(outcome.begun < 1_000, "{} were begun", outcome.begun);
+        assert_eq!(outcome.summary.seeds, outcome.begun);
+        Ok(())
+    }
+
+    #[test]
+    fn runs_that_differ_are_both_told_and_counted() {
+        let mut outcome = Outcome { found: Vec::new(), summary: Summary::new(), begun: 2 };
+        outcome.take(15, kept(30, 0xa).map_err(Found::Broken));
+        outcome.take(16, Err(Found::Differs(Plan::new(16, 5), Box::new([kept(40, 0xb), kept(41, 0xc)]))));
+        let title = outcome.found[0].title();
+        for run in ["40 steps, trace 000000000000000b", "41 steps, trace 000000000000000c"] {
+            assert!(title.contains(run), "{title}");
+        }
+        let words = outcome.summary.to_string();
+        assert!(
+            words.starts_with("2 seeds (0 of them twice, with the same trace; 1 FAILED), 111 steps"),
+            "{words}"
+        );
+        assert!(words.contains("trace of the 1 that kept every rule 000000000000000a"), "{words}");
+    }
+}
