@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bare_border;
+pub mod interrupt;
 pub mod load;
 pub mod measure;
 pub mod relays;

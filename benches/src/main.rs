@@ -18,6 +18,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure, compare and draw.
+    #[command(override_usage = "cargo xtask bench [ROW…] [OPTION…]")]
     Run(RunArguments),
     /// Be a floor: how this program starts itself.
     #[command(hide = true)]

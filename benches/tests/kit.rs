@@ -2,20 +2,28 @@
 //! are they plausible, and do both ends count the same?
 #![expect(clippy::expect_used, clippy::panic, reason = "a kit that cannot run fails the test")]
 
-use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
+use portcullis_benches::measure::time::Nanos;
 use portcullis_benches::report::plots;
+use portcullis_benches::report::ratios::{Beside, Ratio, draw_ratios, ratios};
 use portcullis_benches::report::record::{CPU, DONE, Record};
-use portcullis_benches::report::table::{draw_ratios, draw_table, ratios};
-use portcullis_benches::scenarios::run::Conductor;
+use portcullis_benches::report::table::draw_table;
+use portcullis_benches::scenarios::conductor::Conductor;
 use portcullis_benches::scenarios::{Amount, SCENARIOS, Scenario};
 use portcullis_benches::systems::{Programs, System};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// An operation on this machine takes less CPU than that, however slow the build.
 const CPU_US_MAX: f64 = 1e6;
+/// How long the product may take until it is there, and how often that is looked at.
+const START_MAX: Nanos = Nanos::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The product, built as it is now.
 fn portcullis() -> &'static Path {
@@ -34,21 +42,11 @@ fn measured(rows: &[&str], systems: &[System]) -> Vec<Record> {
         SCENARIOS.iter().filter(|it| it.rows.iter().any(|row| rows.contains(row))).collect();
     assert!(!scenarios.is_empty());
     let programs = Programs { portcullis: portcullis().to_owned(), load: env!("CARGO_BIN_EXE_load").into() };
-    let conductor = Conductor {
-        programs,
-        amount: Amount::tiny(),
-        seed: 1,
-        systems: systems.to_vec(),
-        left_out: BTreeSet::new(),
-    };
+    let conductor = Conductor { programs, amount: Amount::tiny(), seed: 1, systems: systems.to_vec() };
     let mut told = 0;
-    let (records, left_out) = conductor
-        .conduct(&scenarios, &mut |_| {
-            told += 1;
-            Ok(())
-        })
-        .expect("the kit runs");
-    assert!(left_out.is_empty(), "{left_out:?}");
+    let findings = conductor.conduct(&scenarios, &mut |_| told += 1).expect("the kit runs");
+    assert!(findings.left_out.is_empty(), "{findings:?}");
+    let records = findings.records;
     assert_eq!(told, records.len());
     for record in &records {
         assert!(record.faults.is_empty() && !record.crashed, "{record:?}");
@@ -88,7 +86,8 @@ fn phones_with_certificates() {
     let refresh = find(&records, "refresh-tls", System::Portcullis);
     assert_eq!(figure(refresh, "pbx_requests"), 0.0, "a refresh stays at the border: {refresh:?}");
     let ratios = ratios(&records);
-    assert!(ratios.iter().any(|it| it.row.name == "handshake" && it.other == System::FloorTls));
+    let floor = |it: &Ratio| matches!(it.beside, Beside::System(System::FloorTls));
+    assert!(ratios.iter().any(|it| it.row.name == "handshake" && floor(it)));
     assert!(draw_ratios(&ratios).contains("floor: TLS responder"));
     assert!(draw_table(&records).contains("TLS 1.3 handshake"));
 }
@@ -155,4 +154,41 @@ fn a_soak_has_points_and_plots() {
     assert!(find(&records, "soak", System::Portcullis).figure("of_beginning").is_some());
     let plots: Vec<String> = plots::of(&records).into_iter().map(|(name, _)| name).collect();
     assert_eq!(plots, ["soak-memory", "soak-descriptors"]);
+}
+
+/// Whether any process is at work in this directory, or below it.
+fn is_inhabited(directory: &Path) -> bool {
+    let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
+    let mut places = processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+    places.any(|place| place.starts_with(directory))
+}
+
+#[test]
+fn a_run_that_is_told_to_end_leaves_nothing_running() {
+    let place = std::env::temp_dir().join(format!("kit-signal-{}", std::process::id()));
+    fs::create_dir_all(&place).expect("there is room");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_load"));
+    command.args(["run", "soak", "--here", "--minutes", "60", "--portcullis"]).arg(portcullis());
+    command.arg("--output").arg(place.join("output")).env("TMPDIR", &place);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the kit starts");
+    let until = Nanos::now() + START_MAX;
+    while !is_inhabited(&place) {
+        assert!(run.try_wait().expect("it is ours").is_none(), "it ended by itself");
+        assert!(Nanos::now() < until, "the product did not start");
+        thread::sleep(LOOK);
+    }
+    let pid = i32::try_from(run.id()).ok().and_then(Pid::from_raw).expect("it has a number");
+    kill_process(pid, Signal::TERM).expect("it is ours");
+    let output = run.wait_with_output().expect("it ends");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.ends_with("load: the run was told to end\n"), "{words}");
+    assert!(!is_inhabited(&place), "the product goes on");
+    let left: Vec<String> = fs::read_dir(&place)
+        .expect("it is there")
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    assert_eq!(left, ["output"], "the server's key is gone");
+    fs::remove_dir_all(&place).expect("it is ours");
 }

@@ -18,6 +18,7 @@ use super::pbx::media_end;
 use super::pki::{Authority, Credentials};
 use super::poller::Poller;
 use super::stream::Stream;
+use crate::interrupt;
 use crate::measure::latency::Latencies;
 use crate::measure::time::Nanos;
 use crate::systems::{Transport, extension, hardware_id};
@@ -235,6 +236,7 @@ impl Phones {
         let until = Nanos::now() + Nanos::from(time);
         let mut unasked = Outcome::default();
         while Nanos::now() < until {
+            interrupt::check()?;
             self.turn(Work::Ping, until, &mut unasked)?;
         }
         Ok(())
@@ -276,6 +278,7 @@ impl Phones {
         let mut all_begun = None;
         let (mut moved, mut seen) = (started, (0, 0));
         loop {
+            interrupt::check()?;
             let now = Nanos::now();
             self.begin_due(job, started, &mut outcome)?;
             if outcome.asked == job.total && all_begun.is_none() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// Events taken at once.
 const BATCH: usize = 256;
@@ -42,9 +43,11 @@ impl Poller {
     pub fn wait(&self, at_most: Duration) -> io::Result<Vec<u64>> {
         let at_most = Timespec::try_from(at_most).map_err(io::Error::other)?;
         let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
-        if poll(&mut ready, Some(&at_most))? == 0 {
-            return Ok(Vec::new());
-        }
+        match poll(&mut ready, Some(&at_most)) {
+            // a signal came: whoever waits looks whether it is over
+            Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
+            waited => waited?,
+        };
         let mut events: Vec<Event> = Vec::with_capacity(BATCH);
         let room = rustix::buffer::spare_capacity(&mut events);
         epoll::wait(&self.epoll, room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;

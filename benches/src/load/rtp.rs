@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
+use crate::interrupt;
 use crate::measure::latency::Latencies;
 use crate::measure::time::Nanos;
 
@@ -99,6 +100,7 @@ impl Streams {
     pub fn run(&mut self, time: Duration) -> io::Result<()> {
         let until = Nanos::now() + Nanos::from(time);
         while Nanos::now() < until {
+            interrupt::check()?;
             self.send_due()?;
             self.receive();
             std::thread::sleep(NAP);

@@ -1,28 +1,43 @@
 //! Every record as a line of JSON, written as it comes: a run that is broken off has its figures.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::output::naming;
 use super::record::Record;
 
 /// The file.
 #[derive(Debug)]
-pub struct Lines(File);
+pub struct Lines {
+    file: File,
+    path: PathBuf,
+}
 
 impl Lines {
     /// A new one, with a first line about the machine and the run.
-    pub fn create(path: &Path, about: &Value) -> io::Result<Self> {
-        let mut lines = Self(File::create(path)?);
-        writeln!(lines.0, "{about}")?;
+    pub fn create(path: PathBuf, about: &Value) -> io::Result<Self> {
+        let file = naming(&path, File::create(&path))?;
+        let mut lines = Self { file, path };
+        lines.add(about)?;
         Ok(lines)
     }
 
     /// One line more.
     pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        writeln!(self.0, "{}", of(record))
+        self.add(&of(record))
+    }
+
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn add(&mut self, line: &Value) -> io::Result<()> {
+        let written = writeln!(self.file, "{line}");
+        naming(&self.path, written)
     }
 }
 
@@ -41,14 +56,4 @@ pub fn of(record: &Record) -> Value {
         "noisy": record.noisy,
         "crashed": record.crashed,
     })
-}
-
-/// The processor, how many of it there are, and the time of day.
-pub fn machine() -> Value {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    json!({ "unix_time": time, "cpu": model.trim_start_matches([' ', '\t', ':']), "cpus": cpus, "kernel": kernel.trim() })
 }

@@ -6,10 +6,12 @@ use super::svg::{Axis, Line, Plot, Scale};
 use crate::systems::System;
 
 /// Rows with a curve, and what their load is.
-const CURVES: [(&str, &str); 4] = [
+const CURVES: [(&str, &str); 6] = [
     ("refresh-tls", "REGISTER a second"),
+    ("handshake-max", "handshakes a second"),
     ("register-passed", "REGISTER a second"),
     ("calls", "calls a second"),
+    ("calls-media", "calls a second"),
     ("rtp", "sessions (100 packets a second each)"),
 ];
 /// What the soak shows over time: figure, title, unit.
@@ -39,17 +41,29 @@ fn latency(records: &[Record], row: &str, load: &str) -> Option<(String, Plot)> 
             let mut points: Vec<[f64; 2]> =
                 own.filter_map(|it| Some([it.load, it.figure(figure)?])).collect();
             points.sort_by(|a, b| a[0].total_cmp(&b[0]));
+            // of a point that was tried twice, the second: the first one's stall was the machine's, or comes again
+            points.reverse();
+            points.dedup_by(|a, b| a[0] == b[0]);
+            points.reverse();
             let name = format!("{}, {}", system.name(), figure.trim_end_matches("_us"));
             lines.push(Line { name, colour, dashes, points });
         }
     }
     lines.retain(|line| !line.points.is_empty());
     let noisy = points.iter().filter(|it| it.noisy).count();
+    let undone = points.iter().filter(|it| it.figure(DONE) < Some(DONE_MIN)).count();
+    let left_out = match undone {
+        0 => String::new(),
+        undone => format!("; {undone} with less than {DONE_MIN} % done are left out"),
+    };
     let what = rows::find(row).map_or(row, |row| row.what);
     (!lines.is_empty()).then(|| {
         let plot = Plot {
             title: format!("Latency over load: {what}"),
-            subtitle: format!("one CPU for the system; {noisy} of {} points were noisy", points.len()),
+            subtitle: format!(
+                "one CPU for the system; {noisy} of {} points were noisy{left_out}",
+                points.len()
+            ),
             axes: [
                 Axis { title: load.into(), scale: Scale::Logarithmic },
                 Axis { title: "latency in microseconds".into(), scale: Scale::Logarithmic },
@@ -61,7 +75,7 @@ fn latency(records: &[Record], row: &str, load: &str) -> Option<(String, Plot)> 
 }
 
 fn soak(records: &[Record], figure: &str, title: &str, unit: &str) -> Option<(String, Plot)> {
-    let own = records.iter().filter(|it| it.row == "soak" && it.curve);
+    let own = records.iter().filter(|it| it.row == rows::SOAK && it.curve);
     let points: Vec<[f64; 2]> = own.filter_map(|it| Some([it.load / 60.0, it.figure(figure)?])).collect();
     (!points.is_empty()).then(|| {
         let line = Line { name: System::Portcullis.name().into(), colour: 0, dashes: 0, points };
@@ -86,6 +100,9 @@ mod tests {
         let records = [
             point("calls", 100.0).with("p50_us", 300.0).with("p99_us", 900.0).on_curve(),
             point("calls", 150.0).with("p50_us", 310.0).with("p99_us", 990.0).on_curve(),
+            point("calls", 200.0).with("p50_us", 99_000.0).with("p99_us", 99_999.0).on_curve(),
+            point("calls", 200.0).with("p50_us", 320.0).with("p99_us", 999.0).on_curve(),
+            point("calls", 300.0).with("p50_us", 1.0).with(DONE, 20.0).on_curve(),
             point("calls", 400.0).with("p50_us", 1.0),
             point("soak", 60.0).with("memory_mb", 20.0).with("descriptors", 300.0).on_curve(),
         ];
@@ -93,6 +110,12 @@ mod tests {
         let names: Vec<&str> = plots.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["latency-calls", "soak-memory", "soak-descriptors"]);
         assert_eq!(plots[0].1.lines.len(), 2);
-        assert_eq!(plots[0].1.lines[0].points, [[100.0, 300.0], [150.0, 310.0]]);
+        assert_eq!(plots[0].1.lines[0].points, [[100.0, 300.0], [150.0, 310.0], [200.0, 320.0]]);
+        assert!(
+            plots[0]
+                .1
+                .subtitle
+                .ends_with("0 of 5 points were noisy; 1 with less than 90 % done are left out")
+        );
     }
 }

@@ -15,6 +15,8 @@ pub const DONE: &str = "done_percent";
 pub const RATE: &str = "rate";
 /// Share of a CPU that the generator took.
 pub const GENERATOR: &str = "generator_percent";
+/// Whether the generator was at its own end at the first rate that was not clean: the system might do more.
+pub const LIMITED: &str = "generator_limited";
 
 /// One measurement.
 #[derive(Clone, Debug)]

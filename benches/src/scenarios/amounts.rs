@@ -2,9 +2,11 @@
 
 use std::io;
 
-use crate::report::rows::ROWS;
+use clap::ValueEnum;
 
 use super::{Amount, SCENARIOS, Scenario};
+use crate::report::rows::ROWS;
+use crate::systems::System;
 
 impl Amount {
     /// A run that counts; the README says how long it takes.
@@ -72,15 +74,30 @@ impl Amount {
     }
 }
 
-/// The scenarios that measure these rows; all where none is named.
-pub(super) fn chosen(rows: &[String]) -> io::Result<Vec<&'static Scenario>> {
+/// The scenarios that measure these rows, all where none is named, and through which one of these systems goes.
+pub(super) fn chosen(rows: &[String], systems: &[System]) -> io::Result<Vec<&'static Scenario>> {
     let known = || ROWS.iter().map(|row| row.name);
     if let Some(unknown) = rows.iter().find(|row| !known().any(|name| name == *row)) {
         let names = known().collect::<Vec<_>>().join(", ");
         return Err(io::Error::other(format!("there is no row {unknown:?}; there are: {names}")));
     }
+    let takes_part =
+        |it: &&Scenario| systems.is_empty() || it.systems.iter().any(|system| systems.contains(system));
+    for row in rows {
+        let measuring = SCENARIOS.iter().find(|it| it.rows.contains(&row.as_str()));
+        if let Some(without) = measuring.filter(|it| !takes_part(it)) {
+            let (there, asked) = (options(without.systems), options(systems));
+            return Err(io::Error::other(format!("{row} is measured of {there}, not of {asked}")));
+        }
+    }
     let wanted = |it: &&Scenario| rows.is_empty() || rows.iter().any(|row| it.rows.contains(&row.as_str()));
-    Ok(SCENARIOS.iter().filter(wanted).collect())
+    Ok(SCENARIOS.iter().filter(wanted).filter(takes_part).collect())
+}
+
+/// Systems as they are asked for.
+fn options(systems: &[System]) -> String {
+    let values = systems.iter().filter_map(ValueEnum::to_possible_value);
+    values.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -101,8 +118,19 @@ mod tests {
 
     #[test]
     fn rows_choose_their_scenarios() {
-        assert_eq!(chosen(&[]).unwrap().len(), SCENARIOS.len());
-        assert_eq!(chosen(&["rtp".into(), "rtp-p99".into()]).unwrap().len(), 1);
-        assert!(chosen(&["rpt".into()]).is_err());
+        assert_eq!(chosen(&[], &[]).unwrap().len(), SCENARIOS.len());
+        assert_eq!(chosen(&["rtp".into(), "rtp-p99".into()], &[]).unwrap().len(), 1);
+        assert!(chosen(&["rpt".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn a_row_that_none_of_the_systems_goes_through_is_no_success() {
+        let sink = [System::FloorSink];
+        assert!(chosen(&[], &sink).unwrap().iter().all(|it| it.systems.contains(&System::FloorSink)));
+        let fault = chosen(&["blocked".into(), "calls".into()], &sink).unwrap_err().to_string();
+        assert_eq!(
+            fault,
+            "calls is measured of portcullis, kamailio-topoh, floor-forward, not of floor-sink"
+        );
     }
 }

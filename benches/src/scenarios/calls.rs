@@ -24,22 +24,17 @@ pub(super) fn registers(site: &Site<'_>, system: System) -> io::Result<Vec<Recor
     let record = Record::new("register-passed", system, site.round, rate)
         .with_job(&outcome, &cost)
         .with("pbx_requests", passed as f64);
-    let points = curve::rates(site, (system, "register-passed"), 1_000.0, |rate, total| {
-        measured(&running, &mut phones, Job { work: Work::Register, rate, total })
-    })?;
-    let highest = curve::highest("register-passed-max", &points);
-    Ok([record].into_iter().chain(highest).chain(points).collect())
+    let rows = ["register-passed", "register-passed-max"];
+    let curve = up(site, (system, rows), (&running, &mut phones), (Work::Register, 1_000.0))?;
+    Ok([record].into_iter().chain(curve).collect())
 }
 
 pub(super) fn with_audio(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let (running, mut phones) = registered(site, system, Transport::Udp)?;
     let call = Work::Call(Offer::Audio, hold(site));
     let record = one(site, (system, "calls"), (&running, &mut phones), site.job(call, site.amount.calls))?;
-    let points = curve::rates(site, (system, "calls"), 100.0, |rate, total| {
-        measured(&running, &mut phones, Job { work: call, rate, total })
-    })?;
-    let highest = curve::highest("calls-max", &points);
-    Ok([record].into_iter().chain(highest).chain(points).collect())
+    let curve = up(site, (system, ["calls", "calls-max"]), (&running, &mut phones), (call, 100.0))?;
+    Ok([record].into_iter().chain(curve).collect())
 }
 
 pub(super) fn bare(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
@@ -50,8 +45,12 @@ pub(super) fn bare(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
 
 pub(super) fn with_media(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let (running, mut phones) = registered(site, system, Transport::Udp)?;
-    let job = site.job(Work::Call(Offer::Audio, hold(site)), site.amount.media_calls);
-    Ok(vec![one(site, (system, "calls-media"), (&running, &mut phones), job)?])
+    let call = Work::Call(Offer::Audio, hold(site));
+    let rate = site.amount.media_calls;
+    let record = one(site, (system, "calls-media"), (&running, &mut phones), site.job(call, rate))?;
+    let rows = ["calls-media", "calls-media-max"];
+    let curve = up(site, (system, rows), (&running, &mut phones), (call, rate))?;
+    Ok([record].into_iter().chain(curve).collect())
 }
 
 pub(super) fn over_tls(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
@@ -89,6 +88,20 @@ fn one(
     let taken = site.ground.pbx.requests("INVITE") - taken_before;
     let record = Record::new(row, system, site.round, job.rate).with_job(&outcome, &cost);
     Ok(record.with("pbx_requests", taken as f64))
+}
+
+/// The curve of a row from a first rate on, and its highest clean rate as another row.
+fn up(
+    site: &Site<'_>,
+    (system, [row, highest]): (System, [&'static str; 2]),
+    (running, phones): (&Running, &mut Phones),
+    (work, first): (Work, f64),
+) -> io::Result<Vec<Record>> {
+    let mut points = curve::rates(site, (system, row), first, |rate, total| {
+        measured(running, phones, Job { work, rate, total })
+    })?;
+    points.extend(curve::highest(highest, &points));
+    Ok(points)
 }
 
 fn hold(site: &Site<'_>) -> Duration {

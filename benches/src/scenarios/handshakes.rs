@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use super::{Site, measured, prepare};
+use super::{Site, curve, measured, prepare};
 use crate::load::phones::{Job, Phones, Work};
 use crate::load::pki::Credentials;
 use crate::measure::memory::Memory;
@@ -43,6 +43,13 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     prepare(&mut phones, Work::Visit, rate)?;
     let (outcome, cost) = measured(&running, &mut phones, site.job(Work::Return, rate))?;
     records.push(Record::new("resumed", system, site.round, rate).with_job(&outcome, &cost));
+
+    let mut phones = site.tls_phones(&running, VISITORS, Credentials::Good)?;
+    let curve = curve::rates(site, (system, "handshake-max"), rate / 2.0, |rate, total| {
+        measured(&running, &mut phones, Job { work: Work::Visit, rate, total })
+    })?;
+    records.extend(curve::highest("handshake-max", &curve));
+    records.extend(curve);
     Ok(records)
 }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::curve::CLEAN;
 use super::{Site, curve, prepare};
 use crate::load::phones::{Phones, Work};
 use crate::load::rtp::Streams;
@@ -19,6 +20,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// So many must arrive; what arrives later than that is as good as lost.
 const DONE_MIN: f64 = 99.9;
 const LATE_US: f64 = 10_000.0;
+/// Of a point that is not clean: a single stall of the machine is no limit of the system's.
+const TRIES: u32 = 2;
 /// What is under way when the load ends arrives in it; a packet that comes late is late, not lost.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
 /// Calls that one phone holds: a border lets no phone begin too many at once.
@@ -40,10 +43,16 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
         ["rtp", "rtp-p50", "rtp-p99"].map(|row| Record { row, ..first.clone() }).into();
     let time = Duration::from_secs_f64(curve.unwrap_or_default());
     for count in more {
-        let point = measure(site, system, (&running, &mut streams), (&sessions, *count), time)?;
-        let kept = point.figure(DONE) >= Some(DONE_MIN);
-        let clean = kept && point.figure("p99_us").is_some_and(|p99| p99 <= LATE_US);
-        records.push(point.with("clean", f64::from(u8::from(clean))).on_curve());
+        let mut kept = false;
+        for _ in 0..TRIES {
+            let point = measure(site, system, (&running, &mut streams), (&sessions, *count), time)?;
+            kept = point.figure(DONE) >= Some(DONE_MIN);
+            let clean = kept && point.figure("p99_us").is_some_and(|p99| p99 <= LATE_US);
+            records.push(point.with(CLEAN, f64::from(u8::from(clean))).on_curve());
+            if clean {
+                break;
+            }
+        }
         if !kept {
             break;
         }

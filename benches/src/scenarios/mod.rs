@@ -3,6 +3,7 @@
 mod amounts;
 mod attacks;
 mod calls;
+pub mod conductor;
 mod curve;
 mod handshakes;
 mod media;
@@ -16,6 +17,7 @@ use crate::load::phones::{Job, Outcome, Phones, Work};
 use crate::load::pki::{Authority, Credentials};
 use crate::measure::cost::Cost;
 use crate::report::record::Record;
+use crate::report::rows::SOAK;
 use crate::systems::{Ground, Running, System, Transport, Wanted};
 
 /// How much of everything.
@@ -91,17 +93,17 @@ pub struct Scenario {
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
-        rows: &["refresh-tls", "handshake", "memory", "keepalive"],
+        rows: &["refresh-tls", "refresh-tls-max", "handshake", "memory", "keepalive"],
         systems: &[System::Portcullis, System::KamailioEdge, System::KamailioRegistrar, System::FloorTls],
         rounds: |amount| amount.rounds,
         seconds: [12.0, 10.0],
         run: phones::run,
     },
     Scenario {
-        rows: &["refused-none", "refused-stranger", "resumed"],
+        rows: &["refused-none", "refused-stranger", "resumed", "handshake-max"],
         systems: &[System::Portcullis, System::KamailioRegistrar, System::FloorTls],
         rounds: |amount| amount.rounds,
-        seconds: [7.0, 0.0],
+        seconds: [7.0, 9.0],
         run: handshakes::run,
     },
     Scenario {
@@ -133,10 +135,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: calls::bare,
     },
     Scenario {
-        rows: &["calls-media"],
+        rows: &["calls-media", "calls-media-max"],
         systems: &[System::Portcullis, System::KamailioMedia, System::FloorForward],
         rounds: |amount| amount.rounds,
-        seconds: [4.0, 0.0],
+        seconds: [4.0, 10.0],
         run: calls::with_media,
     },
     Scenario {
@@ -175,7 +177,7 @@ pub const SCENARIOS: &[Scenario] = &[
         run: attacks::garbage,
     },
     Scenario {
-        rows: &["soak"],
+        rows: &[SOAK],
         systems: &[System::Portcullis],
         rounds: |_| 1,
         seconds: [62.0, 0.0],

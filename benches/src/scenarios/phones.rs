@@ -41,6 +41,7 @@ pub(super) fn run(site: &Site<'_>, system: System) -> io::Result<Vec<Record>> {
     let curve = curve::rates(site, (system, "refresh-tls"), 500.0, |rate, total| {
         measured(&running, &mut phones, Job { work: Work::Register, rate, total })
     })?;
+    records.extend(curve::highest("refresh-tls-max", &curve));
     records.extend(curve);
     Ok(records)
 }

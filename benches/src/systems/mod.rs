@@ -20,6 +20,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::interrupt;
 use crate::load::pbx::Pbx;
 use crate::measure::cost::Sample;
 use crate::measure::cpus::Cpus;
@@ -128,7 +129,7 @@ impl System {
 }
 
 /// A program in `PATH`, or where daemons are.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let mut directories = std::env::var_os("PATH").unwrap_or_default();
     directories.push(":/usr/local/sbin:/usr/sbin:/sbin");
     std::env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| path.is_file())
@@ -242,6 +243,7 @@ impl Running {
         let until = Nanos::now() + START_MAX;
         let mut number = 0;
         while Nanos::now() < until {
+            interrupt::check()?;
             if let Some(status) = self.main.0.try_wait()? {
                 return Err(io::Error::other(format!("it ended before it was ready: {status}")));
             }
@@ -306,6 +308,7 @@ struct Group(Child);
 
 impl Group {
     fn spawn(mut command: Command) -> io::Result<Self> {
+        interrupt::check()?;
         let words = format!("{command:?}");
         let child = command.process_group(0).stdin(Stdio::null()).spawn();
         child.map(Self).map_err(|fault| io::Error::other(format!("could not start {words}: {fault}")))
