@@ -3,13 +3,12 @@
 //! Installs the peers where it may, builds the product and the kit as they are shipped, and hands its
 //! arguments on to the kit (`benches/README.md`). A peer that cannot be installed is said to be missing.
 
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, machine, stage};
+use crate::{apt, children, machine, stage};
 
 /// A program that the kit runs, and the Debian package that has it.
 const PEERS: &[(&str, &str)] = &[
@@ -50,25 +49,17 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     build.args(["build", "--release", "--locked", "-p", "portcullis", "-p", "portcullis-benches"]);
     build.args(["--bin", "portcullis", "--bin", "load"]);
     println!("building the product and the kit, optimised");
-    if !build.status().context("cannot run cargo")?.success() {
+    if !children::status(&mut build).context("cannot run cargo")?.success() {
         bail!("the build failed");
     }
-    let target = target()?;
-    let program = target.join("release/load");
-    let mut kit = Command::new(&program);
+    let target = stage::target();
+    let mut kit = Command::new(target.join("release/load"));
     kit.arg("run").args(arguments);
     if !arguments.iter().any(|argument| *argument == "--output" || argument.starts_with("--output=")) {
         kit.arg("--output").arg(target.join("bench"));
     }
-    // in the place of this program, so that a signal reaches whoever has something to end
-    Err(kit.exec()).with_context(|| format!("cannot run {}", program.display()))
-}
-
-/// Where cargo builds, whoever told it: this program lies in a directory of it.
-fn target() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let target = own.parent().and_then(Path::parent);
-    Ok(target.with_context(|| format!("{} lies in no target directory", own.display()))?.to_owned())
+    // a signal reaches whoever has something to end
+    children::take_our_place(&mut kit)
 }
 
 /// Whoever cannot be installed is left out of the comparison, and the kit says so in its report.
