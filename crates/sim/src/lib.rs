@@ -13,6 +13,8 @@
 
 pub mod act;
 mod arrival;
+mod calm;
+mod census;
 mod chaos;
 mod company;
 mod corpus;
@@ -21,12 +23,14 @@ pub mod digest;
 mod disk;
 mod door;
 mod doorkeeper;
+mod failure;
 mod idler;
 mod impostor;
 pub mod ladder;
 mod lanes;
 pub mod media_plane;
 pub mod network;
+mod operator;
 pub mod oracle;
 mod panic;
 pub mod pbx;
@@ -48,7 +52,8 @@ pub mod user_agent;
 mod words;
 mod world;
 
-pub use run::{Failure, Plan, Report, run};
+pub use failure::Failure;
+pub use run::{Plan, Report, run};
 pub use shrink::{Shrunk, shrink};
 pub use world::{Tally, World};
 

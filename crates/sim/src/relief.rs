@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::calm::BACK_AFTER_KILL;
 use crate::oracle::Violation;
 use crate::pbx::Contact;
-use crate::run::BACK_AFTER_KILL;
 use crate::scenery::EXTENSIONS;
 use crate::world::World;
 

@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use border::command::StatusView;
-use border::{Border, Command, Config, Input, Output, Record, ResolvedName, Target};
+use border::{Border, Config, Input, Output, Record, ResolvedName, Target};
 use bytes::Bytes;
 use media::{Order, RelayEvent};
 use wire::clock::Now;
@@ -26,11 +25,11 @@ use crate::world::{Happening, World};
 /// What the border may want after one thing that happened: far more than it has bindings and calls.
 const OUTPUTS_MAX: u32 = 10_000;
 /// The question that the oracles ask after every step.
-const STATUS: u64 = u64::MAX;
+pub(crate) const STATUS: u64 = u64::MAX;
 /// The one that they ask when a call was refused because so many are up.
-const RECOUNT: u64 = u64::MAX - 1;
+pub(crate) const RECOUNT: u64 = u64::MAX - 1;
 /// The one that they ask when places or the number of registrations changed.
-const WHO_IS_THERE: u64 = u64::MAX - 2;
+pub(crate) const WHO_IS_THERE: u64 = u64::MAX - 2;
 
 impl World {
     pub(crate) fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
@@ -303,71 +302,6 @@ impl World {
             None => self.send_stream(flow, false, bytes),
         }
         Ok(())
-    }
-
-    fn ask_status(&mut self) -> Result<(), Violation> {
-        let registrations = self.status.registrations;
-        self.input(Input::Command { id: STATUS, command: Command::Status });
-        self.drain()?;
-        if self.oracles.places_changed() || self.status.registrations != registrations {
-            self.input(Input::Command { id: WHO_IS_THERE, command: Command::Registrations });
-            self.drain()?;
-        }
-        self.oracles.counts_balance(&self.status, self.media.len(), false)?;
-        self.transactions_balance()?;
-        if self.oracles.slots_are_due(self.now) {
-            self.oracles.slots_balance(self.border.call_slots(), self.now)?;
-        }
-        self.media.take_violation().map_or(Ok(()), Err)?;
-        self.tables_are_small()?;
-        let Some(extension) = self.refused.take() else { return Ok(()) };
-        self.input(Input::Command { id: RECOUNT, command: Command::Calls });
-        self.drain()?;
-        let up = self.calls.iter().filter(|call| call.extension == extension).count();
-        self.oracles.refused_by_number(&extension, up)
-    }
-
-    /// What was opened on the wire and has not ended there is what the border has, once its timers were served.
-    fn transactions_balance(&mut self) -> Result<(), Violation> {
-        let [(_, live), ..] = self.border.unfinished();
-        if self.border.poll_timeout().is_none_or(|at| at > self.now)
-            && self.oracles.transactions_balance(live, self.now)?
-        {
-            self.decisions.saw("each transaction is one of the wire");
-        }
-        Ok(())
-    }
-
-    /// No table holds more than it may, and none holds what belongs to another that is empty.
-    fn tables_are_small(&self) -> Result<(), Violation> {
-        let StatusView { registrations, calls, .. } = self.status;
-        let relays = self.oracles.relays_wanted();
-        let bindings_max = self.config.extensions.len() * self.config.registration.max_contacts;
-        let orphans = calls == 0
-            && self.border.unfinished().iter().any(|(name, count)| *name == "dialogs" && *count > 0);
-        let calls_max: usize = self.config.extensions.iter().map(|extension| extension.max_calls).sum();
-        let full = registrations > bindings_max || relays > self.config.relays_max || calls > calls_max;
-        if full || orphans {
-            let seen = format!(
-                "{registrations} bindings, {relays} relays, {calls} calls, {:?}",
-                self.border.unfinished()
-            );
-            return Err(Violation::new("tables are within their bounds", seen));
-        }
-        Ok(())
-    }
-
-    /// Every party hears the one that it speaks with.
-    fn audio_is_not_foreign(&self) -> Result<(), Violation> {
-        if let Some(to) = self.astray {
-            return Err(Violation::new("audio reaches the other party", format!("it went to {to}")));
-        }
-        let agents =
-            self.phones.iter().map(|phone| &phone.agent).chain(self.pbxs.iter().map(|pbx| &pbx.agent));
-        match agents.filter_map(|agent| agent.foreign_audio.as_ref()).next() {
-            Some(foreign) => Err(Violation::new("audio reaches the other party", foreign.clone())),
-            None => Ok(()),
-        }
     }
 
     /// The border is killed and started again with what is on disk.

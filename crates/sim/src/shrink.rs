@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use crate::decision::{Action, Actions, Decider};
-use crate::run::{Failure, Plan, Report, run};
+use crate::failure::Failure;
+use crate::run::{Plan, Report, run};
 
 /// Runs at most: some minutes.
 const RUNS_MAX: u64 = 4_000;
