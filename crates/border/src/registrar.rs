@@ -109,7 +109,7 @@ fn read_contact(
     let flow = instance.as_deref().zip(reg_id);
     Some(WishedContact {
         key: BindingKey::of(flow, hardware_id, contact.uri),
-        uri: contact.uri.to_owned(),
+        uri: uri.as_target(contact.uri).to_owned(),
         value: echoed,
         expires: expires.map(|secs| Duration::from_secs(u64::from(secs))),
     })

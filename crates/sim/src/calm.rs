@@ -13,6 +13,8 @@ use crate::run::Ending;
 use crate::user_agent::State;
 use crate::world::World;
 
+/// The name of the rule.
+const REGISTERED: &str = "everybody is registered";
 /// By then everything must be at rest.
 const REST: Duration = Duration::from_secs(600);
 /// And for so long it must be: whatever is repeated has been given up, and what a PBX refused is tried again.
@@ -24,6 +26,9 @@ const MISSED: u32 = 1;
 /// The same where the border believes that a registration lasts longer: each health check asks the PBX for the contacts
 /// of one extension more.
 const MISSED_BY_WRONG_TIMES: u32 = 7;
+/// The same where only digest phones are missing and there is a standby: one that registered there goes back by its own
+/// next REGISTER, and what the main PBX took in meanwhile, long after it was sent, runs out before.
+const MISSED_AT_STANDBY: u32 = 10;
 /// When every phone is back after all that broke: whoever was refused is tried again after a minute.
 const BACK_AT_LAST: Duration = Duration::from_secs(200);
 /// How long after the PBX has taken it in a phone may hear of it.
@@ -46,7 +51,11 @@ impl World {
             let registered = self.everybody_is_registered();
             missed = if registered.is_ok() { 0 } else { missed + 1 };
             let late = self.now > healed + BACK_AT_LAST;
-            let most_missed = if self.times_are_wrong { MISSED_BY_WRONG_TIMES } else { MISSED };
+            let most_missed = match () {
+                () if self.times_are_wrong => MISSED_BY_WRONG_TIMES,
+                () if self.pbxs.len() > 1 && self.all_but_digest_phones_are_there() => MISSED_AT_STANDBY,
+                () => MISSED,
+            };
             if missed > most_missed && (settled || late) {
                 registered?;
             } else if !settled && self.now >= least {
@@ -169,41 +178,56 @@ impl World {
     }
 
     /// Every phone that wants to be is registered, as far as its extension may have so many, and the PBX has one
-    /// contact for each, no more. Where the border cannot answer the PBX for it, that is the one of its last REGISTER:
-    /// what it had there before a standby took it in runs out soon.
+    /// contact for each, no more.
     pub(crate) fn everybody_is_registered(&self) -> Result<(), Violation> {
-        let oracle = "everybody is registered";
-        let fail = |seen: String| Err(Violation::new(oracle, seen));
+        self.no_phone_misses_its_registration()?;
+        for (name, digest) in crate::scenery::EXTENSIONS {
+            self.main_pbx_has(name, digest)?;
+        }
+        let places: usize = crate::scenery::EXTENSIONS.iter().map(|(name, _)| self.places_of(name)).sum();
+        if self.status.registrations != places {
+            let phones = self.phones.len();
+            let seen = format!("{} bindings for {places} of {phones} phones", self.status.registrations);
+            return Err(Violation::new(REGISTERED, seen));
+        }
+        Ok(())
+    }
+
+    fn all_but_digest_phones_are_there(&self) -> bool {
+        let mut others = crate::scenery::EXTENSIONS.iter().filter(|(_, digest)| !digest);
+        self.no_phone_misses_its_registration().is_ok()
+            && others.all(|(name, digest)| self.main_pbx_has(name, *digest).is_ok())
+    }
+
+    fn no_phone_misses_its_registration(&self) -> Result<(), Violation> {
         for phone in &self.phones {
             let name = &phone.model.extension;
             let misses = self.registered_of(name) < self.places_of(name);
             if misses && !phone.is_registered(self.now) {
                 let (model, place) = (&phone.model, phone.connection());
                 let seen = format!("phone {} of {} is not, by {place:?}", model.number, model.extension);
-                return Err(Violation { oracle, seen, call: phone.series().to_owned() });
+                return Err(Violation { oracle: REGISTERED, seen, call: phone.series().to_owned() });
             }
         }
-        for (name, digest) in crate::scenery::EXTENSIONS {
-            let mut own = self.phones.iter().filter(|phone| phone.model.extension == name);
-            let (phones, places) = (self.phones_of(name), self.places_of(name));
-            let contacts = self.pbxs[0].location.get(name).map(Vec::as_slice).unwrap_or_default();
-            let live = contacts.iter().filter(|contact| contact.until > self.now);
-            let newer = live.clone().filter(|contact| contact.since >= self.forgot_at).count();
-            let is_of_last = |phone: &Phone| {
-                live.clone().any(|contact| Some(contact.since + ANSWERED) >= phone.registered_at)
-            };
-            let left_over = digest && places == phones && !own.clone().all(is_of_last);
-            // those of a border that has forgotten its secret run out by themselves
-            if newer > phones || live.clone().count() < places || left_over {
-                let seen = format!("{name}: {phones} phones, the PBX has {contacts:?}");
-                let call = own.next().map_or("", Phone::series).to_owned();
-                return Err(Violation { oracle, seen, call });
-            }
-        }
-        let places: usize = crate::scenery::EXTENSIONS.iter().map(|(name, _)| self.places_of(name)).sum();
-        if self.status.registrations != places {
-            let phones = self.phones.len();
-            return fail(format!("{} bindings for {places} of {phones} phones", self.status.registrations));
+        Ok(())
+    }
+
+    /// Where the border cannot answer the PBX for a phone, its contact there is that of its last REGISTER: what it had
+    /// before a standby took it in runs out soon.
+    fn main_pbx_has(&self, name: &str, digest: bool) -> Result<(), Violation> {
+        let mut own = self.phones.iter().filter(|phone| phone.model.extension == name);
+        let (phones, places) = (self.phones_of(name), self.places_of(name));
+        let contacts = self.pbxs[0].location.get(name).map(Vec::as_slice).unwrap_or_default();
+        let live = contacts.iter().filter(|contact| contact.until > self.now);
+        let newer = live.clone().filter(|contact| contact.since >= self.forgot_at).count();
+        let is_of_last =
+            |phone: &Phone| live.clone().any(|contact| Some(contact.since + ANSWERED) >= phone.registered_at);
+        let left_over = digest && places == phones && !own.clone().all(is_of_last);
+        // those of a border that has forgotten its secret run out by themselves
+        if newer > phones || live.clone().count() < places || left_over {
+            let seen = format!("{name}: {phones} phones, the PBX has {contacts:?}");
+            let call = own.next().map_or("", Phone::series).to_owned();
+            return Err(Violation { oracle: REGISTERED, seen, call });
         }
         Ok(())
     }

@@ -170,7 +170,9 @@ impl Dialog {
             return (&self.remote_target, self.route_set.iter().map(|route| Route::Kept(route)).collect());
         }
         let kept = rest.iter().map(|route| Route::Kept(route));
-        (uri_of(first), kept.chain([Route::Target(&self.remote_target)]).collect())
+        let uri = uri_of(first);
+        let target = Uri::parse(uri).map_or(uri, |parsed| parsed.as_target(uri));
+        (target, kept.chain([Route::Target(&self.remote_target)]).collect())
     }
 
     /// The URI that says where a request inside the dialog is sent (§8.1.2).
@@ -232,11 +234,13 @@ fn refreshes_target(method: Method<'_>) -> bool {
     matches!(method, Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer)
 }
 
-/// The URI of the one Contact that makes a target: sip or sips.
+/// The URI of the one Contact that makes a target: sip or sips, without the headers that no Request-URI may have
+/// (RFC 3261 §19.1.1).
 fn contact<'a>(message: &Message<'a>) -> Option<&'a str> {
     let first = split_list(message.value(HeaderName::Contact)?).next()?;
-    let uri = NameAddr::parse(first).ok()?.uri;
-    Uri::parse(uri).is_ok_and(|uri| uri.scheme != wire::sip::Scheme::Tel).then_some(uri)
+    let text = NameAddr::parse(first).ok()?.uri;
+    let uri = Uri::parse(text).ok().filter(|uri| uri.scheme != wire::sip::Scheme::Tel)?;
+    Some(uri.as_target(text))
 }
 
 /// All Record-Route values in their order.
@@ -343,6 +347,8 @@ mod tests {
     #[test]
     fn contact_and_record_route_are_checked() {
         assert_eq!(uac(180, "").expect("a dialog").remote_target, "sip:bob@example.com");
+        let asks = "Contact: <sip:b?b@192.0.2.2;x=y?Subject=a&Priority=b?>\r\n";
+        assert_eq!(uac(180, asks).expect("a dialog").remote_target, "sip:b?b@192.0.2.2;x=y");
         let without = INVITE.replace("Contact: <sip:alice@192.0.2.1;transport=tcp>\r\n", "");
         for contact in ["", "Contact: *\r\n", "Contact: <tel:+1>\r\n", "Contact: <http://x>\r\n"] {
             let text = format!("{without}{contact}\r\n");

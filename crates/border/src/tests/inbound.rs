@@ -240,3 +240,21 @@ fn people_read_whose_phone_it_is() {
     let Answer::Calls(rows) = bench.ask(Command::Calls) else { panic!("no calls") };
     assert_eq!((rows[0].display_name.as_deref(), rows[0].direction), (Some("Home office"), "in"));
 }
+
+#[test]
+fn what_a_contact_asks_for_in_headers_stands_in_no_request_uri() {
+    let mut bench = Bench::with_pbx_up(config());
+    let flow = bench.connect(100, Some(DEVICE));
+    let asks =
+        register("1001", 1).replace("line@192.168.1.20>", "line@192.168.1.20?Subject=now&Priority=urgent>");
+    bench.phone_says(flow, &asks);
+    let asked = bench.take("REGISTER");
+    bench.pbx_says(&asked.registered(&[]));
+    bench.sent.clear();
+    let contact = asked.header(HeaderName::Contact);
+    let (uri, _) = contact.trim_start_matches('<').split_once('>').unwrap();
+    bench.pbx_says(&desk("INVITE", uri, 1, "", OFFER));
+    let invite = bench.take("INVITE").text;
+    let (line, _) = invite.split_once("\r\n").unwrap();
+    assert!(line.starts_with("INVITE sip:") && !line.contains('?'), "{line}");
+}

@@ -61,9 +61,11 @@ pub(super) struct Blocks {
     past: BTreeMap<Prefix, Duration>,
     /// Those of them that were over when the process was killed: their records end with them, mostly.
     past_unsure: BTreeSet<Prefix>,
-    /// The length of those that were lifted, or over, when the process was killed before that was on disk: the new one
-    /// may count them.
+    /// The length of those that were lifted, over or replaced when the process was killed before that was on disk: the
+    /// new one may count them.
     revived: BTreeMap<Prefix, Duration>,
+    /// The length of the automatic one in whose place the operator put his own.
+    replaced: BTreeMap<Prefix, Duration>,
     /// Offences by connections alone, since somebody was blocked, unblocked or allowed there.
     unpunished: BTreeMap<Prefix, VecDeque<Instant>>,
     /// Who has done enough in this step.
@@ -276,6 +278,9 @@ impl Blocks {
         if !by_operator {
             self.offences.remove(&prefix);
         }
+        if let Some(block) = self.blocks.iter().find(|block| block.prefix == prefix && !block.by_operator) {
+            self.replaced.insert(prefix, block.length);
+        }
         self.blocks.retain(|block| block.prefix != prefix);
         self.ended.retain(|block| block.prefix != prefix);
         self.blocks.push(Block { prefix, by_operator, length, until: now + length, unsure: false });
@@ -393,6 +398,8 @@ impl Blocks {
     /// The process was killed; `durable` where all that it wrote is on disk.
     pub(super) fn on_restart(&mut self, durable: bool) {
         self.kept.clear();
+        let replaced = std::mem::take(&mut self.replaced);
+        self.revived.extend(replaced.into_iter().filter(|_| !durable));
         for block in std::mem::take(&mut self.ended).into_iter().filter(|_| !durable) {
             if !block.by_operator {
                 self.revived.insert(block.prefix, block.length);

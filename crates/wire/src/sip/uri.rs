@@ -81,6 +81,12 @@ impl<'a> Uri<'a> {
         parsed.map_err(|fault| ParseError { offset: fault.offset + colon + 1, ..fault })
     }
 
+    /// The text that this was read from without the headers, which no Request-URI may have (RFC 3261 §19.1.1).
+    pub fn as_target(&self, text: &'a str) -> &'a str {
+        let target = self.headers.and_then(|headers| text.strip_suffix(headers)?.strip_suffix('?'));
+        target.unwrap_or(text)
+    }
+
     /// The user part with its escapes undone.
     pub fn user_unescaped(&self) -> Option<Cow<'a, str>> {
         self.user.map(grammar::unescape)
