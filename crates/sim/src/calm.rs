@@ -244,13 +244,17 @@ impl World {
 
     /// One phone that is registered calls these numbers, or each does.
     pub(crate) fn probe_outward(&mut self, numbers: &[&'static str], whole: bool) -> Result<(), Violation> {
-        let there = |index: &usize| self.phones.get(*index).is_some_and(|own| own.is_registered(self.now));
+        let there = |index: &usize| {
+            self.phones.get(*index).is_some_and(|own| own.is_registered(self.now) && !own.answered_late)
+        };
         let there: Vec<usize> = (0..self.phones.len()).filter(there).collect();
         let one = self.rng.pick(&there).copied();
         for index in there.into_iter().filter(|index| whole || Some(*index) == one) {
             for number in numbers {
                 let itself = self.phones[index].model.extension == *number;
-                self.probe_call(index, if itself { "1003" } else { number })?;
+                // where two phones of an extension accept at once, the caller has both
+                let another = if self.is_crowded("1003") { "1004" } else { "1003" };
+                self.probe_call(index, if itself { another } else { number })?;
             }
         }
         Ok(())
@@ -308,12 +312,14 @@ impl World {
 
     /// The desk of a PBX calls one contact that it has, or each.
     pub(crate) fn probe_inward(&mut self, pbx: usize, whole: bool) -> Result<(), Violation> {
+        let late =
+            |name: &str| self.phones.iter().any(|phone| phone.model.extension == name && phone.answered_late);
         let contacts: Vec<(String, String)> = self.pbxs[pbx]
             .location
             .iter()
             .flat_map(|(name, contacts)| contacts.iter().map(move |own| (name.clone(), own)))
             // who was turned away, or left while the PBX was not there, may be known there for a while
-            .filter(|(name, own)| own.since >= self.forgot_at && !self.is_crowded(name))
+            .filter(|(name, own)| own.since >= self.forgot_at && !self.is_crowded(name) && !late(name))
             .filter(|(_, own)| own.until > self.now)
             .map(|(name, own)| (name, own.uri.clone()))
             .collect();

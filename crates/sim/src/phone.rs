@@ -28,12 +28,19 @@ pub struct Model {
     pub number: u8,
 }
 
+/// An answer that comes later than this after its REGISTER is late.
+const LATE: Duration = Duration::from_secs(10);
+
 /// A phone.
 pub struct Phone {
     /// What it is.
     pub model: Model,
     /// Its calls.
     pub agent: UserAgent,
+    /// When it sent its last REGISTER: from then on it counts, for an answer that comes again is as old.
+    asked_at: Instant,
+    /// It heard so late that it is registered that the answer may be an old one that came again: from before a block.
+    pub answered_late: bool,
     /// When its last REGISTER was accepted.
     pub registered_at: Option<Instant>,
     /// By which way it was.
@@ -123,6 +130,8 @@ impl Phone {
         };
         let mut phone = Self {
             agent: UserAgent::new(identity),
+            asked_at: Instant::ZERO,
+            answered_late: false,
             registered_at: None,
             registered_by: None,
             registered_until: None,
@@ -299,6 +308,7 @@ impl Phone {
         }
         let host = self.agent.identity.host.clone();
         self.pending = Some(self.agent.transactions.request(text, &host, path, stage));
+        self.asked_at = stage.now;
         self.register_at = None;
     }
 
@@ -354,14 +364,16 @@ impl Phone {
                 let granted = own.and_then(|contact| param(&contact, "expires")?.parse::<u64>().ok());
                 let granted = granted.filter(|_| self.wants).map(Duration::from_secs);
                 self.registered_at = Some(stage.now);
+                self.answered_late = stage.now.since(self.asked_at) > LATE;
                 self.registered_by = self.agent.path;
-                self.registered_until = granted.map(|granted| stage.now + granted);
+                self.registered_until = granted.map(|granted| self.asked_at + granted);
                 self.agent.ready |= granted.is_some();
                 if granted.is_some() && std::mem::take(&mut self.moved) {
                     self.agent.tell_where(stage);
                 }
                 let refresh = granted.unwrap_or(Duration::from_secs(30)).mul_f64(0.6);
-                self.register_at = self.wants.then(|| stage.now + refresh);
+                let soon = stage.now + Duration::from_secs(1);
+                self.register_at = self.wants.then(|| (self.asked_at + refresh).max(soon));
             }
             401 | 407 if self.agent.identity.credentials.is_some() && self.tries < 2 => {
                 self.tries += 1;

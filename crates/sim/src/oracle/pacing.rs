@@ -10,7 +10,7 @@ use wire::net::Side;
 
 use crate::oracle::{Seen, Violation};
 use crate::scenery;
-use crate::text::{Text, param, uri_of, user_of};
+use crate::text::{param, uri_of, user_of};
 
 /// What the rule remembers.
 #[derive(Debug, Default)]
@@ -20,8 +20,9 @@ pub(super) struct Pacing {
     branches: BTreeSet<String>,
     /// When each PBX was asked for something new, the last of it.
     sent: BTreeMap<SocketAddr, VecDeque<Instant>>,
-    /// Series that a PBX has answered by a question: what goes on takes no new turn.
-    asked_back: BTreeSet<(SocketAddr, String)>,
+    /// When each PBX asked back: what goes on takes no new turn, be it in another series, for that of one start alone is
+    /// left as soon as the disk has confirmed it.
+    asked_back: BTreeMap<SocketAddr, VecDeque<Instant>>,
 }
 
 impl Pacing {
@@ -36,7 +37,7 @@ impl Pacing {
             && text.method() == "REGISTER"
             && matches!(text.code(), Some(401 | 407 | 423))
         {
-            self.asked_back.insert((seen.peer, text.header("Call-ID").to_owned()));
+            self.asked_back.entry(seen.peer).or_default().push_back(seen.now);
         }
     }
 
@@ -46,10 +47,9 @@ impl Pacing {
             return Ok(());
         };
         let text = seen.text;
-        if !self.branches.insert(text.branch().to_owned())
-            || self.asked_back.remove(&(seen.peer, text.header("Call-ID").to_owned()))
-            || answers_a_question(text)
-        {
+        let asked_back = self.asked_back.entry(seen.peer).or_default();
+        asked_back.retain(|at| seen.now.since(*at) < rule.period);
+        if !self.branches.insert(text.branch().to_owned()) || asked_back.pop_front().is_some() {
             return Ok(());
         }
         let sent = self.sent.entry(seen.peer).or_default();
@@ -76,11 +76,4 @@ fn is_registration_of_ours(seen: &Seen<'_>) -> bool {
     let lasts = |contact: &String| param(contact, "expires").is_some_and(|secs| secs != "0");
     scenery::EXTENSIONS.iter().any(|(own, digest)| *own == name && !digest)
         && text.all("Contact").iter().any(lasts)
-}
-
-/// What is the first with its nonce goes on with what the PBX has asked back, be it in another series: that of one start
-/// alone is left as soon as the disk has confirmed it.
-fn answers_a_question(text: &Text) -> bool {
-    let credentials = ["Authorization", "Proxy-Authorization"].map(|name| text.header(name));
-    credentials.iter().any(|value| value.contains("nc=00000001"))
 }
