@@ -253,7 +253,7 @@ impl World {
             for number in numbers {
                 let itself = self.phones[index].model.extension == *number;
                 // where two phones of an extension accept at once, the caller has both
-                let another = if self.is_crowded("1003") { "1004" } else { "1003" };
+                let another = if self.phones_of("1003") > 1 { "1004" } else { "1003" };
                 self.probe_call(index, if itself { another } else { number })?;
             }
         }
