@@ -134,12 +134,16 @@ impl Portcullis {
 
     /// Lets it open so many more files and sockets than it has now.
     pub fn leave_open_files(&self, left: usize) {
-        let names = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
-        let taken: Vec<u64> =
-            names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let taken = self.open_files();
         // The limit is the first number that may not be used.
         let free = (0..).filter(|number| !taken.contains(number)).nth(left);
         self.process.limit(Resource::Nofile, Rlimit { current: free, maximum: free });
+    }
+
+    /// The numbers of its open descriptors.
+    pub fn open_files(&self) -> Vec<u64> {
+        let names = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it is running");
+        names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Asks its command line with `--json`; panics where that fails.

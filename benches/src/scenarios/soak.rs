@@ -90,12 +90,12 @@ fn work(running: &Running, phones: &mut Phones, seconds: f64) -> io::Result<Reco
     Ok(record)
 }
 
-/// The end beside the beginning: the first tenth is for filling caches, the next is the beginning, the last one
-/// the end.
+/// The end beside the beginning: the first half is for filling caches and what is kept for an hour, the next tenth
+/// is the beginning, the last one the end.
 fn summary(points: &[Record]) -> Option<Record> {
     let last = points.last()?;
     let tenth = (points.len() / 10).max(1);
-    let begins = points.get(tenth..).unwrap_or_default();
+    let begins = points.get(points.len() / 2..).unwrap_or_default();
     let begins = begins.get(..tenth).unwrap_or(points);
     let ends = points.get(points.len() - tenth..)?;
     let middle = |points: &[Record], figure: &str| {
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn the_end_is_compared_with_the_beginning_once_caches_are_full() {
         let memory = |minute: u32| match minute {
-            0..10 => 10.0,
-            // a leak from here on, with a moment of much in the middle and at the end
-            _ => 20.0 + f64::from(minute - 10) / 10.0 + if minute % 50 == 49 { 99.0 } else { 0.0 },
+            0..50 => 10.0,
+            // a leak from here on, with a moment of much at its beginning and at the end
+            _ => 20.0 + f64::from(minute - 50) / 5.0 + if minute % 40 == 19 { 99.0 } else { 0.0 },
         };
         let points: Vec<Record> = (0..100)
             .map(|minute| {
@@ -139,7 +139,7 @@ mod tests {
             .collect();
         let found = summary(&points).expect("there are points");
         let figure = |name| found.figure(name).expect("it is a figure");
-        assert!((figure("of_beginning") - 28.5 / 20.45).abs() < 0.01, "{found:?}");
+        assert!((figure("of_beginning") - 29.0 / 21.0).abs() < 0.01, "{found:?}");
         assert_eq!(figure("descriptors_of_beginning"), 1.0);
         assert_eq!((figure("done"), figure(DONE)), (990.0, 99.0), "what failed in between counts");
         assert!(!found.curve);

@@ -34,6 +34,9 @@ const CARDS: [&[&str]; 5] =
 /// Whom he says he is: who comes by a certificate, and by a password, and nobody at all.
 const WANTED: [&str; 6] = ["1001", "1001", "1003", "1004", "1005", "1777"];
 
+/// Those of them who come by a password: so may he, and what he is called by may cross.
+const BY_PASSWORD: [&str; 2] = ["1003", "1004"];
+
 /// The number that his address ends in.
 const NUMBER: u8 = 72;
 
@@ -129,6 +132,6 @@ impl Thief {
             .with("Call-ID", format!("{THIEF_CANARY}{}", stage.rng.word()))
             .with("CSeq", format!("1 {method}"))
             .with("Contact", format!("<sip:{THIEF_CANARY}@{source};transport=tcp>;expires=600"))
-            .with("User-Agent", THIEF_CANARY)
+            .with("User-Agent", if BY_PASSWORD.contains(&name) { "SimPhone/1.72" } else { THIEF_CANARY })
     }
 }

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use portcullis_tests::deadline::never_within;
+use portcullis_tests::deadline::{never_within, wait_until};
 use portcullis_tests::kamailio::DOMAIN;
 use portcullis_tests::lab::{DEVICE_1002, Lab};
 use portcullis_tests::raw_message::Draft;
@@ -14,6 +14,8 @@ use crate::support::{call_desk, hang_up, invite, registered_by_digest, talk, tex
 
 /// Descriptors that are left for the strangers.
 const LEFT: usize = 10;
+/// Sockets of a call.
+const PORTS: usize = 4;
 /// Strangers; none of them has as many connections as one source may have.
 const STRANGERS: u8 = 10;
 const CONNECTIONS_EACH: u8 = 3;
@@ -28,6 +30,7 @@ fn connected_phones_go_on_without_descriptors_and_the_others_come_in_later() {
     let mut inside = RtpEnd::open(lab.addresses.inside_phone(), None);
     let mut up = call_desk(&mut phone, &mut desk, [&outside, &inside]);
 
+    let open = lab.portcullis.open_files().len();
     lab.portcullis.leave_open_files(LEFT);
     let strangers: Vec<TcpStream> = (0..STRANGERS * CONNECTIONS_EACH)
         .map(|number| {
@@ -65,6 +68,10 @@ fn connected_phones_go_on_without_descriptors_and_the_others_come_in_later() {
     });
     hang_up(&mut phone, &mut up.caller, &mut desk);
     wait_idle(&lab);
+    // the last of them may still be at the door
+    wait_until("there is room for the ports of a call", Duration::from_secs(10), || {
+        (lab.portcullis.open_files().len() <= open + LEFT - PORTS).then_some(())
+    });
     let mut again = call_desk(&mut phone, &mut desk, [&outside, &inside]);
     hang_up(&mut phone, &mut again.caller, &mut desk);
     wait_idle(&lab);
