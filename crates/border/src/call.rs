@@ -112,12 +112,6 @@ impl DialogPair {
         !self.ended && self.invites.iter().any(|invite| invite.server == server && invite.ack.is_none())
     }
 
-    /// An INVITE whose 2xx still waits for its ACK, where nobody was hung up for that.
-    fn unacknowledged(&self) -> Option<ServerId> {
-        let waiting = self.invites.iter().find(|invite| invite.ack.is_none());
-        waiting.filter(|_| !self.ended && !self.hung_up).map(|invite| invite.server)
-    }
-
     /// An INVITE in this dialog has its 2xx.
     pub(crate) fn accept(&mut self, side: Side, server: ServerId, cseq: u32) {
         self.invites.retain(|invite| invite.server != server);
@@ -153,6 +147,8 @@ pub(crate) struct Call {
     pub(crate) media: MediaPlan,
     /// The INVITE, until it has its final answer.
     pub(crate) invite: Option<ForwardId>,
+    /// It had a 2xx, and its connection was lost before the ACK.
+    pub(crate) ack_owed: Option<ServerId>,
     /// Re-INVITEs, until they have theirs.
     pub(crate) changes: Vec<ForwardId>,
     pub(crate) paused: Vec<Paused>,
@@ -413,6 +409,7 @@ impl Border {
             dialogs: Vec::new(),
             media: MediaPlan::default(),
             invite: None,
+            ack_owed: None,
             changes: Vec::new(),
             paused: Vec::new(),
             target_refused: false,
@@ -618,9 +615,7 @@ impl Border {
 
     /// An answer was never acknowledged, or a day is over.
     fn on_confirmed_timer(&mut self, id: CallId) {
-        let unacknowledged =
-            self.calls.call(id).and_then(|call| call.dialogs.iter().find_map(DialogPair::unacknowledged));
-        if let Some(server) = unacknowledged {
+        if let Some(server) = self.calls.call_mut(id).and_then(|call| call.ack_owed.take()) {
             self.on_ack_missing(server);
         }
         // Where only one of several parties was hung up, it goes on with the others.

@@ -557,8 +557,9 @@ impl Border {
 
     /// The connection went before the ACK of a 2xx, which may yet come by the next one.
     fn await_ack_elsewhere(&mut self, id: CallId, server: ServerId) {
-        let waits = |call: &Call| call.dialogs.iter().any(|pair| pair.awaits_ack(server));
-        if self.calls.call(id).is_some_and(waits) {
+        let waits = |call: &&mut Call| call.dialogs.iter().any(|pair| pair.awaits_ack(server));
+        if let Some(call) = self.calls.call_mut(id).filter(waits) {
+            call.ack_owed = Some(server);
             self.prolong_call(id, ACK_MAX);
         }
     }
